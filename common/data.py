@@ -1,0 +1,324 @@
+"""Datasets: from a local folder, else Keras's cache, else a download, else a drawn stand-in."""
+
+import contextlib
+import dataclasses
+import gzip
+import hashlib
+import math
+import os
+import struct
+import threading
+import time
+import urllib.error
+import urllib.request
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from common import UserError, synthetic
+
+KERAS_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
+SECONDS_WITHOUT_DATA = 15  # a download that delivers nothing for this long is given up
+ENOUGH_TO_WAIT_ON = 10_000  # bytes in that time; a trickle counts as nothing
+
+
+@dataclasses.dataclass
+class Images:
+    """A dataset of small grey images, split in three.
+
+    Images are float32 in [0, 1], shape (n, 28, 28, 1); labels are integers, shape (n,).
+    `source` is "local", "cache", "download" or "synthetic".
+    """
+
+    name: str
+    source: str
+    class_names: list
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_validation: np.ndarray
+    y_validation: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+
+    def summary(self):
+        """Return the `dataset` entry of metrics.json."""
+        return {
+            "name": self.name,
+            "source": self.source,
+            "train": len(self.x_train),
+            "validation": len(self.x_validation),
+            "test": len(self.x_test),
+        }
+
+    def __str__(self):
+        return f"{self.name} ({self.source}), {len(self.x_train):,} training images"
+
+
+@dataclasses.dataclass
+class _Source:
+    """Where one dataset may be found, and what is drawn when it is nowhere."""
+
+    name: str
+    class_names: list
+    npz: str | None  # Keras's single file, if it has one
+    folders: list  # where its IDX files may stand below a data folder
+    downloads: dict  # path below the URL and below Keras's cache: SHA-256, or None
+    stand_in_name: str
+    stand_in: callable
+
+
+_MNIST = _Source(
+    name="MNIST",
+    class_names=[str(digit) for digit in range(10)],
+    npz="mnist.npz",
+    folders=["MNIST/raw", "mnist", "MNIST", "."],
+    downloads={"mnist.npz": "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"},
+    stand_in_name="synthetic digits",
+    stand_in=synthetic.digits,
+)
+
+
+def load_mnist(data_dir=None, synthetic=False, limit=None, seed=0):
+    """Return MNIST as `Images`, its last tenth of training images (at most 5,000) held out.
+
+    Args:
+        data_dir: only this folder is read: Keras's mnist.npz, or IDX files plain or gzipped, also
+            below MNIST/raw as torchvision keeps them. None: Keras's cache, then a download, and
+            where neither works drawn digits, which is said loudly.
+        synthetic: draw the digits without looking for MNIST.
+        limit: use this many training images (validation included) and as many test images.
+        seed: of the drawn digits.
+
+    Raises:
+        UserError: `data_dir` holds no MNIST, or a broken one.
+    """
+    return _load(_MNIST, data_dir, synthetic, limit, seed)
+
+
+def _load(source, data_dir, draw, limit, seed):
+    name = source.name
+    if draw:
+        arrays, origin = _draw(source, limit, seed), "synthetic"
+    elif data_dir is not None:
+        arrays, origin = _read_folder(source, Path(data_dir)), "local"
+    else:
+        try:
+            arrays, origin = _read_cache_or_download(source)
+        except (UserError, OSError) as error:
+            print(
+                f"\n*** NOT {name}: it could not be downloaded ({error}). Training on drawn "
+                f"{source.stand_in_name.split()[-1]} instead. For the real thing give its folder "
+                "with --data-dir. ***\n",
+                flush=True,
+            )
+            arrays, origin = _draw(source, limit, seed), "synthetic"
+    if origin == "synthetic":
+        name = source.stand_in_name
+    (x_train, y_train), (x_test, y_test) = [(x[:limit], y[:limit]) for x, y in arrays]
+    held_out = min(math.ceil(len(x_train) / 10), 5_000)
+    split = len(x_train) - held_out
+    return Images(
+        name,
+        origin,
+        source.class_names,
+        _to_float(x_train[:split]),
+        y_train[:split],
+        _to_float(x_train[split:]),
+        y_train[split:],
+        _to_float(x_test),
+        y_test,
+    )
+
+
+def _to_float(images):
+    return images[..., np.newaxis].astype("float32") / 255
+
+
+def _draw(source, limit, seed):
+    """Draw 10,000 training and 2,000 test images, fewer under a limit, from unlike seeds."""
+    return [
+        source.stand_in(min(limit or count, count), seed=[seed, part])
+        for part, count in enumerate([10_000, 2_000])
+    ]
+
+
+def _read_folder(source, folder):
+    """Return ((x_train, y_train), (x_test, y_test)), uint8, from the files in a folder."""
+    if not folder.is_dir():
+        raise UserError(
+            f"{folder}: no such folder; --data-dir wants the one that holds {source.name}"
+        )
+    looked_for = []
+    if source.npz:
+        looked_for.append(folder / source.npz)
+        if looked_for[-1].is_file():
+            return _read_npz(looked_for[-1])
+    for place in source.folders:
+        looked_for.append(folder / place / "train-images-idx3-ubyte[.gz]")
+        paths = [_find_idx(folder / place, part, kind) for part, kind in _IDX_FILES]
+        if any(paths):
+            for path, (part, kind) in zip(paths, _IDX_FILES, strict=True):
+                if path is None:
+                    missing = folder / place / f"{part}-{kind}-ubyte[.gz]"
+                    raise UserError(
+                        f"{missing}: missing, though others of its four files are there"
+                    )
+            arrays = [_read_idx(path) for path in paths]
+            for part in (0, 2):
+                _check_pair(arrays[part], arrays[part + 1], f"{paths[part]} and {paths[part + 1]}")
+            return (arrays[0], arrays[1]), (arrays[2], arrays[3])
+    places = ", ".join(str(path) for path in looked_for)
+    raise UserError(f"no {source.name} in {folder}; looked for {places}")
+
+
+_IDX_FILES = [
+    ("train", "images-idx3"),
+    ("train", "labels-idx1"),
+    ("t10k", "images-idx3"),
+    ("t10k", "labels-idx1"),
+]
+
+
+def _find_idx(folder, part, kind):
+    for name in (f"{part}-{kind}-ubyte", f"{part}-{kind.replace('-', '.')}-ubyte"):
+        for ending in ("", ".gz"):
+            if (folder / (name + ending)).is_file():
+                return folder / (name + ending)
+    return None
+
+
+def _read_idx(path):
+    """Return the uint8 array of an IDX file (https://yann.lecun.org/exdb/mnist/), plain or gzipped.
+
+    Raises:
+        UserError: the file is cut off, is no IDX file of bytes, or holds more than it says.
+    """
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(f"{path}: broken or cut off ({error}); get the file again") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    dimensions = 3 if "idx3" in path.name else 1
+    expected = 0x0800 + dimensions
+    header_size = 4 + 4 * dimensions
+    if len(content) < header_size:
+        raise UserError(f"{path}: cut off in its header; get the file again")
+    magic, *shape = struct.unpack(f">{1 + dimensions}I", content[:header_size])
+    if magic != expected:
+        raise UserError(
+            f"{path}: magic number {magic:#010x} instead of {expected:#010x}; not what its name says"
+        )
+    if len(content) - header_size != math.prod(shape):
+        raise UserError(
+            f"{path}: holds {len(content) - header_size:,} values, its header says "
+            f"{math.prod(shape):,}; cut off or damaged, get the file again"
+        )
+    return np.frombuffer(content, np.uint8, offset=header_size).reshape(shape)
+
+
+def _read_npz(path):
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            x_train, y_train, x_test, y_test = (
+                archive[key] for key in ("x_train", "y_train", "x_test", "y_test")
+            )
+    except KeyError as error:
+        raise UserError(f"{path}: not Keras's mnist.npz ({error.args[0]})") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: broken or cut off ({reason}); get the file again") from None
+    _check_pair(x_train, y_train, f"{path}, training part")
+    _check_pair(x_test, y_test, f"{path}, test part")
+    return (x_train, y_train), (x_test, y_test)
+
+
+def _check_pair(images, labels, where):
+    if images.shape[1:] != (28, 28) or images.dtype != np.uint8:
+        raise UserError(f"{where}: images of {images.dtype} {images.shape[1:]}, not uint8 (28, 28)")
+    if len(images) != len(labels):
+        raise UserError(f"{where}: {len(images):,} images but {len(labels):,} labels")
+    if len(images) == 0:
+        raise UserError(f"{where}: no images")
+
+
+def _read_cache_or_download(source):
+    cache = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "datasets"
+    if all((cache / name).is_file() for name in source.downloads):
+        try:
+            return _read_folder(source, cache), "cache"
+        except UserError as error:
+            print(f"{error} (downloading it again)", flush=True)
+    for name, sha256 in source.downloads.items():
+        download(KERAS_URL + name, cache / name, sha256)
+    return _read_folder(source, cache), "download"
+
+
+def download(url, path, sha256=None, patience=None):
+    """Fetch a file whole or not at all.
+
+    The work is done in a thread that is left behind when nothing arrives, because neither a name
+    server nor a proxy that keeps silent can be interrupted.
+
+    Args:
+        url: what to fetch.
+        path: where to keep it; nothing stands there before it is complete and checked.
+        sha256: the checksum it must have, in hexadecimal.
+        patience: seconds without a single byte after which it is given up.
+
+    Raises:
+        UserError: the server does not answer, refuses, cuts off or sends something else.
+    """
+    path = Path(path)
+    patience = SECONDS_WITHOUT_DATA if patience is None else patience
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    state = {"bytes": 0, "size": None, "error": None, "given_up": False}
+
+    def fetch():
+        digest = hashlib.sha256()
+        try:
+            with urllib.request.urlopen(url, timeout=patience) as answer:
+                if state["given_up"]:
+                    return
+                state["size"] = int(answer.headers.get("Content-Length") or 0) or None
+                with partial.open("wb") as file:
+                    while (chunk := answer.read1(1 << 16)) and not state["given_up"]:
+                        digest.update(chunk)
+                        file.write(chunk)
+                        state["bytes"] += len(chunk)
+            if state["size"] and state["bytes"] < state["size"]:
+                state["error"] = f"cut off after {state['bytes']:,} of {state['size']:,} bytes"
+            elif sha256 and digest.hexdigest() != sha256:
+                state["error"] = "the file does not have the expected SHA-256 checksum"
+        except urllib.error.HTTPError as error:
+            state["error"] = f"the server answered {error.code} {error.reason}"
+        except (OSError, ValueError) as error:
+            state["error"] = str(getattr(error, "reason", None) or error)
+
+    print(f"Downloading {url}", flush=True)
+    thread = threading.Thread(target=fetch, daemon=True)
+    thread.start()
+    seen, last_progress, last_line = 0, time.monotonic(), time.monotonic()
+    try:
+        while thread.is_alive():
+            thread.join(0.1)
+            now = time.monotonic()
+            if state["bytes"] - seen > ENOUGH_TO_WAIT_ON:
+                seen, last_progress = state["bytes"], now
+            if now - last_line > 2 and seen:
+                of = f" of {state['size'] / 1e6:.1f}" if state["size"] else ""
+                print(f"  {seen / 1e6:.1f}{of} MB", flush=True)
+                last_line = now
+            if now - last_progress > patience:
+                state["given_up"] = True
+                raise UserError(f"{url}: no data for {patience:g} seconds")
+        if state["error"]:
+            raise UserError(f"{url}: {state['error']}")
+        os.replace(partial, path)
+    finally:
+        state["given_up"] = True
+        with contextlib.suppress(OSError):
+            partial.unlink()

@@ -1,0 +1,101 @@
+"""Reading and writing the reader's own image files."""
+
+import contextlib
+import os
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from common import UserError
+
+
+def read_grey(path):
+    """Return an image file as float32 in [0, 1], shape (height, width, 1).
+
+    Colour is turned to grey, transparency is laid on black, 16 bits are kept, and a photo is
+    turned the way its EXIF orientation says.
+
+    Raises:
+        UserError: there is no such file, or it is no image that Pillow reads.
+    """
+    try:
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file)
+            if image.mode.startswith("I;16"):
+                grey = np.asarray(image, "float32") / 65535
+            elif image.mode in ("I", "F"):  # Pillow's modes for 16 bits in some formats, and more
+                grey = np.asarray(image, "float32")
+                grey = grey / (65535 if image.mode == "I" else max(float(grey.max()), 1.0))
+            else:
+                if image.has_transparency_data:
+                    image = image.convert("RGBA")
+                    image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
+                grey = np.asarray(image.convert("L"), "float32") / 255
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except UnidentifiedImageError:
+        raise UserError(f"{path}: not an image; PNG and JPEG files are read") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: cannot be read as an image ({error})") from None
+    return np.clip(grey, 0, 1)[..., np.newaxis]
+
+
+def write_grey(path, image):
+    """Write an image, float in [0, 1], shape (height, width, 1), with 8 bits, whole or not at all."""
+    pixels = np.round(np.clip(image[..., 0], 0, 1) * 255).astype(np.uint8)
+    with write_whole(path) as temporary:
+        Image.fromarray(pixels).save(temporary)
+
+
+@contextlib.contextmanager
+def write_whole(path):
+    """Give a temporary name beside `path` to write to; move it to `path` if no error came up.
+
+    Raises:
+        UserError: the folder cannot be written to, or the disk is full.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror or error}); choose another --output-dir"
+        ) from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def pad_to_multiple(image, multiple):
+    """Return the image with its last rows and columns mirrored until both sides are multiples.
+
+    Args:
+        image: shape (height, width, channels).
+        multiple: what height and width shall be divisible by.
+    """
+    height, width = image.shape[:2]
+    # "symmetric" works for any size, "reflect" would need more pixels than it adds.
+    return np.pad(
+        image, [(0, -height % multiple), (0, -width % multiple), (0, 0)], mode="symmetric"
+    )
+
+
+def targets(inputs, folder, ending):
+    """Return [(input, path to write)]: in `folder`, named as the input with another ending.
+
+    Raises:
+        UserError: two inputs would write the same file, or an input would be overwritten.
+    """
+    pairs = [(Path(path), Path(folder) / f"{Path(path).stem}{ending}") for path in inputs]
+    writers = {}
+    for path, target in pairs:
+        if target in writers:
+            raise UserError(f"{writers[target]} and {path} would both become {target}; rename one")
+        if target.resolve() == path.resolve():
+            raise UserError(f"{path} would be overwritten; choose another --output-dir")
+        writers[target] = path
+    return pairs

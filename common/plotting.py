@@ -1,0 +1,147 @@
+"""Every figure. Each ends in a caption that says what to see, and which data it was made from."""
+
+import math
+import textwrap
+
+import matplotlib
+import numpy as np
+
+from common.images import write_whole
+
+_CHARACTERS_PER_INCH = 15  # of the caption's font
+
+
+def set_up(show):
+    """Draw to files only, unless windows are wanted too."""
+    if not show:
+        matplotlib.use("Agg")
+
+
+def save(figure, path, caption, show=False):
+    """Write a figure with its caption below, whole or not at all; open a window too if wanted."""
+    import matplotlib.pyplot as plt
+
+    width, height = figure.get_size_inches()
+    lines = _wrap(caption, int(width * _CHARACTERS_PER_INCH))
+    band = 0.17 * len(lines) + 0.12  # inches
+    figure.set_size_inches(width, height + band)
+    figure.get_layout_engine().set(rect=(0, band / (height + band), 1, height / (height + band)))
+    figure.text(
+        0.01, 0.06 / (height + band), "\n".join(lines), fontsize=8, va="bottom", color="0.3"
+    )
+    with write_whole(path) as temporary:
+        figure.savefig(temporary, dpi=120)
+    print(f"Wrote {path}", flush=True)
+    if show:
+        plt.show(block=False)
+    else:
+        plt.close(figure)
+
+
+def wait_for_windows(show):
+    """Keep the windows open until the user closes them."""
+    if show:
+        import matplotlib.pyplot as plt
+
+        plt.show()
+
+
+def _wrap(text, width):
+    return [line for part in text.split("\n") for line in textwrap.wrap(part, width)]
+
+
+def image_rows(rows, path, title, caption, show=False, cell=0.9):
+    """Draw rows of images, each with its label at the left.
+
+    Args:
+        rows: {label: images}, each of shape (columns, height, width, 1), values in [0, 1].
+        path: the file to write.
+        title: stands above.
+        caption: stands below.
+        show: open a window too.
+        cell: inches an image takes.
+    """
+    import matplotlib.pyplot as plt
+
+    columns = len(next(iter(rows.values())))
+    label_width = 0.095 * max(len(line) for label in rows for line in label.split("\n")) + 0.2
+    figure, axes = plt.subplots(
+        len(rows),
+        columns,
+        squeeze=False,
+        figsize=(columns * cell + label_width, len(rows) * cell + 0.4),
+        layout="constrained",
+    )
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
+    figure.suptitle(title, fontsize=12)
+    for row, (label, images) in zip(axes, rows.items(), strict=True):
+        for axis, image in zip(row, images, strict=True):
+            axis.imshow(image[..., 0], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axis.set(xticks=[], yticks=[])
+        row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9, labelpad=8)
+    save(figure, path, caption, show)
+
+
+def loss_curves(history, path, title, caption, ylabel, show=False):
+    """Draw training and validation loss over epochs.
+
+    Args:
+        history: the rows of history.csv: dicts with epoch, loss and val_loss.
+        path, title, caption, show: as for `image_rows`.
+        ylabel: what the loss is, and its unit.
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.ticker import MaxNLocator
+
+    figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
+    epochs = [row["epoch"] for row in history]
+    marker = "o" if len(epochs) <= 30 else None
+    axis.plot(epochs, [row["loss"] for row in history], label="training", marker=marker, ms=4)
+    validation = np.array([row["val_loss"] for row in history])
+    axis.plot(epochs, validation, label="validation", marker=marker, ms=4)
+    best = int(np.nanargmin(validation))
+    axis.plot(epochs[best], validation[best], "k*", ms=11, label=f"best, {validation[best]:.4f}")
+    # The first epochs fall so far that the rest would look flat.
+    late = [row[key] for row in history[len(history) // 5 :] for key in ("loss", "val_loss")]
+    if len(history) >= 5 and np.isfinite(late).all():
+        low, high = min(late), max(late)
+        axis.set_ylim(low - 0.05 * (high - low), high + 0.15 * (high - low))
+    axis.set(xlabel="epoch", ylabel=ylabel, title=title)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.grid(alpha=0.3)
+    axis.legend()
+    save(figure, path, caption, show)
+
+
+def feature_maps(inputs, maps, path, title, caption, show=False):
+    """Draw each input beside all the maps a layer makes of it.
+
+    Args:
+        inputs: shape (n, height, width, 1), values in [0, 1].
+        maps: shape (n, h, w, channels), any range of values.
+        path, title, caption, show: as for `image_rows`.
+    """
+    import matplotlib.pyplot as plt
+
+    channels = maps.shape[-1]
+    columns = math.ceil(channels / 2)
+    figure, axes = plt.subplots(
+        len(inputs),
+        2,
+        squeeze=False,
+        figsize=(columns * 0.6 + 1.6, len(inputs) * 1.35 + 0.5),
+        width_ratios=[1, columns / 2],
+        layout="constrained",
+    )
+    figure.suptitle(title, fontsize=12)
+    for (left, right), image, each in zip(axes, inputs, maps, strict=True):
+        left.imshow(image[..., 0], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        tiles = np.full((2 * columns, each.shape[0] + 1, each.shape[1] + 1), np.nan)
+        tiles[:channels, 1:, 1:] = np.moveaxis(each, -1, 0)
+        sheet = tiles.reshape(2, columns, *tiles.shape[1:]).swapaxes(1, 2)
+        sheet = sheet.reshape(2 * tiles.shape[1], columns * tiles.shape[2])
+        right.imshow(sheet, cmap="magma", interpolation="nearest")
+        for axis in (left, right):
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+    save(figure, path, caption, show)
