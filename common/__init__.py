@@ -14,11 +14,13 @@ class UserError(Exception):
     """Bad input. The message is the one line the user reads: what is wrong, and the way out."""
 
 
-# Matches information lines, and what TensorFlow says where there is no GPU driver at all.
-# Everything else, say a driver that fails to load, is passed on.
+# Matches information lines, what TensorFlow says where there is no GPU driver at all, and a remark
+# of its that is wrong as well as harmless. Everything else, say a driver that fails to load, is
+# passed on.
 _START_UP_NOISE = re.compile(
     rb"^WARNING: All log messages before absl|^I0000 |^I \d|: I tensorflow/"
     rb"|failed call to cuInit: .*(?:UNKNOWN ERROR \(303\)|CUDA_ERROR_NO_DEVICE)"
+    rb"|oneDNN supports DT_INT32 only on platforms with AVX-512"
     rb"|^To enable the following instructions|^Skipping registering GPU devices"
 )
 
@@ -35,7 +37,11 @@ def _import_tensorflow_quietly():
         try:
             import tensorflow
 
-            tensorflow.config.list_physical_devices()  # looks for GPUs, which is noisy too
+            # Looks for GPUs, and the first gradient of an UpSampling layer has a remark to make.
+            with tensorflow.GradientTape() as tape:
+                ones = tensorflow.Variable(tensorflow.ones((1, 2, 2, 1)))
+                repeated = tensorflow.repeat(ones, 2, axis=1)
+            tape.gradient(repeated, ones)
         finally:
             sys.stderr.flush()
             os.dup2(stderr, 2)

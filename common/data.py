@@ -209,7 +209,7 @@ def _read_idx(path):
     magic, *shape = struct.unpack(f">{1 + dimensions}I", content[:header_size])
     if magic != expected:
         raise UserError(
-            f"{path}: magic number {magic:#010x} instead of {expected:#010x}; not what its name says"
+            f"{path}: magic number {magic:#x} instead of {expected:#x}; not what its name says"
         )
     if len(content) - header_size != math.prod(shape):
         raise UserError(

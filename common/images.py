@@ -42,7 +42,7 @@ def read_grey(path):
 
 
 def write_grey(path, image):
-    """Write an image, float in [0, 1], shape (height, width, 1), with 8 bits, whole or not at all."""
+    """Write float values in [0, 1], shape (height, width, 1), as 8 bits, whole or not at all."""
     pixels = np.round(np.clip(image[..., 0], 0, 1) * 255).astype(np.uint8)
     with write_whole(path) as temporary:
         Image.fromarray(pixels).save(temporary)

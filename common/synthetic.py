@@ -68,29 +68,24 @@ def digits(count, seed=0):
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 10, count).astype(np.uint8)
     images = np.empty((count, 28, 28), np.uint8)
-    grid = (np.mgrid[0:28, 0:28] - 13.5).reshape(2, -1)
-    # Interpolates a 4x4 field of random offsets to all 28x28 pixels: a smooth bend.
-    bend = ndimage.zoom(np.eye(4), (7, 1), order=3, grid_mode=True, mode="nearest")
+    grid = (np.mgrid[0:40, 0:40] - 19.5).reshape(2, -1)
+    # Interpolates a 5x5 field of random offsets to all 40x40 pixels: a smooth bend.
+    bend = ndimage.zoom(np.eye(5), (8, 1), order=3, grid_mode=True, mode="nearest")
     for index, label in enumerate(labels):
         distance = _pen_distance(_DIGIT_FONTS[rng.integers(len(_DIGIT_FONTS))], str(label))
         height = rng.normal(18.0, 0.9)  # in pixels of the result; MNIST fits digits into 20x20
-        aspect = rng.normal(1.0, 0.12)
+        aspect = rng.normal(1.06, 0.12)
         angle = rng.normal(0, 0.1)
         slant = rng.normal(0.1, 0.18)
         cos, sin = np.cos(angle), np.sin(angle)
         matrix = np.array([[cos, -sin], [sin, cos]]) @ np.array([[1, 0], [slant, aspect]])
-        offsets = rng.normal(0, 0.9, (2, 4, 4))
+        offsets = rng.normal(0, 0.9, (2, 5, 5))
         warped = grid + np.stack([bend @ field @ bend.T for field in offsets]).reshape(2, -1)
         pen = np.clip(rng.normal(1.13, 0.28), 0.75, 2.2)  # half the stroke's width
         softness = rng.uniform(0.7, 1.1)
         source = matrix @ warped * (60 / height) + 47.5
         nearness = ndimage.map_coordinates(distance, source, order=1, mode="nearest") * height / 60
-        image = np.clip((pen - nearness) / softness + 0.5, 0, 1).reshape(28, 28)
-        images[index] = _centre_by_mass(image) * 255
+        image = np.clip((pen - nearness) / softness + 0.5, 0, 1).reshape(40, 40)
+        top, left = np.round(np.subtract(ndimage.center_of_mass(image), 13.5)).astype(int)
+        images[index] = image[top : top + 28, left : left + 28] * 255
     return images, labels
-
-
-def _centre_by_mass(image):
-    """Move an image by whole pixels so that its centre of mass is in the middle, as MNIST's."""
-    centre = np.array(ndimage.center_of_mass(image))
-    return np.roll(image, np.round(13.5 - centre).astype(int), axis=(0, 1))

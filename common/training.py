@@ -131,10 +131,10 @@ def parse(parser, recipes, argv=None):
     return args
 
 
-def start(main):
+def start(main, argv=None):
     """Call a script's main and turn what a user can mend into one line and an exit code."""
     try:
-        sys.exit(main())
+        sys.exit(main(argv))
     except UserError as error:
         print(f"{SCRIPT}.py: error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
@@ -189,7 +189,7 @@ class Batches:
 
         The next batch is made while the network trains on this one.
         """
-        sample = self.make_batch(np.arange(1), seed=0)
+        sample = self.make_batch(np.arange(1), seed=[0])
         flat = tensorflow.nest.flatten(sample)
 
         def load(step):
@@ -271,8 +271,10 @@ class Run:
     def callbacks(self, model):
         """Return the callbacks for `fit`, with the model set back to where a resumed run was."""
         if self.args.resume:
+            # The optimizer's state comes with the weights, if its variables are there to take it.
+            model.optimizer.build(model.trainable_variables)
             try:
-                model.load_weights(self._state_file)  # the optimizer's state comes with them
+                model.load_weights(self._state_file)
             except (OSError, ValueError, KeyError) as error:
                 reason = str(error).splitlines()[0]
                 raise UserError(
@@ -410,7 +412,9 @@ def output_folder(args, default=""):
 def save_model(model, path):
     """Save a model whole or not at all, without its optimizer: a third of the size."""
     with write_whole(path) as temporary:
-        model.save(temporary, include_optimizer=False)
+        model.save(temporary)
+        # Keras saves the optimizer of a compiled model whatever it is told.
+        keras.saving.load_model(temporary, compile=False).save(temporary)
 
 
 def load_model(path, name):

@@ -1,0 +1,145 @@
+"""Small datasets and a small server, so that tests need neither network nor data."""
+
+import gzip
+import http.server
+import os
+import struct
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import common  # noqa: E402, F401  before keras: keeps the output clean
+from common import plotting, training  # noqa: E402
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+plotting.set_up(show=False)
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
+    """Each test writes its runs/ into an empty folder and finds an empty Keras cache."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras_home"))
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """The folder with the real datasets, if there is one."""
+    if "AUTOENCODER_DATA" not in os.environ:
+        pytest.skip("AUTOENCODER_DATA names no folder with real datasets")
+    return os.environ["AUTOENCODER_DATA"]
+
+
+@pytest.fixture
+def error_of(capsys):
+    """Run a script's main and return the one line it ends in, with exit code 2."""
+
+    def run(main, *words):
+        with pytest.raises(SystemExit) as exit_info:
+            training.start(main, [str(word) for word in words])
+        line = capsys.readouterr().err
+        assert exit_info.value.code == 2, line
+        assert line.count("\n") == 1, line
+        return line
+
+    return run
+
+
+def python(*words, **options):
+    """Run Python in a process of its own and return it when it has ended."""
+    return subprocess.run(
+        [sys.executable, *map(str, words)], capture_output=True, text=True, **options
+    )
+
+
+def small_mnist(train=60, test=30, seed=0):
+    """Return arrays named and typed as in mnist.npz."""
+    rng = np.random.default_rng(seed)
+    return {
+        "x_train": rng.integers(0, 256, (train, 28, 28), dtype=np.uint8),
+        "y_train": rng.integers(0, 10, train, dtype=np.uint8),
+        "x_test": rng.integers(0, 256, (test, 28, 28), dtype=np.uint8),
+        "y_test": rng.integers(0, 10, test, dtype=np.uint8),
+    }
+
+
+def write_idx(folder, arrays, zipped=True):
+    """Write arrays as the four IDX files of MNIST and Fashion-MNIST."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = {
+        "x_train": "train-images-idx3-ubyte",
+        "y_train": "train-labels-idx1-ubyte",
+        "x_test": "t10k-images-idx3-ubyte",
+        "y_test": "t10k-labels-idx1-ubyte",
+    }
+    for key, name in names.items():
+        array = arrays[key]
+        content = struct.pack(f">{1 + array.ndim}I", 0x0800 + array.ndim, *array.shape)
+        content += array.tobytes()
+        if zipped:
+            (folder / f"{name}.gz").write_bytes(gzip.compress(content))
+        else:
+            (folder / name).write_bytes(content)
+
+
+@pytest.fixture
+def server():
+    """A server on localhost whose answers depend on the first part of the path.
+
+    good serves `server.content`, cut stops half-way, hang says nothing, trickle sends a byte now
+    and then, anything else is 404.
+    """
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            behaviour = self.path.split("/")[1]
+            content = self.server.content
+            if behaviour == "hang":
+                self.server.over.wait(60)
+                return
+            if behaviour not in ("good", "cut", "trickle"):
+                self.send_error(404, "Not Found")
+                return
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            if behaviour == "trickle":
+                for byte in content[:600]:
+                    if self.server.over.wait(0.1):
+                        return
+                    self.wfile.write(bytes([byte]))
+                    self.wfile.flush()
+            else:
+                self.wfile.write(content if behaviour == "good" else content[: len(content) // 2])
+
+        def log_message(self, *words):
+            pass
+
+    class Server(http.server.ThreadingHTTPServer):
+        daemon_threads = True
+        block_on_close = False
+
+        def handle_error(self, *words):
+            pass  # the client hung up, as it should
+
+    with Server(("127.0.0.1", 0), Handler) as answering:
+        answering.content, answering.over = b"", threading.Event()
+        answering.url = f"http://127.0.0.1:{answering.server_port}/"
+        threading.Thread(target=answering.serve_forever, daemon=True).start()
+        yield answering
+        answering.over.set()
+        answering.shutdown()
+
+
+def wait_for(condition, process):
+    """Wait until a condition holds while a process runs."""
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
