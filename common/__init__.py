@@ -20,6 +20,7 @@ class UserError(Exception):
 _START_UP_NOISE = re.compile(
     rb"^WARNING: All log messages before absl|^I0000 |^I \d|: I tensorflow/"
     rb"|failed call to cuInit: .*(?:UNKNOWN ERROR \(303\)|CUDA_ERROR_NO_DEVICE)"
+    rb"|Unable to register cu\w+ factory"
     rb"|oneDNN supports DT_INT32 only on platforms with AVX-512"
     rb"|^To enable the following instructions|^Skipping registering GPU devices"
 )

@@ -17,7 +17,6 @@ _DIGIT_FONTS = [
     "STIXGeneralItalic",
     "cmss10",
     "cmr10",
-    "cmti10",
     "cmtt10",
 ]
 

@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import importlib.util
 import json
 import math
 import os
@@ -282,6 +283,8 @@ class Run:
                 ) from None
         callbacks = [_Keeper(self)]
         if self.args.tensorboard:
+            if not importlib.util.find_spec("tensorboard"):
+                raise UserError("--tensorboard needs a package of its own: pip install tensorboard")
             callbacks.append(keras.callbacks.TensorBoard(self.folder / "tensorboard"))
         return callbacks
 

@@ -192,3 +192,9 @@ def test_table_is_aligned(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len({len(line) for line in lines}) == 1
     assert lines[2].split() == ["longer", "0.2500", "9.5000"]
+
+
+def test_missing_tensorboard_is_named(monkeypatch):
+    monkeypatch.setattr(training.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="pip install tensorboard"):
+        training.Run(arguments(tensorboard=True), Dataset()).callbacks(small_model())
