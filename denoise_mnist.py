@@ -50,12 +50,11 @@ What did not help: he_normal initialisation, batches of 64, a learning rate of 0
 """
 
 # common comes first: it keeps TensorFlow's start-up messages off the console.
-from common import data, images, metrics, noise, plotting, training
+from common import data, metrics, noise, plotting, training
 
 import keras
 from keras import layers
 
-NAME = "denoise_mnist"
 RECIPES = {
     "fast": {"epochs": 12, "batch_size": 32, "learning_rate": 0.01, "longest_epoch": 140},
     "tutorial": {"epochs": 100, "batch_size": 128, "learning_rate": 0.001, "longest_epoch": None},
@@ -81,20 +80,6 @@ def build_denoiser(height=28, width=28):
     return keras.Model(noisy, denoised, name="denoise_mnist")
 
 
-def build_optimizer(recipe, learning_rate, steps):
-    """Return Adam: `tutorial` at a fixed rate, `fast` with warm-up and cosine over `steps`."""
-    if recipe == "tutorial":
-        return keras.optimizers.Adam(learning_rate)
-    warm_up = steps // 5
-    schedule = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=learning_rate / 50,
-        warmup_target=learning_rate,
-        warmup_steps=warm_up,
-        decay_steps=steps - warm_up,
-    )
-    return keras.optimizers.Adam(schedule, beta_2=0.95)
-
-
 def main(argv=None):
     parser = training.argument_parser(__file__, __doc__)
     parser.add_argument(
@@ -103,48 +88,42 @@ def main(argv=None):
         default=0.5,
         help="standard deviation of the noise; pixels lie in [0, 1] (default: 0.5)",
     )
-    args = training.parse(parser, RECIPES, argv)
+    args = training.parse(parser, {"tutorial": RECIPES}, argv)
     plotting.set_up(args.show)
     if args.input:
-        return denoise_files(args)
+        return training.denoise_files(args, "tutorial", {"tutorial": build_denoiser}, multiple=4)
 
     # The digits, and noisy validation and test images that are the same in every run.
     digits = data.load_mnist(args.data_dir, args.synthetic, args.limit, args.seed)
     noisy_validation = noise.gaussian(digits.x_validation, args.noise, seed=1)
     noisy_test = noise.gaussian(digits.x_test, args.noise, seed=2)
+    model = training.given_model(args)
     run = training.Run(args, digits)
 
-    if args.model:
-        model = training.load_model(args.model, NAME)
-    else:
-        if args.recipe == "fast":
-
-            def make_batch(chosen, seed):
-                clean = digits.x_train[chosen]
-                return noise.gaussian(clean, args.noise, seed), clean
-        else:
+    if model is None:
+        if args.recipe == "tutorial":
             noisy_train = noise.gaussian(digits.x_train, args.noise, args.seed)
 
-            def make_batch(chosen, seed):
-                return noisy_train[chosen], digits.x_train[chosen]
+        def make_batch(chosen, seed):
+            clean = digits.x_train[chosen]
+            if args.recipe == "tutorial":
+                return noisy_train[chosen], clean
+            return noise.gaussian(clean, args.noise, seed), clean
 
         batches = training.Batches(
-            len(digits.x_train),
-            make_batch,
-            args.batch_size,
-            RECIPES[args.recipe]["longest_epoch"],
-            args.seed,
+            len(digits.x_train), make_batch, args.batch_size, args.longest_epoch, args.seed
         )
+        steps = args.epochs * batches.steps_per_epoch
 
         keras.utils.set_random_seed(args.seed)
         model = build_denoiser()
         model.summary()
-        model.compile(
-            optimizer=build_optimizer(
-                args.recipe, args.learning_rate, args.epochs * batches.steps_per_epoch
-            ),
-            loss="binary_crossentropy",
-        )
+        if args.recipe == "fast":
+            schedule = training.warm_up_and_cosine(args.learning_rate, steps)
+            optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
+        else:
+            optimizer = keras.optimizers.Adam(args.learning_rate)
+        model.compile(optimizer, loss="binary_crossentropy")
         model.fit(
             batches.from_epoch(run.first_epoch),
             steps_per_epoch=batches.steps_per_epoch,
@@ -194,7 +173,7 @@ def draw(run, model, digits, candidates, results):
         plotting.loss_curves(
             run.history,
             run.folder / "loss.png",
-            f"Training of {NAME}, recipe {args.recipe}",
+            f"Training of denoise_mnist, recipe {args.recipe}",
             "The loss can't reach zero: it keeps the entropy of the grey pixels, and what the "
             "noise has destroyed. Training loss is a mean over the epoch while weights still "
             f"change, validation loss is taken at its end.\n{footer}",
@@ -213,22 +192,6 @@ def draw(run, model, digits, candidates, results):
         f"Together they hold 1,568 numbers, more than the 784 pixels.\n{footer}",
         args.show,
     )
-
-
-def denoise_files(args):
-    """Write a denoised copy of each --input file, whatever its size."""
-    trained = training.find_model(args, NAME)
-    # The network is convolutional: the weights fit a network of any image size.
-    model = build_denoiser(None, None)
-    model.set_weights(trained.get_weights())
-    folder = training.output_folder(args, "denoised")
-    for path, target in images.targets(args.input, folder, "_denoised.png"):
-        image = images.read_grey(path)
-        height, width = image.shape[:2]
-        padded = images.pad_to_multiple(image, 4)
-        denoised = model.predict(padded[None], verbose=0)[0, :height, :width]
-        images.write_grey(target, denoised)
-        print(f"Wrote {target}")
 
 
 if __name__ == "__main__":

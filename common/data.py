@@ -97,6 +97,41 @@ def load_mnist(data_dir=None, synthetic=False, limit=None, seed=0):
     return _load(_MNIST, data_dir, synthetic, limit, seed)
 
 
+_FASHION_MNIST = _Source(
+    name="Fashion-MNIST",
+    class_names=[
+        "T-shirt",
+        "Trouser",
+        "Pullover",
+        "Dress",
+        "Coat",
+        "Sandal",
+        "Shirt",
+        "Sneaker",
+        "Bag",
+        "Ankle boot",
+    ],
+    npz=None,
+    folders=["FashionMNIST/raw", "fashion-mnist", "FashionMNIST", "."],
+    downloads={
+        f"fashion-mnist/{part}-{kind}-ubyte.gz": None  # Keras keeps no checksums of these
+        for part in ("train", "t10k")
+        for kind in ("images-idx3", "labels-idx1")
+    },
+    stand_in_name="synthetic garments",
+    stand_in=synthetic.garments,
+)
+
+
+def load_fashion_mnist(data_dir=None, synthetic=False, limit=None, seed=0):
+    """Return Fashion-MNIST as `Images`; arguments and errors are those of `load_mnist`.
+
+    In a folder it is looked for as four IDX files plain or gzipped, also below fashion-mnist as
+    Keras keeps them and below FashionMNIST/raw as torchvision does.
+    """
+    return _load(_FASHION_MNIST, data_dir, synthetic, limit, seed)
+
+
 def _load(source, data_dir, draw, limit, seed):
     name = source.name
     if draw:
@@ -252,7 +287,7 @@ def _read_cache_or_download(source):
         except UserError as error:
             print(f"{error} (downloading it again)", flush=True)
     for name, sha256 in source.downloads.items():
-        download(KERAS_URL + name, cache / name, sha256)
+        download(KERAS_URL + Path(name).name, cache / name, sha256)
     return _read_folder(source, cache), "download"
 
 

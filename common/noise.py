@@ -1,6 +1,10 @@
 """Noise to train against. The one place that imports imgaug."""
 
+import functools
+
 import numpy as np
+
+from common import UserError
 
 
 def gaussian(images, sigma, seed):
@@ -18,3 +22,56 @@ def gaussian(images, sigma, seed):
     noisy *= sigma
     noisy += images
     return np.clip(noisy, 0, 1, out=noisy)
+
+
+def salt_and_pepper(images, amount, seed):
+    """Replace a share of the pixels by values from Beta(0.5, 0.5), through imgaug's SaltAndPepper.
+
+    That distribution is U-shaped, but only 5.6% of its values round to pure black or white:
+    (4/π)·asin(√(0.5/255)).
+
+    Args:
+        images: float32 in [0, 1], shape (n, height, width, 1).
+        amount: the share of pixels to replace, each with this probability.
+        seed: anything numpy.random.default_rng takes; the same seed gives the same noise.
+
+    Returns:
+        float32 array of the images' shape; pixels that were not replaced keep their every bit.
+
+    Raises:
+        UserError: OpenCV, which imgaug needs, lacks libraries of the system.
+    """
+    augmenters = _import_imgaug().augmenters
+    augmenter = augmenters.SaltAndPepper(
+        amount, seed=int(np.random.default_rng(seed).integers(2**31))
+    )
+    # Pixels are replaced independently, so all images can pass as one tall one: imgaug has a price
+    # per image that would slow training down.
+    tall = np.round(images * 255).astype(np.uint8).reshape(1, -1, *images.shape[2:])
+    noisy = augmenter(images=tall)
+    return np.where(noisy != tall, noisy / np.float32(255), images.reshape(tall.shape)).reshape(
+        images.shape
+    )
+
+
+@functools.cache
+def _import_imgaug():
+    """Return imgaug, whose last release needs a name that NumPy 2 has removed."""
+    missing = not hasattr(np, "sctypes")
+    if missing:
+        sizes = {"float": (16, 32, 64), "int": (8, 16, 32, 64), "uint": (8, 16, 32, 64)}
+        types = {kind: [np.dtype(f"{kind}{size}").type for size in sizes[kind]] for kind in sizes}
+        setattr(np, "sctypes", types)  # noqa: B010
+    try:
+        import imgaug
+    except ImportError as error:
+        if "cannot open shared object file" not in str(error):
+            raise
+        raise UserError(
+            f"OpenCV, which imgaug needs, can't be loaded ({error}); "
+            "on Debian and Ubuntu: apt install libgl1 libglib2.0-0"
+        ) from None
+    finally:
+        if missing:
+            delattr(np, "sctypes")
+    return imgaug

@@ -50,7 +50,7 @@ def _wrap(text, width):
     return [line for part in text.split("\n") for line in textwrap.wrap(part, width)]
 
 
-def image_rows(rows, path, title, caption, show=False, cell=0.9):
+def image_rows(rows, path, title, caption, show=False, cell=0.9, heads=()):
     """Draw rows of images, each with its label at the left.
 
     Args:
@@ -60,6 +60,7 @@ def image_rows(rows, path, title, caption, show=False, cell=0.9):
         caption: stands below.
         show: open a window too.
         cell: inches an image takes.
+        heads: what stands above each column.
     """
     import matplotlib.pyplot as plt
 
@@ -79,6 +80,8 @@ def image_rows(rows, path, title, caption, show=False, cell=0.9):
             axis.imshow(image[..., 0], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             axis.set(xticks=[], yticks=[])
         row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9, labelpad=8)
+    for axis, head in zip(axes[0], heads, strict=False):
+        axis.set_title(head, fontsize=9)
     save(figure, path, caption, show)
 
 
@@ -108,6 +111,36 @@ def loss_curves(history, path, title, caption, ylabel, show=False):
         axis.set_ylim(low - 0.05 * (high - low), high + 0.15 * (high - low))
     axis.set(xlabel="epoch", ylabel=ylabel, title=title)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.grid(alpha=0.3)
+    axis.legend()
+    save(figure, path, caption, show)
+
+
+def curves(x, lines, path, title, caption, xlabel, ylabel, mark=None, show=False):
+    """Draw several lines over the same values.
+
+    Args:
+        x: the values along the axis; it is logarithmic.
+        lines: {label: values}.
+        path, title, caption, show: as for `image_rows`.
+        xlabel, ylabel: what the axes are, and their units.
+        mark: (x, text) of a vertical line.
+    """
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    styles = ["o-", "s--", "^:", "D-", "v-"]
+    for style, (label, values) in zip(styles, lines.items(), strict=False):
+        axis.plot(x, values, style, label=label, ms=4)
+    if mark:
+        axis.axvline(mark[0], color="0.6", lw=1)
+        axis.annotate(
+            mark[1], (mark[0], 0.02), (4, 0), xycoords=("data", "axes fraction"),
+            textcoords="offset points", fontsize=8, color="0.3",
+        )  # fmt: skip
+    axis.set(xscale="log", xlabel=xlabel, ylabel=ylabel, title=title)
+    axis.set_xticks(x, [f"{value:g}" for value in x])
+    axis.minorticks_off()
     axis.grid(alpha=0.3)
     axis.legend()
     save(figure, path, caption, show)

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow
 
-from common import UserError
+from common import UserError, images
 from common.images import write_whole
 
 _STARTED = time.perf_counter()
@@ -106,16 +106,24 @@ def parse(parser, recipes, argv=None):
 
     Args:
         parser: from `argument_parser`.
-        recipes: {recipe: {"epochs": …, "batch_size": …, "learning_rate": …}}.
+        recipes: {architecture: {recipe: {"epochs": …, "batch_size": …, …}}}; the first
+            architecture is the default, and `parser` knows --architecture if there are more.
         argv: the words to parse; None for the command line's own.
 
     Returns:
-        The namespace. It carries the command for a message on how to go on, too.
+        The namespace, with the recipe's settings; the `architecture`; `names`, which holds the
+        name of the run folder and of the Keras model by architecture; `wanted`, the names a model
+        file may bear; and the `command`.
 
     Raises:
         UserError: the words are off or contradict each other.
     """
     args = parser.parse_args(argv)
+    default = next(iter(recipes))
+    asked = getattr(args, "architecture", None)
+    args.architecture = asked or default
+    args.names = {name: SCRIPT if name == default else f"{SCRIPT}_{name}" for name in recipes}
+    args.wanted = [args.names[name] for name in ([asked] if asked else recipes)]
     for one, other in [
         ("synthetic", "data_dir"),
         ("model", "resume"),
@@ -124,9 +132,9 @@ def parse(parser, recipes, argv=None):
         if getattr(args, one) and getattr(args, other):
             one, other = (f"--{name.replace('_', '-')}" for name in (one, other))
             raise UserError(f"{one} and {other} contradict each other; leave one out")
-    for name in ("epochs", "batch_size", "learning_rate"):
-        if getattr(args, name) is None:
-            setattr(args, name, recipes[args.recipe][name])
+    for name, value in recipes[args.architecture][args.recipe].items():
+        if getattr(args, name, None) is None:
+            setattr(args, name, value)
     words = [parser.prog, *(sys.argv[1:] if argv is None else argv)]
     args.command = shlex.join(word for word in words if word != "--resume")
     return args
@@ -207,6 +215,19 @@ class Batches:
         return steps.map(load).prefetch(2)
 
 
+def warm_up_and_cosine(peak, steps):
+    """Return a learning rate that rises to `peak` over a fifth of the steps, then falls to zero.
+
+    It falls along half a cosine: Loshchilov and Hutter 2016, https://arxiv.org/abs/1608.03983
+    """
+    return keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=peak / 50,
+        warmup_target=peak,
+        warmup_steps=steps // 5,
+        decay_steps=steps - steps // 5,
+    )
+
+
 # ---------------------------------------------------------------- run folder
 
 
@@ -240,8 +261,10 @@ class Run:
             Run.how_to_go_on = self._how_to_go_on()
 
     def _configuration(self):
-        apart = {"output_dir", "data_dir", "synthetic", "resume", "tensorboard", "show", "command"}
-        settings = {key: value for key, value in vars(self.args).items() if key not in apart}
+        apart = (
+            "output_dir data_dir synthetic resume tensorboard show model input names wanted command"
+        )
+        settings = {k: v for k, v in vars(self.args).items() if k not in apart.split()}
         dataset = self.dataset.summary()
         del dataset["source"]  # a download and the cache it fills hold the same
         return {"script": SCRIPT, **settings, "dataset": dataset}
@@ -333,20 +356,41 @@ class Run:
             raise UserError("training diverged: no finite validation loss; lower --learning-rate")
         return keras.saving.load_model(self.model_file, compile=False)
 
-    def finish(self, model, results, test="model"):
+    def other_models(self, *same):
+        """Return {architecture: model} of the other architectures' runs under the same conditions.
+
+        Args:
+            same: the settings that must agree; the data must anyway.
+        """
+        args, found = self.args, {}
+        for architecture, name in args.names.items() if not args.output_dir else ():
+            folder = Path("runs", name)
+            if architecture == args.architecture or not (folder / "model.keras").is_file():
+                continue
+            try:
+                other = json.loads((folder / "checkpoint" / "config.json").read_text())
+            except (OSError, ValueError):
+                continue
+            ours = self._configuration()
+            if all(other.get(key) == ours[key] for key in ("dataset", *same)):
+                found[architecture] = load_model(folder / "model.keras", [name])
+        return found
+
+    def finish(self, model, results, test="model", others=()):
         """Write metrics.json and print the table that ends every run.
 
         Args:
             model: the trained model.
-            results: {row name: {metric: value}}: the model's row and the baselines'.
+            results: {row name: {metric: value}}: the model's row, the baselines' and others'.
             test: the name of the model's row.
+            others: names of rows that are no baselines: only printed.
         """
         args = self.args
         report = {
             "script": SCRIPT,
             "dataset": self.dataset.summary(),
             "recipe": None if args.model else args.recipe,
-            "architecture": getattr(args, "architecture", "tutorial"),
+            "architecture": args.architecture,
             "parameters": model.count_params(),
             "epochs": len(self.history) or None,
             "batch_size": None if args.model else args.batch_size,
@@ -362,7 +406,7 @@ class Run:
                 "numpy": np.__version__,
             },
             "test": results[test],
-            "baselines": {name: values for name, values in results.items() if name != test},
+            "baselines": {k: v for k, v in results.items() if k != test and k not in others},
         }
         write_json(self.folder / "metrics.json", report)
         data = report["dataset"]
@@ -405,7 +449,7 @@ def output_folder(args, default=""):
     Raises:
         UserError: it can't be written to.
     """
-    folder = Path(args.output_dir or Path("runs", SCRIPT, default))
+    folder = Path(args.output_dir or Path("runs", args.names[args.architecture], default))
     with write_whole(folder / "writable") as probe:
         probe.touch()
     (folder / "writable").unlink()
@@ -420,38 +464,79 @@ def save_model(model, path):
         keras.saving.load_model(temporary, compile=False).save(temporary)
 
 
-def load_model(path, name):
+def load_model(path, names):
     """Load a trained model with safe mode on.
 
     Args:
         path: a .keras file.
-        name: the name the script's model has.
+        names: what the model may be named.
 
     Raises:
         UserError: there is no such file, it is no Keras model, or it is another script's.
     """
     if not Path(path).is_file():
-        raise UserError(
-            f"{path}: no such file; --model wants a model.keras that {SCRIPT}.py trained"
-        )
+        raise UserError(f"{path}: no such file; --model wants one that {SCRIPT}.py trained")
     try:
         model = keras.saving.load_model(path, compile=False)
     except Exception as error:  # Keras raises whatever its parts do
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{path}: not a model that can be loaded ({reason})") from None
-    if model.name != name:
-        raise UserError(f"{path}: holds a model named {model.name!r}, {SCRIPT}.py needs {name!r}")
+    if model.name not in names:
+        wanted = " or ".join(repr(name) for name in names)
+        raise UserError(f"{path}: holds a model named {model.name!r}, {SCRIPT}.py needs {wanted}")
     return model
 
 
-def find_model(args, name):
-    """Return the model for --input: --model's, else the newest run's, else the one in models/."""
+def given_model(args):
+    """Return the model of --model, whose architecture `args` takes on; None without --model."""
+    if args.model is None:
+        return None
+    model = load_model(args.model, args.wanted)
+    args.architecture = next(key for key, name in args.names.items() if name == model.name)
+    return model
+
+
+def find_model(args, shipped):
+    """Return the model for --input: --model's, else the newest run's, else one in models/.
+
+    Args:
+        args: from `parse`; where --architecture was given, only its models come into question.
+        shipped: the architecture to take from models/ where none was asked for.
+    """
     path = args.model
     if path is None:
-        trained = sorted(Path("runs").glob(f"{SCRIPT}*/model.keras"), key=os.path.getmtime)
+        trained = [Path("runs", name, "model.keras") for name in args.wanted]
+        trained = sorted(filter(Path.is_file, trained), key=os.path.getmtime)
+        name = args.names[shipped]
+        name = name if name in args.wanted else args.wanted[0]
         path = trained[-1] if trained else _ROOT / "models" / f"{name}.keras"
     print(f"Using the model {path}", flush=True)
-    return load_model(path, name)
+    return load_model(path, args.wanted)
+
+
+def denoise_files(args, shipped, builders, multiple, plus=0):
+    """Write a denoised copy of each --input file, whatever its size.
+
+    The networks are convolutional, so trained weights fit a network of any image size.
+
+    Args:
+        args: from `parse`.
+        shipped: as for `find_model`.
+        builders: {architecture: function of height and width that returns the network}.
+        multiple: the network takes sides that are a multiple of this,
+        plus: and this many pixels more.
+    """
+    trained = find_model(args, shipped)
+    architecture = next(key for key, name in args.names.items() if name == trained.name)
+    model = builders[architecture](None, None)
+    model.set_weights(trained.get_weights())
+    folder = output_folder(args, "denoised")
+    for path, target in images.targets(args.input, folder, "_denoised.png"):
+        image = images.read_grey(path)
+        height, width = image.shape[:2]
+        padded = images.pad_to_multiple(image, multiple, plus)
+        images.write_grey(target, model.predict(padded[None], verbose=0)[0, :height, :width])
+        print(f"Wrote {target}", flush=True)
 
 
 def peak_memory_mb():

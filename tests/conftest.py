@@ -93,8 +93,8 @@ def write_idx(folder, arrays, zipped=True):
 def server():
     """A server on localhost whose answers depend on the first part of the path.
 
-    good serves `server.content`, cut stops half-way, hang says nothing, trickle sends a byte now
-    and then, anything else is 404.
+    good serves `server.content`, files serves `server.files` by name, cut stops half-way, hang
+    says nothing, trickle sends a byte now and then, anything else is 404.
     """
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -104,7 +104,9 @@ def server():
             if behaviour == "hang":
                 self.server.over.wait(60)
                 return
-            if behaviour not in ("good", "cut", "trickle"):
+            if behaviour == "files":
+                content = self.server.files.get(self.path.split("/")[-1])
+            if behaviour not in ("good", "cut", "trickle", "files") or content is None:
                 self.send_error(404, "Not Found")
                 return
             self.send_response(200)
@@ -117,7 +119,7 @@ def server():
                     self.wfile.write(bytes([byte]))
                     self.wfile.flush()
             else:
-                self.wfile.write(content if behaviour == "good" else content[: len(content) // 2])
+                self.wfile.write(content[: len(content) // 2] if behaviour == "cut" else content)
 
         def log_message(self, *words):
             pass
@@ -130,7 +132,8 @@ def server():
             pass  # the client hung up, as it should
 
     with Server(("127.0.0.1", 0), Handler) as answering:
-        answering.content, answering.over = b"", threading.Event()
+        answering.content, answering.files = b"", {}
+        answering.over = threading.Event()
         answering.url = f"http://127.0.0.1:{answering.server_port}/"
         threading.Thread(target=answering.serve_forever, daemon=True).start()
         yield answering

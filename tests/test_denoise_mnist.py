@@ -253,7 +253,7 @@ def test_help_ends_with_examples_and_nothing_of_tensorflows():
 
 
 def shipped():
-    return training.load_model(ROOT / "models/denoise_mnist.keras", denoise_mnist.NAME)
+    return training.load_model(ROOT / "models/denoise_mnist.keras", ["denoise_mnist"])
 
 
 @pytest.mark.parametrize(("height", "width"), [(28, 28), (61, 45), (1, 3)])

@@ -43,3 +43,35 @@ def test_a_model_of_drawn_digits_would_see_real_ones(real_data):
     ]
     nearest = [((blur[0] - image) ** 2).sum(1).argmin() for image in blur[1]]
     assert (labels[nearest] == real.y_test[:300]).mean() > 0.6
+
+
+def test_garments_cover_ten_classes_and_repeat_by_seed():
+    images, labels = synthetic.garments(300, seed=1)
+    assert images.shape == (300, 28, 28)
+    assert images.dtype == np.uint8
+    assert set(labels) == set(range(10))
+    np.testing.assert_array_equal(images, synthetic.garments(300, seed=1)[0])
+    assert len(np.unique(images, axis=0)) == 300
+    # Fashion-MNIST: mean 73, half of the pixels black.
+    assert 50 < images.mean() < 90
+    assert 0.35 < (images == 0).mean() < 0.65
+
+
+def test_garments_can_be_told_apart_by_the_nearest_other():
+    images, labels = synthetic.garments(1_200, seed=2)
+    flat = images.reshape(1_200, -1).astype("float32")
+    flat /= np.linalg.norm(flat, axis=1, keepdims=True)
+    nearest = (flat[:200] @ flat[200:].T).argmax(1)
+    assert (labels[200:][nearest] == labels[:200]).mean() > 0.8
+
+
+def test_real_garments_find_their_like_among_drawn_ones(real_data):
+    drawn, labels = synthetic.garments(2_000, seed=2)
+    real = data.load_fashion_mnist(real_data)
+    flat = [
+        ndimage.gaussian_filter(x.astype("float32"), (0, 1, 1)).reshape(len(x), -1)
+        for x in (drawn, real.x_test[:300, ..., 0])
+    ]
+    flat = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in flat]
+    nearest = (flat[1] @ flat[0].T).argmax(1)
+    assert (labels[nearest] == real.y_test[:300]).mean() > 0.5

@@ -25,7 +25,15 @@ def small_model(name="toy"):
 
 
 def arguments(**changes):
-    settings = {"model": None, "resume": False, "seed": 0, "epochs": 9, "recipe": "fast"}
+    settings = {
+        "names": {"tutorial": "toy"},
+        "architecture": "tutorial",
+        "model": None,
+        "resume": False,
+        "seed": 0,
+        "epochs": 9,
+        "recipe": "fast",
+    }
     settings |= {"batch_size": 4, "learning_rate": 0.1, "tensorboard": False, "output_dir": "out"}
     return SimpleNamespace(**(settings | {"command": "toy.py"} | changes))
 
@@ -167,23 +175,22 @@ def test_resume_refuses_another_configuration_and_an_empty_folder():
 def test_a_model_file_of_another_script_is_named(tmp_path):
     training.save_model(small_model("other"), tmp_path / "model.keras")
     with pytest.raises(UserError, match="holds a model named 'other'"):
-        training.load_model(tmp_path / "model.keras", "toy")
+        training.load_model(tmp_path / "model.keras", ["toy"])
     (tmp_path / "text.keras").write_text("not a model")
     with pytest.raises(UserError, match=r"text.keras: not a model that can be loaded"):
-        training.load_model(tmp_path / "text.keras", "toy")
+        training.load_model(tmp_path / "text.keras", ["toy"])
     with pytest.raises(UserError, match=r"none.keras: no such file"):
-        training.load_model(tmp_path / "none.keras", "toy")
+        training.load_model(tmp_path / "none.keras", ["toy"])
 
 
 def test_the_newest_run_comes_before_the_shipped_model(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(training, "SCRIPT", "toy")
     monkeypatch.setattr(training, "_ROOT", tmp_path / "project")
-    args = SimpleNamespace(model=None)
     training.save_model(small_model(), tmp_path / "project/models/toy.keras")
-    training.find_model(args, "toy")
+    training.find_model(arguments(), "tutorial")
     assert "project" in capsys.readouterr().out
     training.save_model(small_model(), tmp_path / "runs/toy/model.keras")
-    training.find_model(args, "toy")
+    training.find_model(arguments(), "tutorial")
     assert "runs/toy/model.keras" in capsys.readouterr().out
 
 
