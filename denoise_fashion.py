@@ -230,6 +230,11 @@ def draw(run, networks, garments, candidates, results):
         "tutorial": "autoencoder",
         "unet": "U-Net",
     }
+    remarks = {
+        "tutorial": "The autoencoder draws the whole garment anew from 256 numbers. ",
+        "unet": "The U-Net copies what was not hit. ",
+    }
+    remarks = "".join(remarks[name] for name in networks)
     few = [int((garments.y_test == label).argmax()) for label in range(10)]
     rows = {"clean": garments.x_test[few]}
     for name, restored in candidates.items():
@@ -239,9 +244,8 @@ def draw(run, networks, garments, candidates, results):
         run.folder / "garments.png",
         f"Ten garments of the test set, {args.noise:.0%} salt-and-pepper noise",
         "The median filter smears stripes and prints. The switching median replaces only pure "
-        "black and white, which little of this noise is. The autoencoder draws the whole garment "
-        "anew from 256 numbers; the U-Net copies what was not hit. "
-        f"PSNR is the mean over {len(garments.x_test):,} test images.\n{footer}",
+        f"black and white, which little of this noise is. {remarks}PSNR is the mean "
+        f"over {len(garments.x_test):,} test images.\n{footer}",
         args.show,
         heads=garments.class_names,
     )
@@ -264,9 +268,8 @@ def draw(run, networks, garments, candidates, results):
         lines,
         run.folder / "noise.png",
         "Where each one breaks",
-        "Each network was trained at one share of noise only. Below it the U-Net leaves alone what "
-        "was not hit; the autoencoder gains nothing, because its bottleneck limits it and not the "
-        f"noise. PSNR is the mean over {len(some):,} test images.\n{footer}",
+        f"Each network was trained at one share of noise only. {remarks}PSNR is the mean over "
+        f"{len(some):,} test images.\n{footer}",
         "replaced pixels (%)",
         "PSNR (dB)",
         mark=(100 * args.noise, "trained here") if args.noise else None,

@@ -84,6 +84,13 @@ def pad_to_multiple(image, multiple):
     )
 
 
+def fit_square(image, side):
+    """Return an image, shape (height, width, 1), scaled into a black square of (side, side, 1)."""
+    picture = Image.fromarray(image[..., 0])
+    picture = ImageOps.pad(picture, (side, side), Image.Resampling.BOX, color=0)
+    return np.clip(np.asarray(picture), 0, 1)[..., np.newaxis]
+
+
 def targets(inputs, folder, ending):
     """Return [(input, path to write)]: in `folder`, named as the input with another ending.
 

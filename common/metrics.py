@@ -2,6 +2,8 @@
 
 import numpy as np
 from scipy import ndimage
+from scipy.spatial import cKDTree
+from scipy.special import logsumexp
 from skimage.metrics import structural_similarity
 
 
@@ -50,6 +52,53 @@ def switching_median(images):
     https://doi.org/10.1016/0167-8655(94)90082-5
     """
     return np.where((images == 0) | (images == 1), median_3x3(images), images)
+
+
+def importance_weighted_bound(encoder, decoder, x, samples=100, seed=3):
+    """Return a bound on -log p(x) in nats, mean over the images; tighter than the negative ELBO.
+
+    It is -log of the mean over samples z of q(z|x) of p(x|z)·p(z) / q(z|x): Burda et al. 2015,
+    https://arxiv.org/abs/1509.00519
+
+    Args:
+        encoder: (n, height, width, 1) to [z_mean, z_log_var, z].
+        decoder: (n, latent_dim) to (n, height, width, 1), the probability of white.
+        x: the images.
+        samples: per image.
+        seed: of the samples.
+    """
+    rng, bounds = np.random.default_rng(seed), []
+    for image in x:
+        z_mean, z_log_var, _ = (np.asarray(part) for part in encoder(image[None]))
+        epsilon = rng.standard_normal((samples, z_mean.shape[1]), dtype="float32")
+        z = z_mean + np.exp(z_log_var / 2) * epsilon
+        log_ratio = 0.5 * np.sum(epsilon**2 + z_log_var - z**2, axis=1)  # of p(z) to q(z|x)
+        y = np.clip(np.asarray(decoder(z)), 1e-7, 1 - 1e-7)
+        log_likelihood = np.sum(image * np.log(y) + (1 - image) * np.log1p(-y), axis=(1, 2, 3))
+        bounds.append(np.log(samples) - logsumexp(log_ratio + log_likelihood))
+    return float(np.mean(bounds))
+
+
+def pca(train, test, components):
+    """Return the test images rebuilt from their first principal components in the training images.
+
+    Args:
+        train, test: images, shapes (n, height, width, 1) and (m, height, width, 1).
+        components: how many numbers an image may keep.
+    """
+    mean = train.mean(0).ravel()
+    centred = train.reshape(len(train), -1) - mean
+    # The right singular vectors of the images are those of their much smaller scatter matrix.
+    axes = np.linalg.svd(centred.T @ centred)[2][:components]
+    return (((test.reshape(len(test), -1) - mean) @ axes.T) @ axes + mean).reshape(test.shape)
+
+
+def knn_accuracy(codes, labels, test_codes, test_labels, k=10):
+    """Return the share of test codes whose k nearest codes have its label by majority."""
+    neighbours = cKDTree(codes).query(test_codes, min(k, len(codes)), workers=-1)[1]
+    votes = labels[neighbours].reshape(len(test_codes), -1)
+    counts = np.stack([(votes == label).sum(1) for label in range(labels.max() + 1)], axis=1)
+    return float(np.mean(counts.argmax(1) == test_labels))
 
 
 def compare(clean, candidates, functions):

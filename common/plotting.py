@@ -1,6 +1,8 @@
 """Every figure. Each ends in a caption that says what to see, and which data it was made from."""
 
+import importlib.util
 import math
+import shutil
 import textwrap
 
 import matplotlib
@@ -65,7 +67,7 @@ def image_rows(rows, path, title, caption, show=False, cell=0.9, heads=()):
     import matplotlib.pyplot as plt
 
     columns = len(next(iter(rows.values())))
-    label_width = 0.095 * max(len(line) for label in rows for line in label.split("\n")) + 0.2
+    label_width = 0.105 * max(len(line) for label in rows for line in label.split("\n")) + 0.2
     figure, axes = plt.subplots(
         len(rows),
         columns,
@@ -144,6 +146,74 @@ def curves(x, lines, path, title, caption, xlabel, ylabel, mark=None, show=False
     axis.grid(alpha=0.3)
     axis.legend()
     save(figure, path, caption, show)
+
+
+def sheet(images, columns, path, title, caption, show=False, cell=0.4):
+    """Draw images edge to edge in rows of `columns`.
+
+    Args:
+        images: shape (n, height, width, 1), values in [0, 1].
+        columns: images in a row.
+        path, title, caption, show, cell: as for `image_rows`.
+    """
+    import matplotlib.pyplot as plt
+
+    count, height, width = images.shape[:3]
+    rows = math.ceil(count / columns)
+    tiles = np.ones((rows * columns, height, width))
+    tiles[:count] = images[..., 0]
+    picture = tiles.reshape(rows, columns, height, width).swapaxes(1, 2)
+    size = (max(columns * cell, 4.5), max(rows * cell, 0.9) + 0.4)
+    figure, axis = plt.subplots(figsize=size, layout="constrained")
+    axis.imshow(picture.reshape(rows * height, columns * width), cmap="gray", vmin=0, vmax=1)
+    axis.set_axis_off()
+    figure.suptitle(title, fontsize=12)
+    save(figure, path, caption, show)
+
+
+# Petroff 2021, https://arxiv.org/abs/2107.02270: ten colours that colour-blind readers can tell.
+_TEN_COLOURS = [
+    *("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6"),
+    *("#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd"),
+]
+
+
+def scatter(points, labels, names, path, title, caption, show=False):
+    """Draw points by class, with the 1- and 2-sigma circles of the standard normal prior.
+
+    Args:
+        points: shape (n, 2).
+        labels: integers, shape (n,).
+        names: of the classes.
+        path, title, caption, show: as for `image_rows`.
+    """
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(7.6, 6), layout="constrained")
+    for label, name in enumerate(names):
+        chosen = points[labels == label]
+        marker = "os^vDPX<>p"[label % 10]
+        colour = _TEN_COLOURS[label % 10]
+        axis.scatter(*chosen.T, s=7, alpha=0.6, lw=0, marker=marker, color=colour, label=name)
+    for sigma in (1, 2):
+        axis.add_patch(plt.Circle((0, 0), sigma, fill=False, color="k", lw=1, ls="--"))
+        axis.annotate(f"{sigma}σ", (0, sigma), ha="center", va="bottom", fontsize=9)
+    limit = max(2.3, float(np.quantile(np.abs(points), 0.999)) * 1.05)
+    axis.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", title=title)
+    axis.set(xlabel="first latent dimension", ylabel="second latent dimension")
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2.5, frameon=False)
+    save(figure, path, caption, show)
+
+
+def diagram(model, path):
+    """Draw a model's layers with keras.utils.plot_model, where Graphviz is installed."""
+    import keras
+
+    if not (shutil.which("dot") and importlib.util.find_spec("pydot")):
+        return
+    with write_whole(path) as temporary:
+        keras.utils.plot_model(model, temporary, show_shapes=True, show_layer_names=True)
+    print(f"Wrote {path}", flush=True)
 
 
 def feature_maps(inputs, maps, path, title, caption, show=False):

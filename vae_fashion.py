@@ -1,0 +1,313 @@
+"""Train a variational autoencoder on pictures of clothes, and draw new ones with it.
+
+    garment (28, 28, 1)                          z (2)
+      Conv 32 3x3 relu            (28, 28, 32)     Dense 12,544 relu, reshaped   (14, 14, 64)
+      Conv 64 3x3 relu, stride 2  (14, 14, 64)     Conv2DTranspose 32, stride 2  (28, 28, 32)
+      Conv 64 3x3 relu            (14, 14, 64)     Conv 1 3x3 sigmoid            (28, 28, 1)
+      Conv 64 3x3 relu            (14, 14, 64)   reconstruction
+      Flatten, Dense 32 relu      (32)
+      z_mean (2), z_log_var (2)                  encoder 494,244 + decoder 56,385 parameters
+      z = z_mean + exp(z_log_var / 2)·ε, with ε from N(0, 1)
+
+Run it:
+  python vae_fashion.py                                two latent dimensions, some four minutes
+  python vae_fashion.py --latent-dim 16 --output-dir runs/latent_16
+  python vae_fashion.py --architecture dense --dataset mnist
+  python vae_fashion.py --generate 25                  new garments as PNG files, and a sheet
+  python vae_fashion.py --input shoe.png --vary 8      its latent vector, and 8 variations
+  python vae_fashion.py --decode latent.csv            latent vectors back into images
+
+The loss, in nats per image, is an upper bound on -log p(x), the negative ELBO:
+
+    L(x) = sum over pixels of -x·log(y) - (1 - x)·log(1 - y)                  reconstruction
+         + ½·sum over latent dimensions of (μ² + exp(s) - 1 - s)              KL divergence
+
+with y the decoded z, μ = z_mean and s = z_log_var. `--beta` weighs the second term. Pixels are
+grey, and cross-entropy on a grey value x is the expected code length of a pixel that is drawn
+white with probability x: the bound is on that, and can't be compared with a density of grey values.
+
+Where does z go? The encoder has three outputs, z_mean, z_log_var and a sampled z; the third is the
+decoder's input, decoder(encoder(x)[2]). Each of the two is a model of its own: they are saved as
+encoder.keras and decoder.keras beside model.keras. The decoder alone draws new garments.
+
+Where it comes from. The convolutional network and the recipe `tutorial` (RMSprop, batches of 16, 20
+epochs) are those of a blog tutorial on generating clothes. What it publishes is no bound: it
+averages the cross-entropy over pixels, weighs the KL term with 5e-4 and averages that too where it
+should be summed, samples with exp(s) as the standard deviation and has it as the variance in the
+KL. The dense one (Adam, batches of 128, 50 epochs) is from Keras's old example on MNIST.
+VAE: Kingma and Welling 2013, https://arxiv.org/abs/1312.6114. What `fast` does differently:
+@@
+"""
+
+# common comes first: it keeps TensorFlow's start-up messages off the console.
+from common import data, latent, metrics, plotting, training
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+RECIPES = {
+    "conv": {
+        "fast": {"epochs": 10, "batch_size": 64, "learning_rate": 0.002, "longest_epoch": 170},
+        "tutorial": {"epochs": 20, "batch_size": 16, "learning_rate": 1e-3, "longest_epoch": None},
+    },
+    "dense": {
+        "fast": {"epochs": 10, "batch_size": 64, "learning_rate": 0.004, "longest_epoch": 300},
+        "tutorial": {
+            "epochs": 50,
+            "batch_size": 128,
+            "learning_rate": 0.001,
+            "longest_epoch": None,
+        },
+    },
+}
+
+
+@keras.saving.register_keras_serializable("vae_fashion")
+class Sampling(layers.Layer):
+    """Draws z = z_mean + exp(z_log_var / 2)·ε, which gradients can pass through."""
+
+    def __init__(self, seed=0, **kwargs):
+        super().__init__(**kwargs)
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def call(self, inputs):
+        """Return z, shape (n, latent_dim), for a list of z_mean and z_log_var of that shape."""
+        z_mean, z_log_var = inputs
+        epsilon = keras.random.normal(ops.shape(z_mean), seed=self.seed_generator)
+        return z_mean + ops.exp(z_log_var / 2) * epsilon
+
+    def get_config(self):
+        """Return what `from_config` needs."""
+        return {**super().get_config(), "seed": self.seed}
+
+
+def build_conv_encoder(latent_dim=2):
+    """Return the encoder: (n, 28, 28, 1) to [z_mean, z_log_var, z], each (n, latent_dim)."""
+    image = keras.Input((28, 28, 1), name="image")
+    x = layers.Conv2D(32, 3, activation="relu", padding="same")(image)
+    x = layers.Conv2D(64, 3, strides=2, activation="relu", padding="same")(x)
+    x = layers.Conv2D(64, 3, activation="relu", padding="same")(x)
+    x = layers.Conv2D(64, 3, activation="relu", padding="same")(x)
+    x = layers.Flatten()(x)
+    x = layers.Dense(32, activation="relu")(x)
+    z_mean = layers.Dense(latent_dim, name="z_mean")(x)
+    z_log_var = layers.Dense(latent_dim, name="z_log_var")(x)
+    z = Sampling(name="z")([z_mean, z_log_var])
+    return keras.Model(image, [z_mean, z_log_var, z], name="encoder")
+
+
+def build_conv_decoder(latent_dim=2):
+    """Return the decoder: (n, latent_dim) to (n, 28, 28, 1), values in [0, 1]."""
+    z = keras.Input((latent_dim,), name="z")
+    x = layers.Dense(14 * 14 * 64, activation="relu")(z)
+    x = layers.Reshape((14, 14, 64))(x)
+    x = layers.Conv2DTranspose(32, 3, strides=2, activation="relu", padding="same")(x)
+    image = layers.Conv2D(1, 3, activation="sigmoid", padding="same", name="image")(x)
+    return keras.Model(z, image, name="decoder")
+
+
+def build_dense_encoder(latent_dim=2):
+    """Return the encoder: (n, 28, 28, 1) to [z_mean, z_log_var, z], each (n, latent_dim)."""
+    image = keras.Input((28, 28, 1), name="image")
+    x = layers.Flatten()(image)
+    x = layers.Dense(512, activation="relu")(x)
+    z_mean = layers.Dense(latent_dim, name="z_mean")(x)
+    z_log_var = layers.Dense(latent_dim, name="z_log_var")(x)
+    z = Sampling(name="z")([z_mean, z_log_var])
+    return keras.Model(image, [z_mean, z_log_var, z], name="encoder")
+
+
+def build_dense_decoder(latent_dim=2):
+    """Return the decoder: (n, latent_dim) to (n, 28, 28, 1), values in [0, 1]."""
+    z = keras.Input((latent_dim,), name="z")
+    x = layers.Dense(512, activation="relu")(z)
+    x = layers.Dense(28 * 28, activation="sigmoid")(x)
+    image = layers.Reshape((28, 28, 1), name="image")(x)
+    return keras.Model(z, image, name="decoder")
+
+
+BUILDERS = {
+    "conv": (build_conv_encoder, build_conv_decoder),
+    "dense": (build_dense_encoder, build_dense_decoder),
+}
+
+
+def reconstruction(image, decoded):
+    """Return the cross-entropy summed over the pixels, in nats, shape (n,)."""
+    return ops.sum(keras.losses.binary_crossentropy(image, decoded), axis=(1, 2))
+
+
+def kl_divergence(z_mean, z_log_var):
+    """Return KL(N(z_mean, exp(z_log_var)) ‖ N(0, 1)) in nats, shape (n,)."""
+    return 0.5 * ops.sum(ops.square(z_mean) + ops.exp(z_log_var) - 1 - z_log_var, axis=-1)
+
+
+@keras.saving.register_keras_serializable("vae_fashion")
+class VAE(keras.Model):
+    """Encoder and decoder trained together; its output is the decoded z."""
+
+    def __init__(self, encoder, decoder, beta=1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.encoder, self.decoder, self.beta = encoder, decoder, beta
+        self.kl = keras.metrics.Mean("kl")
+
+    def call(self, image):
+        """Return the reconstruction; the KL term joins the loss on the way."""
+        z_mean, z_log_var, z = self.encoder(image)
+        kl = kl_divergence(z_mean, z_log_var)
+        self.add_loss(self.beta * ops.mean(kl))
+        self.kl.update_state(kl)
+        return self.decoder(z)
+
+    def get_config(self):
+        """Return what `from_config` needs."""
+        parts = {"encoder": self.encoder, "decoder": self.decoder}
+        parts = {name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}
+        return {**super().get_config(), **parts, "beta": self.beta}
+
+    @classmethod
+    def from_config(cls, config):
+        """Build the model that `get_config` describes."""
+        for name in ("encoder", "decoder"):
+            config[name] = keras.saving.deserialize_keras_object(config[name])
+        return cls(**config)
+
+
+def build_vae(architecture="conv", latent_dim=2, beta=1.0):
+    """Return encoder and decoder put together, built for images of (28, 28, 1)."""
+    build_encoder, build_decoder = BUILDERS[architecture]
+    name = "vae_fashion" if architecture == "conv" else f"vae_fashion_{architecture}"
+    model = VAE(build_encoder(latent_dim), build_decoder(latent_dim), beta, name=name)
+    model(np.zeros((1, 28, 28, 1), "float32"))
+    return model
+
+
+def main(argv=None):
+    args = training.parse(parser(), RECIPES, argv)
+    plotting.set_up(args.show)
+    if args.generate or args.input or args.decode:
+        return latent.use(args, training.find_model(args, "conv"))
+
+    load = data.load_mnist if args.dataset == "mnist" else data.load_fashion_mnist
+    garments = load(args.data_dir, args.synthetic, args.limit, args.seed)
+    model = training.given_model(args)
+    run = training.Run(args, garments)
+
+    if model is None:
+
+        def make_batch(chosen, seed):
+            return garments.x_train[chosen], garments.x_train[chosen]
+
+        batches = training.Batches(
+            len(garments.x_train), make_batch, args.batch_size, args.longest_epoch, args.seed
+        )
+        steps = args.epochs * batches.steps_per_epoch
+
+        keras.utils.set_random_seed(args.seed)
+        model = build_vae(args.architecture, args.latent_dim, args.beta)
+        model.encoder.summary()
+        model.decoder.summary()
+        if args.recipe == "fast":
+            schedule = training.warm_up_and_cosine(args.learning_rate, steps)
+            optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
+        elif args.architecture == "conv":
+            optimizer = keras.optimizers.RMSprop(args.learning_rate)
+        else:
+            optimizer = keras.optimizers.Adam(args.learning_rate)
+        model.compile(optimizer, loss=reconstruction, metrics=[reconstruction])
+        model.fit(
+            batches.from_epoch(run.first_epoch),
+            steps_per_epoch=batches.steps_per_epoch,
+            epochs=args.epochs,
+            initial_epoch=run.first_epoch,
+            validation_data=(garments.x_validation, garments.x_validation),
+            validation_batch_size=500,
+            callbacks=run.callbacks(model),
+            shuffle=False,  # the batches come shuffled
+            verbose=run.verbose,
+        )
+        model = run.best_model()
+    for part in (model.encoder, model.decoder):
+        training.save_model(part, run.folder / f"{part.name}.keras")
+        plotting.diagram(part, run.folder / f"{part.name}.png")
+
+    # The test set, once.
+    print(f"Evaluating on {len(garments.x_test):,} test images ...", flush=True)
+    codes = model.encoder.predict(garments.x_test, batch_size=500, verbose=0)[0]
+    results = {
+        "mean_image": fidelity(garments.x_test, garments.x_train.mean(0)),
+        "pca": fidelity(
+            garments.x_test, metrics.pca(garments.x_train, garments.x_test, codes.shape[1])
+        ),
+        "model": evaluate(model, garments, codes),
+    }
+    latent.draw(run, model.encoder, model.decoder, garments, codes)
+    run.finish(model, results)
+    plotting.wait_for_windows(args.show)
+
+
+def parser():
+    """Return the command line's parser."""
+    parser = training.argument_parser(__file__, __doc__)
+    add = parser.add_argument
+    add("--architecture", choices=list(RECIPES), help="of encoder and decoder (default: conv)")
+    add("--dataset", choices=["fashion", "mnist"], default="fashion", help="(default: fashion)")
+    add(
+        "--latent-dim",
+        type=training.whole_number(1),
+        default=2,
+        help="numbers in the latent vector (default: 2)",
+    )
+    add(
+        "--beta",
+        type=training.number(at_least=0),
+        default=1.0,
+        help="weight of the KL divergence; 1 gives a bound (default: 1)",
+    )
+    add("--generate", type=training.whole_number(1), metavar="N", help="draw N new images")
+    add("--vary", type=training.whole_number(1), metavar="N", help="N variations of each --input")
+    add(
+        "--spread",
+        type=training.number(at_least=0),
+        default=1.0,
+        help="how far they stray, in the encoder's own standard deviations (default: 1)",
+    )
+    add("--decode", metavar="CSV", help="turn the latent vectors of a latent.csv into images")
+    return parser
+
+
+def fidelity(clean, decoded):
+    """Return the two metrics that a reconstruction without a distribution has."""
+    decoded = np.clip(decoded, 0.01, 0.99)  # or a single sure and wrong pixel costs all
+    return {
+        "reconstruction": 784 * metrics.binary_crossentropy(clean, decoded),
+        "mse": metrics.mse(clean, decoded),
+    }
+
+
+def evaluate(model, garments, codes):
+    """Return the model's metrics on the test set; `codes` is its z_mean there."""
+    x, y = garments.x_test, garments.y_test
+    z_mean, z_log_var, _ = model.encoder.predict(x, batch_size=500, verbose=0)
+    epsilon = np.random.default_rng(2).standard_normal(z_mean.shape, dtype="float32")
+    decoded = model.decoder.predict(z_mean + np.exp(z_log_var / 2) * epsilon, 500, verbose=0)
+    distortion = 784 * metrics.binary_crossentropy(x, decoded)
+    kl = float(np.mean(kl_divergence(z_mean, z_log_var)))
+    training_codes = model.encoder.predict(garments.x_train, batch_size=500, verbose=0)[0]
+    return {
+        "negative_elbo": distortion + kl,
+        "reconstruction": distortion,
+        "kl": kl,
+        "importance_weighted_bound": metrics.importance_weighted_bound(
+            model.encoder, model.decoder, x[:1_000]
+        ),
+        "active_dimensions": int(np.sum(z_mean.var(0) > 0.01)),
+        "knn_accuracy": metrics.knn_accuracy(training_codes, garments.y_train, z_mean, y),
+        "mse": metrics.mse(x, decoded),
+    }
+
+
+if __name__ == "__main__":
+    training.start(main)
