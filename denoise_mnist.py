@@ -93,32 +93,23 @@ def main(argv=None):
     if args.input:
         return training.denoise_files(args, "tutorial", {"tutorial": build_denoiser}, multiple=4)
 
+    def corrupt(clean, seed):
+        return noise.gaussian(clean, args.noise, seed)
+
     # The digits, and noisy validation and test images that are the same in every run.
     digits = data.load_mnist(args.data_dir, args.synthetic, args.limit, args.seed)
-    noisy_validation = noise.gaussian(digits.x_validation, args.noise, seed=1)
-    noisy_test = noise.gaussian(digits.x_test, args.noise, seed=2)
+    noisy_validation = corrupt(digits.x_validation, seed=1)
+    noisy_test = corrupt(digits.x_test, seed=2)
     model = training.given_model(args)
     run = training.Run(args, digits)
 
     if model is None:
-        if args.recipe == "tutorial":
-            noisy_train = noise.gaussian(digits.x_train, args.noise, args.seed)
-
-        def make_batch(chosen, seed):
-            clean = digits.x_train[chosen]
-            if args.recipe == "tutorial":
-                return noisy_train[chosen], clean
-            return noise.gaussian(clean, args.noise, seed), clean
-
-        batches = training.Batches(
-            len(digits.x_train), make_batch, args.batch_size, args.longest_epoch, args.seed
-        )
-        steps = args.epochs * batches.steps_per_epoch
-
+        batches = training.denoising_batches(args, digits.x_train, corrupt)
         keras.utils.set_random_seed(args.seed)
         model = build_denoiser()
         model.summary()
         if args.recipe == "fast":
+            steps = args.epochs * batches.steps_per_epoch
             schedule = training.warm_up_and_cosine(args.learning_rate, steps)
             optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
         else:
@@ -148,12 +139,13 @@ def main(argv=None):
     results = metrics.compare(digits.x_test, candidates, measures)
 
     draw(run, model, digits, candidates, results)
+    run.draw_history("binary cross-entropy (nats per pixel)")
     run.finish(model, results)
     plotting.wait_for_windows(args.show)
 
 
 def draw(run, model, digits, candidates, results):
-    """Write the three figures."""
+    """Write two figures: ten digits, and the latent feature maps of three."""
     args, footer = run.args, f"Data: {digits}."
     few = [int((digits.y_test == digit).argmax()) for digit in range(10)]
     rows = {"clean": digits.x_test[few]}
@@ -169,17 +161,6 @@ def draw(run, model, digits, candidates, results):
         f"which shows as grey. PSNR is the mean over {len(digits.x_test):,} test images.\n{footer}",
         args.show,
     )
-    if run.history:
-        plotting.loss_curves(
-            run.history,
-            run.folder / "loss.png",
-            f"Training of denoise_mnist, recipe {args.recipe}",
-            "The loss can't reach zero: it keeps the entropy of the grey pixels, and what the "
-            "noise has destroyed. Training loss is a mean over the epoch while weights still "
-            f"change, validation loss is taken at its end.\n{footer}",
-            "binary cross-entropy (nats per pixel)",
-            args.show,
-        )
     encoder = keras.Model(model.input, model.get_layer("latent").output)
     plotting.feature_maps(
         candidates["noisy_input"][few[2:5]],

@@ -235,15 +235,14 @@ def main(argv=None):
 
     # The test set, once.
     print(f"Evaluating on {len(garments.x_test):,} test images ...", flush=True)
-    codes = model.encoder.predict(garments.x_test, batch_size=500, verbose=0)[0]
+    z_mean, z_log_var, _ = model.encoder.predict(garments.x_test, batch_size=500, verbose=0)
+    rebuilt = metrics.pca(garments.x_train, garments.x_test, z_mean.shape[1])
     results = {
         "mean_image": fidelity(garments.x_test, garments.x_train.mean(0)),
-        "pca": fidelity(
-            garments.x_test, metrics.pca(garments.x_train, garments.x_test, codes.shape[1])
-        ),
-        "model": evaluate(model, garments, codes),
+        "pca": fidelity(garments.x_test, rebuilt),
+        "model": evaluate(model, garments, z_mean, z_log_var),
     }
-    latent.draw(run, model.encoder, model.decoder, garments, codes)
+    latent.draw(run, model.encoder, model.decoder, garments, z_mean)
     run.finish(model, results)
     plotting.wait_for_windows(args.show)
 
@@ -251,29 +250,15 @@ def main(argv=None):
 def parser():
     """Return the command line's parser."""
     parser = training.argument_parser(__file__, __doc__)
-    add = parser.add_argument
+    add, count, size = parser.add_argument, training.whole_number, training.number(at_least=0)
     add("--architecture", choices=list(RECIPES), help="of encoder and decoder (default: conv)")
     add("--dataset", choices=["fashion", "mnist"], default="fashion", help="(default: fashion)")
-    add(
-        "--latent-dim",
-        type=training.whole_number(1),
-        default=2,
-        help="numbers in the latent vector (default: 2)",
-    )
-    add(
-        "--beta",
-        type=training.number(at_least=0),
-        default=1.0,
-        help="weight of the KL divergence; 1 gives a bound (default: 1)",
-    )
-    add("--generate", type=training.whole_number(1), metavar="N", help="draw N new images")
-    add("--vary", type=training.whole_number(1), metavar="N", help="N variations of each --input")
-    add(
-        "--spread",
-        type=training.number(at_least=0),
-        default=1.0,
-        help="how far they stray, in the encoder's own standard deviations (default: 1)",
-    )
+    add("--latent-dim", type=count(2), default=2, help="numbers in a latent vector (default: 2)")
+    add("--beta", type=size, default=1.0, help="weight of the KL divergence (default: 1)")
+    add("--generate", type=count(1), metavar="N", help="draw N new images")
+    add("--vary", type=count(1), metavar="N", help="N variations of each --input")
+    text = "how far they stray, in the encoder's own standard deviations (default: 1)"
+    add("--spread", type=size, default=1.0, help=text)
     add("--decode", metavar="CSV", help="turn the latent vectors of a latent.csv into images")
     return parser
 
@@ -287,24 +272,25 @@ def fidelity(clean, decoded):
     }
 
 
-def evaluate(model, garments, codes):
-    """Return the model's metrics on the test set; `codes` is its z_mean there."""
-    x, y = garments.x_test, garments.y_test
-    z_mean, z_log_var, _ = model.encoder.predict(x, batch_size=500, verbose=0)
+def evaluate(model, garments, z_mean, z_log_var):
+    """Return the model's metrics on the test set, where its encoder gives these two."""
+    x = garments.x_test
     epsilon = np.random.default_rng(2).standard_normal(z_mean.shape, dtype="float32")
-    decoded = model.decoder.predict(z_mean + np.exp(z_log_var / 2) * epsilon, 500, verbose=0)
+    z = z_mean + np.exp(z_log_var / 2) * epsilon
+    decoded = model.decoder.predict(z, batch_size=500, verbose=0)
+    x_train_codes = model.encoder.predict(garments.x_train, batch_size=500, verbose=0)[0]
     distortion = 784 * metrics.binary_crossentropy(x, decoded)
     kl = float(np.mean(kl_divergence(z_mean, z_log_var)))
-    training_codes = model.encoder.predict(garments.x_train, batch_size=500, verbose=0)[0]
+    tighter = metrics.importance_weighted_bound(model.encoder, model.decoder, x[:1_000])
     return {
         "negative_elbo": distortion + kl,
         "reconstruction": distortion,
         "kl": kl,
-        "importance_weighted_bound": metrics.importance_weighted_bound(
-            model.encoder, model.decoder, x[:1_000]
-        ),
+        "importance_weighted_bound": tighter,
         "active_dimensions": int(np.sum(z_mean.var(0) > 0.01)),
-        "knn_accuracy": metrics.knn_accuracy(training_codes, garments.y_train, z_mean, y),
+        "knn_accuracy": metrics.knn_accuracy(
+            x_train_codes, garments.y_train, z_mean, garments.y_test
+        ),
         "mse": metrics.mse(x, decoded),
     }
 

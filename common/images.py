@@ -70,18 +70,17 @@ def write_whole(path):
             temporary.unlink(missing_ok=True)
 
 
-def pad_to_multiple(image, multiple):
-    """Return the image with its last rows and columns mirrored until both sides are multiples.
+def pad_to_multiple(image, multiple, plus=0):
+    """Return the image with its last rows and columns mirrored until both sides fit.
 
     Args:
         image: shape (height, width, channels).
-        multiple: what height and width shall be divisible by.
+        multiple: what height and width shall be divisible by,
+        plus: after this has been taken off.
     """
-    height, width = image.shape[:2]
+    height, width = ((plus - side) % multiple for side in image.shape[:2])
     # "symmetric" works for any size, "reflect" would need more pixels than it adds.
-    return np.pad(
-        image, [(0, -height % multiple), (0, -width % multiple), (0, 0)], mode="symmetric"
-    )
+    return np.pad(image, [(0, height), (0, width), (0, 0)], mode="symmetric")
 
 
 def fit_square(image, side):

@@ -10,7 +10,7 @@ from common import UserError, images, plotting, training
 
 
 def draw(run, encoder, decoder, dataset, codes):
-    """Write the five figures of a latent space.
+    """Write the figures of a latent space, and the loss curves.
 
     Args:
         run: the training's `Run`.
@@ -35,7 +35,7 @@ def draw(run, encoder, decoder, dataset, codes):
     )
 
     # The two dimensions that say most; all others stay at zero.
-    first, second = sorted(np.argsort(codes.var(0))[::-1][:2]) if codes.shape[1] > 1 else (0, 0)
+    first, second = sorted(np.argsort(codes.var(0))[::-1][:2])
     which = (
         ""
         if codes.shape[1] <= 2
@@ -77,14 +77,7 @@ def draw(run, encoder, decoder, dataset, codes):
     caption = f"Decoded points on the straight line between the codes of two test images.\n{footer}"
     title = "Walks through latent space"
     plotting.image_rows(rows, folder / "walk.png", title, caption, args.show)
-    if run.history:
-        title = f"Training of {args.names[args.architecture]}, recipe {args.recipe}"
-        caption = (
-            "Training loss is a mean over the epoch while weights still change, validation loss is "
-            f"taken at its end.\n{footer}"
-        )
-        label = "negative ELBO (nats per image)" if args.beta == 1 else "loss (nats per image)"
-        plotting.loss_curves(run.history, folder / "loss.png", title, caption, label, args.show)
+    run.draw_history("negative ELBO (nats per image)" if args.beta == 1 else "loss (nats)")
 
 
 def _batched(decoder):

@@ -105,7 +105,7 @@ def loss_curves(history, path, title, caption, ylabel, show=False):
     validation = np.array([row["val_loss"] for row in history])
     axis.plot(epochs, validation, label="validation", marker=marker, ms=4)
     best = int(np.nanargmin(validation))
-    axis.plot(epochs[best], validation[best], "k*", ms=11, label=f"best, {validation[best]:.4f}")
+    axis.plot(epochs[best], validation[best], "k*", ms=11, label=f"best, {validation[best]:.4g}")
     # The first epochs fall so far that the rest would look flat.
     late = [row[key] for row in history[len(history) // 5 :] for key in ("loss", "val_loss")]
     if len(history) >= 5 and np.isfinite(late).all():

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow
 
-from common import UserError, images
+from common import UserError, images, plotting
 from common.images import write_whole
 
 _STARTED = time.perf_counter()
@@ -215,6 +215,29 @@ class Batches:
         return steps.map(load).prefetch(2)
 
 
+def denoising_batches(args, clean, corrupt):
+    """Return the stream of (noisy, clean) batches of a recipe.
+
+    `tutorial` draws the noise once, before training; `fast` draws it afresh for each batch.
+
+    Args:
+        args: from `parse`.
+        clean: the training images.
+        corrupt: called with images and a seed, returns noisy ones.
+    """
+    if args.recipe == "tutorial":
+        noisy = corrupt(clean, args.seed)
+
+        def make_batch(chosen, seed):
+            return noisy[chosen], clean[chosen]
+    else:
+
+        def make_batch(chosen, seed):
+            return corrupt(clean[chosen], seed), clean[chosen]
+
+    return Batches(len(clean), make_batch, args.batch_size, args.longest_epoch, args.seed)
+
+
 def warm_up_and_cosine(peak, steps):
     """Return a learning rate that rises to `peak` over a fifth of the steps, then falls to zero.
 
@@ -236,18 +259,19 @@ class Run:
 
     how_to_go_on = "Nothing was changed."
 
-    def __init__(self, args, dataset, patience=None):
+    def __init__(self, args, dataset):
         """Open the folder, and with --resume see what it holds.
 
         Args:
-            args: from `parse`.
+            args: from `parse`; with `patience`, training stops after this many epochs without a
+                better validation loss.
             dataset: the data, with `summary()`.
-            patience: stop after this many epochs without a better validation loss.
 
         Raises:
             UserError: the folder can't be written to, or can't be resumed.
         """
-        self.args, self.dataset, self.patience = args, dataset, patience
+        self.args, self.dataset = args, dataset
+        self.patience = getattr(args, "patience", None)
         self.folder = output_folder(args, "evaluation" if args.model else "")
         self.model_file = self.folder / "model.keras"
         self._history_file = self.folder / "history.csv"
@@ -273,7 +297,7 @@ class Run:
         """Return the finished epochs of the run to resume; its state file says how many."""
         try:
             stored = json.loads(self._config_file.read_text())
-            epochs = stored.pop("epochs_finished")
+            epochs, self._random_states = stored.pop("epochs_finished"), stored.pop("random_states")
             with self._history_file.open(newline="") as file:
                 rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
         except FileNotFoundError:
@@ -304,6 +328,8 @@ class Run:
                 raise UserError(
                     f"{self._state_file}: damaged ({reason}); leave --resume out"
                 ) from None
+            for variable, state in zip(_random_states(model), self._random_states, strict=True):
+                variable.assign(state)
         callbacks = [_Keeper(self)]
         if self.args.tensorboard:
             if not importlib.util.find_spec("tensorboard"):
@@ -333,6 +359,7 @@ class Run:
         with write_whole(self._state_file) as path:
             model.save_weights(path)
         config = {**self._configuration(), "epochs_finished": len(self.history)}
+        config["random_states"] = [variable.numpy().tolist() for variable in _random_states(model)]
         write_json(self._config_file, config)
         Run.how_to_go_on = self._how_to_go_on()
         return self.out_of_patience()
@@ -376,6 +403,19 @@ class Run:
                 found[architecture] = load_model(folder / "model.keras", [name])
         return found
 
+    def draw_history(self, loss):
+        """Draw the loss curves of a training; `loss` names the loss and its unit."""
+        if self.history:
+            plotting.loss_curves(
+                self.history,
+                self.folder / "loss.png",
+                f"Training of {self.args.names[self.args.architecture]}, recipe {self.args.recipe}",
+                "Training loss is a mean over the epoch while weights still change, validation "
+                f"loss is taken at its end.\nData: {self.dataset}.",
+                loss,
+                self.args.show,
+            )
+
     def finish(self, model, results, test="model", others=()):
         """Write metrics.json and print the table that ends every run.
 
@@ -415,6 +455,11 @@ class Run:
         if self.history:
             print(f"Trained in {report['seconds_training']:.0f} s. ", end="")
         print(f"Results are in {self.folder}{os.sep}")
+
+
+def _random_states(model):
+    """Return the variables of a model's random generators, which Keras does not save."""
+    return [v for v in model.non_trainable_variables if v.path.endswith("seed_generator_state")]
 
 
 class _Keeper(keras.callbacks.Callback):
@@ -565,9 +610,11 @@ def write_json(path, content):
 
 def print_table(results):
     """Print {row: {column: value}} aligned."""
-    columns = list(dict.fromkeys(name for row in results.values() for name in row))
+    fullest_first = sorted(results.values(), key=len, reverse=True)
+    columns = list(dict.fromkeys(name for row in fullest_first for name in row))
     width = max(len(name) for name in results)
     print(" " * width, *[f"{name:>{max(len(name), 8)}}" for name in columns], sep="  ")
     for name, row in results.items():
-        cells = [f"{row.get(c, math.nan):>{max(len(c), 8)}.4f}" for c in columns]
+        cells = [f"{row[c]:.4f}" if c in row else "-" for c in columns]
+        cells = [f"{cell:>{max(len(c), 8)}}" for c, cell in zip(columns, cells, strict=True)]
         print(f"{name:<{width}}", *cells, sep="  ")

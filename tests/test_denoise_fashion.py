@@ -258,7 +258,9 @@ def test_the_unet_learns_to_beat_its_input(tmp_path):
 
 def test_early_stopping_belongs_to_the_tutorial_recipe(monkeypatch):
     seen = {}
-    monkeypatch.setattr(training, "Run", lambda args, images, patience: seen.update(p=patience))
+    monkeypatch.setattr(
+        training, "Run", lambda args, images: seen.update(p=getattr(args, "patience", None))
+    )
     for recipe in ("tutorial", "fast"):
         with pytest.raises(AttributeError):  # what comes after needs the run
             denoise_fashion.main([*QUICK, "--recipe", recipe])
@@ -299,7 +301,7 @@ def test_shipped_models_are_small_and_as_good_as_the_readme_says(real_data):
     for name in ("denoise_fashion", "denoise_fashion_unet"):
         path = ROOT / "models" / f"{name}.keras"
         assert path.stat().st_size < 2_000_000
-        restored = denoise_fashion.predict(training.load_model(path, [name]), noisy)
+        restored = denoise_fashion.predictor(training.load_model(path, [name]))(noisy)
         psnr[name] = metrics.psnr(garments.x_test, restored)
     assert psnr["denoise_fashion"] >= 18.46  # the tutorial recipe's
     assert psnr["denoise_fashion_unet"] >= 28

@@ -88,6 +88,11 @@ def test_padding_mirrors_up_to_the_multiple(size):
         np.testing.assert_array_equal(padded[27, :30], image[26])
 
 
+def test_padding_to_four_more_than_a_multiple_of_eight():
+    for side, padded in [(1, 4), (4, 4), (5, 12), (28, 28), (29, 36)]:
+        assert images.pad_to_multiple(np.ones((side, 4, 1)), 8, plus=4).shape == (padded, 4, 1)
+
+
 def test_targets_never_collide_nor_overwrite(tmp_path):
     pairs = images.targets(["a/x.png", "b/y.jpg"], tmp_path, "_new.png")
     assert [target.name for _, target in pairs] == ["x_new.png", "y_new.png"]

@@ -27,6 +27,7 @@ def small_model(name="toy"):
 def arguments(**changes):
     settings = {
         "names": {"tutorial": "toy"},
+        "wanted": ["toy"],
         "architecture": "tutorial",
         "model": None,
         "resume": False,
@@ -147,7 +148,7 @@ def test_resume_restores_the_optimizer(tmp_path):
 
 
 def test_patience_counts_from_the_best_epoch():
-    run = training.Run(arguments(), Dataset(), patience=2)
+    run = training.Run(arguments(patience=2), Dataset())
     stops = [
         run.keep(small_model(), {"epoch": n, "seconds": 1.0, "loss": 1.0, "val_loss": loss})
         for n, loss in enumerate([0.5, 0.4, 0.45, 0.39, 0.4, 0.41], start=1)

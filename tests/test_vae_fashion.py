@@ -1,0 +1,366 @@
+import csv
+import inspect
+import json
+import math
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import ROOT, python
+from PIL import Image
+
+import vae_fashion
+from common import UserError, data, images, latent, metrics, training
+
+SCRIPT = ROOT / "vae_fashion.py"
+QUICK = ["--synthetic", "--limit", "60", "--epochs", "2"]
+
+
+def test_parameters_and_shapes_are_the_tutorials():
+    encoder, decoder = vae_fashion.build_conv_encoder(), vae_fashion.build_conv_decoder()
+    assert (encoder.count_params(), decoder.count_params()) == (494_244, 56_385)
+    assert [output.shape for output in encoder.outputs] == [(None, 2)] * 3
+    assert decoder.output_shape == (None, 28, 28, 1)
+    assert encoder.get_layer("flatten").output.shape == (None, 12_544)
+
+
+def test_dense_parameters_by_hand():
+    encoder, decoder = vae_fashion.build_dense_encoder(), vae_fashion.build_dense_decoder()
+    assert encoder.count_params() == 784 * 512 + 512 + 2 * (512 * 2 + 2)
+    assert decoder.count_params() == 2 * 512 + 512 + 512 * 784 + 784
+    assert len(encoder.outputs) == 3
+    assert decoder.output_shape == (None, 28, 28, 1)
+
+
+def test_builders_work_pasted_alone_into_an_empty_file(tmp_path):
+    parts = [vae_fashion.Sampling, vae_fashion.build_conv_encoder, vae_fashion.build_conv_decoder]
+    lines = ["import keras", "from keras import layers, ops", *map(inspect.getsource, parts)]
+    lines.append("print(build_conv_encoder().count_params() + build_conv_decoder().count_params())")
+    (tmp_path / "pasted.py").write_text("\n".join(lines))
+    done = python(tmp_path / "pasted.py", cwd=tmp_path)
+    assert done.stdout.strip() == "550629", done.stderr
+
+
+# ---------------------------------------------------------------- the bound
+
+
+def test_kl_closed_form_against_monte_carlo():
+    z_mean = np.array([[0.5, -1.0, 0.0], [2.0, 0.1, -0.3]])
+    z_log_var = np.array([[0.3, -2.0, 0.0], [-1.0, 0.5, 1.0]])
+    rng = np.random.default_rng(0)
+    epsilon = rng.standard_normal((200_000, 1, 3))
+    z = z_mean + np.exp(z_log_var / 2) * epsilon
+    log_q = -0.5 * (epsilon**2 + z_log_var + math.log(2 * math.pi))
+    log_p = -0.5 * (z**2 + math.log(2 * math.pi))
+    samples = (log_q - log_p).sum(-1)
+    error = 5 * samples.std(0) / math.sqrt(len(samples))
+    closed = np.asarray(vae_fashion.kl_divergence(z_mean, z_log_var))
+    assert (np.abs(samples.mean(0) - closed) < error).all()
+    assert float(vae_fashion.kl_divergence(np.zeros((1, 2)), np.zeros((1, 2)))[0]) == 0
+
+
+def test_gradient_through_the_sampling_against_a_finite_difference():
+    z_mean, z_log_var = tf.constant([[0.3, -0.7]]), tf.constant([[-0.5, 0.8]])
+
+    def value(z_mean, z_log_var):
+        z = vae_fashion.Sampling(seed=4)([z_mean, z_log_var])  # the same ε each time
+        return tf.reduce_sum(tf.sin(z))
+
+    with tf.GradientTape() as tape:
+        tape.watch([z_mean, z_log_var])
+        result = value(z_mean, z_log_var)
+    exact = tape.gradient(result, [z_mean, z_log_var])
+    step = 1e-2
+    for which in (0, 1):
+        for position in (0, 1):
+            shift = step * np.eye(2, dtype="float32")[[position]]
+            ends = [
+                value(z_mean + sign * shift * (which == 0), z_log_var + sign * shift * (which == 1))
+                for sign in (1, -1)
+            ]
+            slope = float(ends[0] - ends[1]) / (2 * step)
+            assert slope == pytest.approx(float(exact[which][0, position]), abs=1e-3)
+
+
+def test_sampling_has_the_variance_it_is_told():
+    z_mean, z_log_var = np.full((200_000, 1), 1.5), np.full((200_000, 1), math.log(0.25))
+    z = np.asarray(vae_fashion.Sampling()([z_mean, z_log_var]))
+    assert z.mean() == pytest.approx(1.5, abs=0.01)
+    assert z.std() == pytest.approx(0.5, abs=0.01)
+
+
+def test_reconstruction_is_summed_over_pixels():
+    image = np.full((3, 28, 28, 1), 0.25, "float32")
+    terms = np.asarray(vae_fashion.reconstruction(image, np.full_like(image, 0.5)))
+    np.testing.assert_allclose(terms, [784 * math.log(2)] * 3, rtol=1e-5)
+
+
+def test_the_loss_is_reconstruction_plus_beta_times_kl():
+    x = np.random.default_rng(0).random((40, 28, 28, 1), dtype="float32")
+    for beta in (1.0, 0.25):
+        model = vae_fashion.build_vae("dense", 3, beta)
+        model.compile(loss=vae_fashion.reconstruction, metrics=[vae_fashion.reconstruction])
+        logs = model.evaluate(x, x, return_dict=True, verbose=0)
+        assert logs["loss"] == pytest.approx(logs["reconstruction"] + beta * logs["kl"], rel=1e-5)
+        z_mean, z_log_var, _ = model.encoder.predict(x, verbose=0)
+        kl = np.mean(vae_fashion.kl_divergence(z_mean, z_log_var))
+        assert logs["kl"] == pytest.approx(float(kl), rel=1e-4)
+
+
+def constant_encoder(z_mean, z_log_var):
+    return lambda x: [np.full((len(x), 2), z_mean), np.full((len(x), 2), z_log_var), None]
+
+
+def constant_decoder(y):
+    return lambda z: np.full((len(z), 5, 5, 1), y)
+
+
+def test_importance_weighted_bound_where_the_likelihood_is_known():
+    """A decoder that ignores z has p(x) = p(x|z), whatever the encoder says."""
+    x = np.random.default_rng(0).random((4, 5, 5, 1))
+    exact = 25 * metrics.binary_crossentropy(x, np.full_like(x, 0.3))
+    decoder = constant_decoder(0.3)
+    of_prior = metrics.importance_weighted_bound(constant_encoder(0.0, 0.0), decoder, x)
+    assert of_prior == pytest.approx(exact, rel=1e-6)  # q is the prior: all weights agree
+    encoder = constant_encoder(0.5, -0.4)
+    kl = float(vae_fashion.kl_divergence(*(np.full((1, 2), v) for v in (0.5, -0.4)))[0])
+    one = metrics.importance_weighted_bound(encoder, decoder, np.repeat(x, 500, 0), samples=1)
+    assert one == pytest.approx(exact + kl, abs=0.1)  # one sample: the negative ELBO
+    many = metrics.importance_weighted_bound(encoder, decoder, x, samples=20_000)
+    assert many == pytest.approx(exact, abs=0.05)
+
+
+# ---------------------------------------------------------------- the other metrics
+
+
+def test_pca_against_a_singular_value_decomposition():
+    rng = np.random.default_rng(0)
+    train, test = rng.random((50, 4, 3, 1)), rng.random((5, 4, 3, 1))
+    mean = train.mean(0)
+    axes = np.linalg.svd((train - mean).reshape(50, 12))[2][:3]
+    expected = ((test - mean).reshape(5, 12) @ axes.T @ axes).reshape(test.shape) + mean
+    np.testing.assert_allclose(metrics.pca(train, test, 3), expected, atol=1e-10)
+    np.testing.assert_allclose(metrics.pca(train, test, 12), test, atol=1e-10)
+
+
+def test_knn_accuracy_by_hand():
+    codes = np.array([[0.0], [0.1], [0.2], [5.0], [5.1], [5.2], [5.3]])
+    labels = np.array([1, 1, 0, 0, 0, 0, 1])
+    assert metrics.knn_accuracy(codes, labels, [[0.05], [5.1]], np.array([1, 0]), k=3) == 1
+    assert metrics.knn_accuracy(codes, labels, [[0.05], [5.1]], np.array([1, 1]), k=3) == 0.5
+
+
+# ---------------------------------------------------------------- runs
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of a short run in a process of its own, and what it printed."""
+    folder = tmp_path_factory.mktemp("finished")
+    done = python(SCRIPT, *QUICK, "--output-dir", folder / "run", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return folder / "run", done.stdout
+
+
+FIGURES = {"reconstructions.png", "manifold.png", "latent.png", "new.png", "walk.png", "loss.png"}
+
+
+def test_run_folder_holds_what_it_should(finished):
+    folder, printed = finished
+    names = {path.name for path in folder.iterdir()} - {"encoder.png", "decoder.png"}
+    models = {"model.keras", "encoder.keras", "decoder.keras"}
+    assert names == models | {"history.csv", "metrics.json", "checkpoint"} | FIGURES
+    header = (folder / "history.csv").read_text().splitlines()[0].split(",")
+    assert {"loss", "reconstruction", "kl", "val_loss", "val_reconstruction", "val_kl"} < set(
+        header
+    )
+    assert [line.split()[0] for line in printed.splitlines()[-4:-1]] == [
+        "mean_image",
+        "pca",
+        "model",
+    ]
+
+
+def test_metrics_json(finished):
+    report = json.loads((finished[0] / "metrics.json").read_text())
+    test = report["test"]
+    assert list(test) == [
+        *("negative_elbo", "reconstruction", "kl", "importance_weighted_bound"),
+        *("active_dimensions", "knn_accuracy", "mse"),
+    ]
+    assert test["negative_elbo"] == pytest.approx(test["reconstruction"] + test["kl"])
+    assert test["importance_weighted_bound"] <= test["negative_elbo"] + 1
+    assert report["parameters"] == 550_629
+    assert list(report["baselines"]) == ["mean_image", "pca"]
+    assert list(report["baselines"]["pca"]) == ["reconstruction", "mse"]
+
+
+def test_models_reload_in_a_fresh_process(finished, tmp_path):
+    folder, _ = finished
+    x = data.load_fashion_mnist(synthetic=True, limit=20).x_test
+    np.save(tmp_path / "x.npy", x)
+    code = (
+        "import sys, keras, numpy as np\n"
+        "folder, root = sys.argv[1:]\n"
+        "decoder = keras.saving.load_model(folder + '/decoder.keras')\n"
+        "try:\n"
+        "    keras.saving.load_model(folder + '/encoder.keras')\n"
+        "except TypeError as error:\n"
+        "    print('Sampling' in str(error))\n"
+        "sys.path.insert(0, root)\n"
+        "import vae_fashion\n"
+        "encoder = keras.saving.load_model(folder + '/encoder.keras')\n"
+        "model = keras.saving.load_model(folder + '/model.keras')\n"
+        "x = np.load('x.npy')\n"
+        "mean = encoder.predict(x, verbose=0)[0]\n"
+        "same = model.encoder.predict(x, verbose=0)[0]\n"
+        "print(np.array_equal(mean, same))\n"
+        "np.save('out.npy', decoder.predict(mean, verbose=0))"
+    )
+    done = python("-c", code, folder, ROOT, cwd=tmp_path)
+    assert done.stdout.split() == ["True", "True"], done.stderr
+    model = training.load_model(folder / "model.keras", ["vae_fashion"])
+    ours = model.decoder.predict(model.encoder.predict(x, verbose=0)[0], verbose=0)
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), ours, atol=1e-6)
+
+
+def test_a_stopped_training_resumes_as_if_nothing_had_happened(tmp_path):
+    words = [*QUICK, "--architecture", "dense"]
+    vae_fashion.main([*words, "--output-dir", "whole"])
+    real_keep = training.Run.keep
+
+    def keep_then_stop(run, model, row):
+        real_keep(run, model, row)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training.Run, "keep", keep_then_stop)
+        with pytest.raises(KeyboardInterrupt):
+            vae_fashion.main([*words, "--output-dir", "parts"])
+    vae_fashion.main([*words, "--output-dir", "parts", "--resume"])
+    reports = [json.loads((tmp_path / f / "metrics.json").read_text()) for f in ("whole", "parts")]
+    assert reports[0]["test"] == reports[1]["test"]
+    losses = [
+        [row["loss"] for row in csv.DictReader((tmp_path / f / "history.csv").open())]
+        for f in ("whole", "parts")
+    ]
+    assert losses[0] == losses[1]
+
+
+def test_more_dimensions_and_the_other_dataset(tmp_path):
+    vae_fashion.main([*QUICK, "--latent-dim", "5", "--dataset", "mnist", "--recipe", "tutorial"])
+    folder = tmp_path / "runs/vae_fashion"
+    report = json.loads((folder / "metrics.json").read_text())
+    assert report["dataset"]["name"] == "synthetic digits"
+    assert {path.name for path in folder.iterdir()} > FIGURES
+    vae_fashion.main(["--model", str(folder / "model.keras"), *QUICK[:3], "--dataset", "mnist"])
+    assert (folder / "evaluation/decoder.keras").is_file()
+
+
+def test_training_lowers_the_bound_below_the_mean_image(tmp_path):
+    words = "--synthetic --limit 2000 --epochs 10 --architecture dense --output-dir run"
+    vae_fashion.main(words.split())
+    report = json.loads((tmp_path / "run/metrics.json").read_text())
+    assert report["test"]["negative_elbo"] < report["baselines"]["mean_image"]["reconstruction"]
+    assert report["test"]["active_dimensions"] == 2
+
+
+# ---------------------------------------------------------------- uses
+
+
+@pytest.fixture
+def trained(finished, tmp_path):
+    return ["--model", str(finished[0] / "model.keras"), "--output-dir", str(tmp_path / "out")]
+
+
+def test_generate_writes_images_and_a_sheet(trained, tmp_path):
+    vae_fashion.main(["--generate", "7", *trained])
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {f"new_{i:03}.png" for i in range(1, 8)} | {"sheet.png", "latent.csv"}
+    assert Image.open(tmp_path / "out/new_007.png").size == (28, 28)
+
+
+def test_encode_vary_and_decode(trained, tmp_path):
+    garment = data.load_fashion_mnist(synthetic=True, limit=10).x_test[0]
+    images.write_grey(tmp_path / "a.png", garment)
+    big = Image.fromarray(np.round(garment[..., 0] * 255).astype(np.uint8)).resize((90, 140))
+    big.save(tmp_path / "b.jpg")
+    vae_fashion.main(["--input", "a.png", "b.jpg", "--vary", "3", *trained])
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    for stem in ("a", "b"):
+        expected = {f"{stem}_reconstruction.png", f"{stem}_sheet.png"}
+        expected |= {f"{stem}_variation_{i:03}.png" for i in (1, 2, 3)}
+        assert expected < written
+    rows = list(csv.DictReader((tmp_path / "out/latent.csv").open()))
+    assert [row["name"] for row in rows] == ["a", "b"]
+    assert list(rows[0]) == ["name", "z_1", "z_2"]
+    vae_fashion.main(["--decode", "out/latent.csv", *trained[:2], "--output-dir", "back"])
+    for stem in ("a", "b"):
+        assert (tmp_path / f"back/{stem}_decoded.png").read_bytes() == (
+            tmp_path / f"out/{stem}_reconstruction.png"
+        ).read_bytes()
+
+
+def test_variations_stray_as_far_as_they_are_told(finished):
+    model = training.load_model(finished[0] / "model.keras", ["vae_fashion"])
+    images.write_grey("a.png", np.full((28, 28, 1), 0.5))
+    seen = []
+    decoder = keras.Model(model.decoder.input, model.decoder.output)
+
+    class Recorder:
+        input_shape = decoder.input_shape
+
+        def predict(self, z, **options):
+            seen.append(z)
+            return decoder.predict(z, verbose=0)
+
+    from pathlib import Path
+
+    for spread in (0, 2.0):
+        latent.encode(model.encoder, Recorder(), ["a.png"], Path("out"), vary=400, spread=spread)
+    z_mean, z_log_var, _ = model.encoder.predict(np.full((1, 28, 28, 1), 128 / 255), verbose=0)
+    np.testing.assert_allclose(seen[1], np.repeat(z_mean, 400, 0), atol=1e-5)
+    np.testing.assert_allclose(seen[3].std(0), 2 * np.exp(z_log_var[0] / 2), rtol=0.15)
+
+
+def test_fit_square_keeps_proportions():
+    image = np.ones((10, 40, 1), "float32")
+    fitted = images.fit_square(image, 28)
+    assert fitted.shape == (28, 28, 1)
+    assert fitted[14, 2:-2].min() == 1
+    assert fitted[:9].max() == 0
+    square = np.random.default_rng(0).random((28, 28, 1), dtype="float32")
+    np.testing.assert_array_equal(images.fit_square(square, 28), square)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("name,z_1,z_2\na,1\n", "line 2: not a name and the 2 numbers"),
+        ("name,z_1,z_2\na,1,2\nb,1,x\n", "line 3: not a name and the 2 numbers"),
+        ("name,z_1,z_2\na,1,nan\n", "line 2"),
+        ("name,z_1,z_2\n../a,1,2\n", "line 2"),
+        ("name,z_1,z_2\n", "no latent vectors"),
+    ],
+)
+def test_bad_latent_files_end_in_one_line(error_of, trained, tmp_path, content, words):
+    (tmp_path / "latent.csv").write_text(content)
+    assert words in error_of(vae_fashion.main, "--decode", "latent.csv", *trained)
+    assert list((tmp_path / "out").glob("*")) == []
+
+
+def test_errors_end_in_one_line(error_of, trained, tmp_path):
+    main = vae_fashion.main
+    assert "--latent-dim: '1' is not a whole number from 2 up" in error_of(
+        main, "--latent-dim", "1"
+    )
+    assert "cannot be read" in error_of(main, "--decode", "none.csv", *trained)
+    (tmp_path / "text.png").write_text("not an image")
+    assert "text.png: not an image" in error_of(main, "--input", "text.png", *trained)
+    digits = ROOT / "models/denoise_mnist.keras"
+    line = error_of(main, *QUICK, "--model", digits)
+    assert "holds a model named 'denoise_mnist'" in line
+    with pytest.raises(UserError, match="would both become"):
+        latent.encode(None, None, ["a/x.png", "b/x.png"], tmp_path)
