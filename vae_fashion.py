@@ -30,17 +30,19 @@ Where does z go? The encoder has three outputs, z_mean, z_log_var and a sampled 
 decoder's input, decoder(encoder(x)[2]). Each of the two is a model of its own: they are saved as
 encoder.keras and decoder.keras beside model.keras. The decoder alone draws new garments.
 
-Where it comes from. The convolutional network and the recipe `tutorial` (RMSprop, batches of 16, 20
+Where it comes from. The convolutional network and its recipe `tutorial` (RMSprop, batches of 16, 20
 epochs) are those of a blog tutorial on generating clothes. What it publishes is no bound: it
 averages the cross-entropy over pixels, weighs the KL term with 5e-4 and averages that too where it
 should be summed, samples with exp(s) as the standard deviation and has it as the variance in the
-KL. The dense one (Adam, batches of 128, 50 epochs) is from Keras's old example on MNIST.
-VAE: Kingma and Welling 2013, https://arxiv.org/abs/1312.6114. What `fast` does differently:
-@@
+KL. Here it trains on the true loss. The dense one (Adam, batches of 128, 50 epochs) is from Keras's
+old example on MNIST. VAE: Kingma and Welling 2013, https://arxiv.org/abs/1312.6114. What `fast`
+does differently: Adam, with squared gradients forgotten after 20 steps (beta_2 = 0.95); a learning
+rate that rises to six times the default and falls to zero; a decoder whose first layer starts out
+with bends all over the latent space (`spread_first_layer`); a fixed number of steps.
 """
 
 # common comes first: it keeps TensorFlow's start-up messages off the console.
-from common import data, latent, metrics, plotting, training
+from common import data, latent, plotting, training
 
 import keras
 import numpy as np
@@ -48,7 +50,7 @@ from keras import layers, ops
 
 RECIPES = {
     "conv": {
-        "fast": {"epochs": 10, "batch_size": 64, "learning_rate": 0.002, "longest_epoch": 170},
+        "fast": {"epochs": 10, "batch_size": 32, "learning_rate": 0.006, "longest_epoch": 600},
         "tutorial": {"epochs": 20, "batch_size": 16, "learning_rate": 1e-3, "longest_epoch": None},
     },
     "dense": {
@@ -184,6 +186,17 @@ def build_vae(architecture="conv", latent_dim=2, beta=1.0):
     return model
 
 
+def spread_first_layer(decoder, seed):
+    """Draw the decoder's first layer anew, so that its units differ all over the latent space.
+
+    A relu unit bends where w·z + b = 0. Keras draws w tiny and sets b to 0, so that all of them
+    bend at the origin only and have to be carried outwards step by step.
+    """
+    dense = next(layer for layer in decoder.layers if isinstance(layer, layers.Dense))
+    rng, (kernel, bias) = np.random.default_rng(seed), dense.get_weights()
+    dense.set_weights([rng.standard_normal(kernel.shape), rng.uniform(-2, 2, bias.shape)])
+
+
 def main(argv=None):
     args = training.parse(parser(), RECIPES, argv)
     plotting.set_up(args.show)
@@ -210,6 +223,7 @@ def main(argv=None):
         model.encoder.summary()
         model.decoder.summary()
         if args.recipe == "fast":
+            spread_first_layer(model.decoder, args.seed)
             schedule = training.warm_up_and_cosine(args.learning_rate, steps)
             optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
         elif args.architecture == "conv":
@@ -235,14 +249,8 @@ def main(argv=None):
 
     # The test set, once.
     print(f"Evaluating on {len(garments.x_test):,} test images ...", flush=True)
-    z_mean, z_log_var, _ = model.encoder.predict(garments.x_test, batch_size=500, verbose=0)
-    rebuilt = metrics.pca(garments.x_train, garments.x_test, z_mean.shape[1])
-    results = {
-        "mean_image": fidelity(garments.x_test, garments.x_train.mean(0)),
-        "pca": fidelity(garments.x_test, rebuilt),
-        "model": evaluate(model, garments, z_mean, z_log_var),
-    }
-    latent.draw(run, model.encoder, model.decoder, garments, z_mean)
+    results = latent.evaluate(model.encoder, model.decoder, garments, kl_divergence)
+    latent.draw(run, model.encoder, model.decoder, garments)
     run.finish(model, results)
     plotting.wait_for_windows(args.show)
 
@@ -261,38 +269,6 @@ def parser():
     add("--spread", type=size, default=1.0, help=text)
     add("--decode", metavar="CSV", help="turn the latent vectors of a latent.csv into images")
     return parser
-
-
-def fidelity(clean, decoded):
-    """Return the two metrics that a reconstruction without a distribution has."""
-    decoded = np.clip(decoded, 0.01, 0.99)  # or a single sure and wrong pixel costs all
-    return {
-        "reconstruction": 784 * metrics.binary_crossentropy(clean, decoded),
-        "mse": metrics.mse(clean, decoded),
-    }
-
-
-def evaluate(model, garments, z_mean, z_log_var):
-    """Return the model's metrics on the test set, where its encoder gives these two."""
-    x = garments.x_test
-    epsilon = np.random.default_rng(2).standard_normal(z_mean.shape, dtype="float32")
-    z = z_mean + np.exp(z_log_var / 2) * epsilon
-    decoded = model.decoder.predict(z, batch_size=500, verbose=0)
-    x_train_codes = model.encoder.predict(garments.x_train, batch_size=500, verbose=0)[0]
-    distortion = 784 * metrics.binary_crossentropy(x, decoded)
-    kl = float(np.mean(kl_divergence(z_mean, z_log_var)))
-    tighter = metrics.importance_weighted_bound(model.encoder, model.decoder, x[:1_000])
-    return {
-        "negative_elbo": distortion + kl,
-        "reconstruction": distortion,
-        "kl": kl,
-        "importance_weighted_bound": tighter,
-        "active_dimensions": int(np.sum(z_mean.var(0) > 0.01)),
-        "knn_accuracy": metrics.knn_accuracy(
-            x_train_codes, garments.y_train, z_mean, garments.y_test
-        ),
-        "mse": metrics.mse(x, decoded),
-    }
 
 
 if __name__ == "__main__":

@@ -6,22 +6,60 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import norm
 
-from common import UserError, images, plotting, training
+from common import UserError, images, metrics, plotting, training
 
 
-def draw(run, encoder, decoder, dataset, codes):
+def evaluate(encoder, decoder, dataset, kl_divergence):
+    """Return {row: {metric: value}} on the test images: mean image, PCA and the model.
+
+    Args:
+        encoder: (n, 28, 28, 1) to [z_mean, z_log_var, z].
+        decoder: (n, latent_dim) to (n, 28, 28, 1).
+        dataset: `data.Images`.
+        kl_divergence: function of z_mean and z_log_var, in nats.
+    """
+    x, pixels = dataset.x_test, dataset.x_test[0].size
+
+    def fidelity(decoded):
+        return {
+            "reconstruction": pixels * metrics.binary_crossentropy(x, decoded),
+            "mse": metrics.mse(x, decoded),
+        }
+
+    z_mean, z_log_var, _ = encoder.predict(x, batch_size=500, verbose=0)
+    epsilon = np.random.default_rng(2).standard_normal(z_mean.shape, "float32")
+    model = fidelity(_batched(decoder)(z_mean + np.exp(z_log_var / 2) * epsilon))
+    kl = float(np.mean(kl_divergence(z_mean, z_log_var)))
+    codes = encoder.predict(dataset.x_train, batch_size=500, verbose=0)[0]
+    tighter = metrics.importance_weighted_bound(encoder, decoder, x[:1_000])
+    rebuilt = metrics.pca(dataset.x_train, x, z_mean.shape[1])
+    return {
+        # Clipped, or a single pixel that is sure and wrong costs more than all others.
+        "mean_image": fidelity(np.clip(dataset.x_train.mean(0), 0.01, 0.99)),
+        "pca": fidelity(np.clip(rebuilt, 0.01, 0.99)),
+        "model": {
+            "negative_elbo": model["reconstruction"] + kl,
+            "reconstruction": model["reconstruction"],
+            "kl": kl,
+            "importance_weighted_bound": tighter,
+            "active_dimensions": int(np.sum(z_mean.var(0) > 0.01)),
+            "knn_accuracy": metrics.knn_accuracy(codes, dataset.y_train, z_mean, dataset.y_test),
+            "mse": model["mse"],
+        },
+    }
+
+
+def draw(run, encoder, decoder, dataset):
     """Write the figures of a latent space, and the loss curves.
 
     Args:
         run: the training's `Run`.
-        encoder: (n, 28, 28, 1) to [z_mean, z_log_var, z].
-        decoder: (n, latent_dim) to (n, 28, 28, 1).
-        dataset: `data.Images`.
-        codes: z_mean of its test images.
+        encoder, decoder, dataset: as for `evaluate`.
     """
     args, footer, folder = run.args, f"Data: {dataset}.", run.folder
     decode = _batched(decoder)
     x, y, names = dataset.x_test, dataset.y_test, dataset.class_names
+    codes = encoder.predict(x, batch_size=500, verbose=0)[0]
     few = [int((y == label).argmax()) for label in range(len(names))]
     rows = {"test image": x[few], "reconstruction": decode(codes[few])}
     caption = (
@@ -101,7 +139,7 @@ def encode(encoder, decoder, paths, folder, vary=None, spread=1.0, seed=0):
     """Write latent vectors, reconstructions and variations of image files.
 
     Args:
-        encoder, decoder: as for `draw`.
+        encoder, decoder: as for `evaluate`.
         paths: the files; each is fitted into 28x28 pixels.
         folder: where latent.csv and the images go.
         vary: variations of each, z_mean + spread·σ·ε.

@@ -131,6 +131,16 @@ def test_importance_weighted_bound_where_the_likelihood_is_known():
     assert many == pytest.approx(exact, abs=0.05)
 
 
+@pytest.mark.parametrize("architecture", ["conv", "dense"])
+def test_the_first_layer_bends_all_over_the_latent_space(architecture):
+    decoder = vae_fashion.build_vae(architecture, 2).decoder
+    vae_fashion.spread_first_layer(decoder, seed=0)
+    kernel, bias = decoder.layers[1].get_weights()
+    distance = np.abs(bias) / np.linalg.norm(kernel, axis=0)  # of the bend from the origin
+    assert 0.4 < np.median(distance) < 1.5
+    assert (distance < 2.5).mean() > 0.7
+
+
 # ---------------------------------------------------------------- the other metrics
 
 
