@@ -135,7 +135,7 @@ def parse(parser, recipes, argv=None):
     for name, value in recipes[args.architecture][args.recipe].items():
         if getattr(args, name, None) is None:
             setattr(args, name, value)
-    words = [parser.prog, *(sys.argv[1:] if argv is None else argv)]
+    words = sys.argv if argv is None else [parser.prog, *argv]
     args.command = shlex.join(word for word in words if word != "--resume")
     return args
 
@@ -275,14 +275,21 @@ class Run:
         self.folder = output_folder(args, "evaluation" if args.model else "")
         self.model_file = self.folder / "model.keras"
         self._history_file = self.folder / "history.csv"
-        self._state_file = self.folder / "checkpoint" / "state.weights.h5"
         self._config_file = self.folder / "checkpoint" / "config.json"
         self.history = self._read_history() if args.resume else []
-        self.first_epoch = len(self.history)
+        self.first_epoch = args.epochs if self.out_of_patience() else len(self.history)
         self.seconds_before = self.history[-1]["seconds"] if self.history else 0.0
         if args.resume:
-            print(f"Resuming {self.folder} after epoch {self.first_epoch}.", flush=True)
+            print(f"Resuming {self.folder} after epoch {len(self.history)}.", flush=True)
             Run.how_to_go_on = self._how_to_go_on()
+
+    def _state_file(self):
+        """Return where weights and optimizer are after the last finished epoch.
+
+        Each epoch has a file of its own, and config.json says which one counts: so there is no
+        moment in which a kill could leave the two at odds.
+        """
+        return self.folder / "checkpoint" / f"epoch_{len(self.history)}.weights.h5"
 
     def _configuration(self):
         apart = (
@@ -322,11 +329,11 @@ class Run:
             # The optimizer's state comes with the weights, if its variables are there to take it.
             model.optimizer.build(model.trainable_variables)
             try:
-                model.load_weights(self._state_file)
+                model.load_weights(self._state_file())
             except (OSError, ValueError, KeyError) as error:
                 reason = str(error).splitlines()[0]
                 raise UserError(
-                    f"{self._state_file}: damaged ({reason}); leave --resume out"
+                    f"{self._state_file()}: damaged ({reason}); leave --resume out"
                 ) from None
             for variable, state in zip(_random_states(model), self._random_states, strict=True):
                 variable.assign(state)
@@ -344,7 +351,7 @@ class Run:
 
     def keep(self, model, row):
         """Store one finished epoch; return whether training should stop."""
-        best = min((old["val_loss"] for old in self.history), default=math.inf)
+        best = min(self._finite_losses(), default=math.inf)
         if row["val_loss"] < best:
             save_model(model, self.model_file)
         if not self.history:  # only now is an older run in this folder really replaced
@@ -356,20 +363,25 @@ class Run:
             writer = csv.DictWriter(file, list(row))
             writer.writeheader()
             writer.writerows(self.history)
-        with write_whole(self._state_file) as path:
+        with write_whole(self._state_file()) as path:
             model.save_weights(path)
         config = {**self._configuration(), "epochs_finished": len(self.history)}
         config["random_states"] = [variable.numpy().tolist() for variable in _random_states(model)]
         write_json(self._config_file, config)
+        for state_file in self._config_file.parent.glob("epoch_*.weights.h5"):
+            if state_file != self._state_file():
+                state_file.unlink()
         Run.how_to_go_on = self._how_to_go_on()
         return self.out_of_patience()
 
+    def _finite_losses(self):
+        return [row["val_loss"] for row in self.history if math.isfinite(row["val_loss"])]
+
     def out_of_patience(self):
         """Say whether the last `patience` epochs brought no better validation loss."""
-        losses = [row["val_loss"] for row in self.history]
-        if self.patience is None or not losses:
-            return False
-        return len(losses) - 1 - int(np.nanargmin([*losses])) >= self.patience
+        best = min(self._finite_losses(), default=None)
+        epochs = [row["epoch"] for row in self.history if row["val_loss"] == best] or [0]
+        return self.patience is not None and len(self.history) - epochs[0] >= self.patience
 
     def _how_to_go_on(self):
         return (
@@ -379,7 +391,7 @@ class Run:
 
     def best_model(self):
         """Return the model with the lowest validation loss of this run."""
-        if not any(math.isfinite(row["val_loss"]) for row in self.history):
+        if not self._finite_losses():
             raise UserError("training diverged: no finite validation loss; lower --learning-rate")
         return keras.saving.load_model(self.model_file, compile=False)
 

@@ -224,7 +224,7 @@ def test_ctrl_c_keeps_the_best_model_and_says_how_to_go_on(tmp_path):
     assert process.returncode == 130
     assert "Traceback" not in error
     assert "The best model so far is runs/denoise_mnist/model.keras" in error
-    assert f"python denoise_mnist.py {' '.join(SLOW)} --resume" in error
+    assert f"python {SCRIPT} {' '.join(SLOW)} --resume" in error
     assert keras.saving.load_model(folder / "model.keras").count_params() == 28_353
     assert not list(folder.glob(".*"))
 

@@ -156,6 +156,41 @@ def test_patience_counts_from_the_best_epoch():
     assert stops == [False, False, False, False, False, True]
 
 
+def test_patience_holds_on_resuming_and_where_nothing_is_finite():
+    run = training.Run(arguments(patience=2), Dataset())
+    rows = [
+        {"epoch": n, "seconds": 1.0, "loss": 1.0, "val_loss": loss}
+        for n, loss in enumerate([math.nan, 0.4, 0.5, 0.5], start=1)
+    ]
+    assert [run.keep(small_model(), row) for row in rows] == [False, False, False, True]
+    assert training.Run(arguments(patience=2, resume=True), Dataset()).first_epoch == 9
+    run = training.Run(arguments(patience=2), Dataset())
+    lost = [dict(row, val_loss=math.nan) for row in rows]
+    assert [run.keep(small_model(), row) for row in lost[:2]] == [False, True]
+
+
+def test_a_kill_while_an_epoch_is_stored_loses_that_epoch_only(monkeypatch):
+    """Whichever file the kill falls behind, what was stored before still fits together."""
+    model = small_model()
+    row = {"epoch": 1, "seconds": 1.0, "loss": 1.0, "val_loss": 0.5}
+    training.Run(arguments(), Dataset()).keep(model, row)
+    first = model.get_weights()[0]
+
+    def killed(path, content):
+        raise KeyboardInterrupt
+
+    run = training.Run(arguments(resume=True), Dataset())
+    model.set_weights([weight + 1 for weight in model.get_weights()])
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "write_json", killed)  # config.json, the last one
+        with pytest.raises(KeyboardInterrupt):
+            run.keep(model, dict(row, epoch=2, val_loss=0.4))
+    resumed = training.Run(arguments(resume=True), Dataset())
+    assert resumed.first_epoch == 1
+    resumed.callbacks(model)
+    np.testing.assert_array_equal(model.get_weights()[0], first)
+
+
 def test_a_diverged_training_is_named():
     run = training.Run(arguments(), Dataset())
     run.keep(small_model(), {"epoch": 1, "seconds": 1.0, "loss": 1.0, "val_loss": math.nan})
