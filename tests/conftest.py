@@ -146,3 +146,30 @@ def wait_for(condition, process):
     while not condition():
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
+
+
+def predict_elsewhere(model_file, inputs, folder):
+    """Return what a saved model predicts in a process that imports keras and nothing of ours."""
+    np.save(folder / "in.npy", inputs)
+    code = (
+        "import sys, keras, numpy as np\n"
+        "model = keras.saving.load_model(sys.argv[1])\n"
+        "np.save('out.npy', model.predict(np.load('in.npy'), verbose=0))"
+    )
+    done = python("-c", code, model_file, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return np.load(folder / "out.npy")
+
+
+def stop_after_one_epoch(main, words):
+    """Run a script's main and interrupt it when it has stored its first epoch."""
+    real_keep = training.Run.keep
+
+    def keep_then_stop(run, model, row):
+        real_keep(run, model, row)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training.Run, "keep", keep_then_stop)
+        with pytest.raises(KeyboardInterrupt):
+            main(words)

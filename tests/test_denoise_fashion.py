@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from conftest import ROOT, python, small_mnist, write_idx
+from conftest import ROOT, predict_elsewhere, python, small_mnist, stop_after_one_epoch, write_idx
 from PIL import Image
 
 import denoise_fashion
@@ -204,17 +204,10 @@ def test_saved_model_gives_the_reported_number_in_a_fresh_process(finished, arch
     name = {"tutorial": "denoise_fashion", "unet": "denoise_fashion_unet"}[architecture]
     folder = finished[0] / "runs" / name
     garments = data.load_fashion_mnist(synthetic=True, limit=60)
-    np.save(tmp_path / "noisy.npy", noise.salt_and_pepper(garments.x_test, 0.1, seed=2))
-    code = (
-        "import sys, keras, numpy as np\n"
-        "model = keras.saving.load_model(sys.argv[1])\n"
-        "np.save('out.npy', model.predict(np.load('noisy.npy'), verbose=0))"
-    )
-    done = python("-c", code, folder / "model.keras", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    noisy = noise.salt_and_pepper(garments.x_test, 0.1, seed=2)
+    restored = predict_elsewhere(folder / "model.keras", noisy, tmp_path)
     reported = json.loads((folder / "metrics.json").read_text())["test"]["mse"]
-    ours = metrics.mse(garments.x_test, np.load(tmp_path / "out.npy"))
-    assert ours == pytest.approx(reported, rel=1e-4)
+    assert metrics.mse(garments.x_test, restored) == pytest.approx(reported, rel=1e-4)
 
 
 def test_a_model_given_by_name_brings_its_architecture(finished, tmp_path):
@@ -234,16 +227,7 @@ def test_resume_and_seed_repeat_a_run(tmp_path):
     """Stopped after each epoch, a run ends as one that went through."""
     words = [*QUICK, "--architecture", "unet"]
     denoise_fashion.main([*words, "--output-dir", "whole"])
-    real_keep = training.Run.keep
-
-    def keep_then_stop(run, model, row):
-        real_keep(run, model, row)
-        raise KeyboardInterrupt
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training.Run, "keep", keep_then_stop)
-        with pytest.raises(KeyboardInterrupt):
-            denoise_fashion.main([*words, "--output-dir", "parts"])
+    stop_after_one_epoch(denoise_fashion.main, [*words, "--output-dir", "parts"])
     denoise_fashion.main([*words, "--output-dir", "parts", "--resume"])
     reports = [json.loads((tmp_path / f / "metrics.json").read_text()) for f in ("whole", "parts")]
     assert reports[0]["test"] == reports[1]["test"]

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT, python, small_mnist, wait_for, write_idx
+from conftest import ROOT, predict_elsewhere, python, small_mnist, wait_for, write_idx
 from PIL import Image
 
 import denoise_mnist
@@ -129,18 +129,9 @@ def test_saved_model_gives_the_reported_numbers_in_a_fresh_process(finished, tmp
     folder, _ = finished
     digits = data.load_mnist(synthetic=True, limit=60)
     noisy = noise.gaussian(digits.x_test, 0.5, seed=2)
-    np.save(tmp_path / "noisy.npy", noisy)
-    code = (
-        "import sys, keras, numpy as np\n"
-        "model = keras.saving.load_model(sys.argv[1])\n"
-        "np.save('out.npy', model.predict(np.load('noisy.npy'), verbose=0))"
-    )
-    done = python("-c", code, folder / "model.keras", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    denoised = predict_elsewhere(folder / "model.keras", noisy, tmp_path)
     reported = json.loads((folder / "metrics.json").read_text())["test"]["mse"]
-    assert metrics.mse(digits.x_test, np.load(tmp_path / "out.npy")) == pytest.approx(
-        reported, rel=1e-5
-    )
+    assert metrics.mse(digits.x_test, denoised) == pytest.approx(reported, rel=1e-5)
 
 
 def history_of(folder):

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT, python
+from conftest import ROOT, python, stop_after_one_epoch
 from PIL import Image
 
 import vae_fashion
@@ -239,16 +239,7 @@ def test_models_reload_in_a_fresh_process(finished, tmp_path):
 def test_a_stopped_training_resumes_as_if_nothing_had_happened(tmp_path):
     words = [*QUICK, "--architecture", "dense"]
     vae_fashion.main([*words, "--output-dir", "whole"])
-    real_keep = training.Run.keep
-
-    def keep_then_stop(run, model, row):
-        real_keep(run, model, row)
-        raise KeyboardInterrupt
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training.Run, "keep", keep_then_stop)
-        with pytest.raises(KeyboardInterrupt):
-            vae_fashion.main([*words, "--output-dir", "parts"])
+    stop_after_one_epoch(vae_fashion.main, [*words, "--output-dir", "parts"])
     vae_fashion.main([*words, "--output-dir", "parts", "--resume"])
     reports = [json.loads((tmp_path / f / "metrics.json").read_text()) for f in ("whole", "parts")]
     assert reports[0]["test"] == reports[1]["test"]
