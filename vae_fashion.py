@@ -10,7 +10,7 @@
       z = z_mean + exp(z_log_var / 2)·ε, with ε from N(0, 1)
 
 Run it:
-  python vae_fashion.py                                two latent dimensions, some four minutes
+  python vae_fashion.py                                two latent dimensions, in five minutes
   python vae_fashion.py --latent-dim 16 --output-dir runs/latent_16
   python vae_fashion.py --architecture dense --dataset mnist
   python vae_fashion.py --generate 25                  new garments as PNG files, and a sheet

@@ -106,13 +106,19 @@ def draw(run, encoder, decoder, dataset):
         f"is a bit of both.\n{footer}"
     )
     plotting.sheet(decode(drawn), 10, folder / "new.png", "New images", caption, args.show)
-    pairs = [(few[i], few[j]) for i, j in [(7, 9), (1, 3), (0, 2), (5, 8)]]
+    middles = [np.median(codes[y == label], axis=0) for label in range(len(names))]
+    few = [int(np.argmin(((codes - middle) ** 2).sum(1))) for middle in middles]
     steps = np.linspace(0, 1, 10)[:, None]
     rows = {
-        f"{names[y[a]]}\nto {names[y[b]]}": decode(codes[a] + steps * (codes[b] - codes[a]))
-        for a, b in pairs
+        f"{names[a]}\nto {names[b]}": decode(
+            codes[few[a]] + steps * (codes[few[b]] - codes[few[a]])
+        )
+        for a, b in [(7, 9), (1, 3), (0, 2), (5, 8)]
     }
-    caption = f"Decoded points on the straight line between the codes of two test images.\n{footer}"
+    caption = (
+        "Decoded points on the straight line between the codes of two test images, each one from "
+        f"the middle of its class. The way may lead through a third kind.\n{footer}"
+    )
     title = "Walks through latent space"
     plotting.image_rows(rows, folder / "walk.png", title, caption, args.show)
     run.draw_history("negative ELBO (nats per image)" if args.beta == 1 else "loss (nats)")

@@ -68,14 +68,15 @@ def importance_weighted_bound(encoder, decoder, x, samples=100, seed=3):
         seed: of the samples.
     """
     rng, bounds = np.random.default_rng(seed), []
-    for image in x:
-        z_mean, z_log_var, _ = (np.asarray(part) for part in encoder(image[None]))
-        epsilon = rng.standard_normal((samples, z_mean.shape[1]), dtype="float32")
+    for images in np.array_split(x, max(len(x) // 10, 1)):
+        z_mean, z_log_var, _ = (np.asarray(part) for part in encoder(images))
+        epsilon = rng.standard_normal((samples, *z_mean.shape), dtype="float32")
         z = z_mean + np.exp(z_log_var / 2) * epsilon
-        log_ratio = 0.5 * np.sum(epsilon**2 + z_log_var - z**2, axis=1)  # of p(z) to q(z|x)
-        y = np.clip(np.asarray(decoder(z)), 1e-7, 1 - 1e-7)
-        log_likelihood = np.sum(image * np.log(y) + (1 - image) * np.log1p(-y), axis=(1, 2, 3))
-        bounds.append(np.log(samples) - logsumexp(log_ratio + log_likelihood))
+        log_ratio = 0.5 * np.sum(epsilon**2 + z_log_var - z**2, axis=-1)  # of p(z) to q(z|x)
+        y = np.asarray(decoder(z.reshape(-1, z.shape[-1]))).reshape(samples, *images.shape)
+        y = np.clip(y, 1e-7, 1 - 1e-7)
+        log_likelihood = np.sum(images * np.log(y) + (1 - images) * np.log1p(-y), axis=(2, 3, 4))
+        bounds.extend(np.log(samples) - logsumexp(log_ratio + log_likelihood, axis=0))
     return float(np.mean(bounds))
 
 

@@ -149,7 +149,7 @@ def curves(x, lines, path, title, caption, xlabel, ylabel, mark=None, show=False
     save(figure, path, caption, show)
 
 
-def sheet(images, columns, path, title, caption, show=False, cell=0.4):
+def sheet(images, columns, path, title, caption, show=False, cell=0.22):
     """Draw images edge to edge in rows of `columns`.
 
     Args:
@@ -195,7 +195,7 @@ def scatter(points, labels, names, path, title, caption, show=False):
         chosen = points[labels == label]
         marker = "os^vDPX<>p"[label % 10]
         colour = _TEN_COLOURS[label % 10]
-        axis.scatter(*chosen.T, s=7, alpha=0.6, lw=0, marker=marker, color=colour, label=name)
+        axis.scatter(*chosen.T, s=9, alpha=0.75, lw=0, marker=marker, color=colour, label=name)
     for sigma in (1, 2):
         axis.add_patch(plt.Circle((0, 0), sigma, fill=False, color="k", lw=1, ls="--"))
         axis.annotate(f"{sigma}σ", (0, sigma), ha="center", va="bottom", fontsize=9)

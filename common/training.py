@@ -55,7 +55,7 @@ def argument_parser(script, docstring):
         "--recipe",
         choices=["fast", "tutorial"],
         default="fast",
-        help="how to train: as the tutorial did, or as well in a tenth of its time (default: fast)",
+        help="train as the tutorial did, or to its quality in less time (default: fast)",
     )
     add("--epochs", type=whole_number(1), help="train this many epochs instead of the recipe's")
     add("--batch-size", type=whole_number(1), help="images per training step")

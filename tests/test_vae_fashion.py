@@ -352,6 +352,24 @@ def test_bad_latent_files_end_in_one_line(error_of, trained, tmp_path, content, 
     assert list((tmp_path / "out").glob("*")) == []
 
 
+def test_shipped_model_is_small_and_as_good_as_the_readme_says(real_data):
+    path = ROOT / "models/vae_fashion.keras"
+    assert path.stat().st_size < 2_000_000
+    model = training.load_model(path, ["vae_fashion"])
+    x = data.load_fashion_mnist(real_data).x_test
+    z_mean, z_log_var, _ = model.encoder.predict(x, batch_size=500, verbose=0)
+    epsilon = np.random.default_rng(2).standard_normal(z_mean.shape, "float32")
+    decoded = model.decoder.predict(z_mean + np.exp(z_log_var / 2) * epsilon, 500, verbose=0)
+    distortion = 784 * metrics.binary_crossentropy(x, decoded)
+    kl = float(np.mean(vae_fashion.kl_divergence(z_mean, z_log_var)))
+    assert distortion + kl == pytest.approx(262.2, abs=0.1)
+
+
+def test_generate_works_without_a_training(tmp_path):
+    vae_fashion.main(["--generate", "2"])
+    assert (tmp_path / "runs/vae_fashion/generated/new_002.png").is_file()
+
+
 def test_errors_end_in_one_line(error_of, trained, tmp_path):
     main = vae_fashion.main
     assert "--latent-dim: '1' is not a whole number from 2 up" in error_of(
