@@ -87,7 +87,7 @@ def draw(run, encoder, decoder, dataset):
     caption = (
         "Each image is a decoded point; the points are the prior's quantiles from 5% to 95% in "
         "both directions, so that equal areas of the figure are equally likely. Neighbours look "
-        f"alike: there are no holes between the kinds.{which}\n{footer}"
+        f"alike; where two kinds meet, the decoder mixes them.{which}\n{footer}"
     )
     title = "The manifold: what the decoder makes of each place"
     plotting.sheet(decode(grid), 20, folder / "manifold.png", title, caption, args.show)

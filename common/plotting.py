@@ -149,13 +149,13 @@ def curves(x, lines, path, title, caption, xlabel, ylabel, mark=None, show=False
     save(figure, path, caption, show)
 
 
-def sheet(images, columns, path, title, caption, show=False, cell=0.22):
+def sheet(images, columns, path, title, caption, show=False):
     """Draw images edge to edge in rows of `columns`.
 
     Args:
         images: shape (n, height, width, 1), values in [0, 1].
         columns: images in a row.
-        path, title, caption, show, cell: as for `image_rows`.
+        path, title, caption, show: as for `image_rows`.
     """
     import matplotlib.pyplot as plt
 
@@ -164,7 +164,8 @@ def sheet(images, columns, path, title, caption, show=False, cell=0.22):
     tiles = np.ones((rows * columns, height, width))
     tiles[:count] = images[..., 0]
     picture = tiles.reshape(rows, columns, height, width).swapaxes(1, 2)
-    size = (max(columns * cell, 4.5), max(rows * cell, 0.9) + 0.4)
+    cell = np.clip(4.5 / columns, 0.22, 0.6)  # inches an image takes
+    size = (max(columns * cell, 4.5), rows * cell + 0.4)
     figure, axis = plt.subplots(figsize=size, layout="constrained")
     axis.imshow(picture.reshape(rows * height, columns * width), cmap="gray", vmin=0, vmax=1)
     axis.set_axis_off()
