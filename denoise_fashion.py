@@ -227,7 +227,7 @@ def draw(run, garments, restorers, restored, results):
         "unet": "The U-Net copies what was not hit. ",
     }
     remarks = "".join(text for name, text in remarks.items() if name in restorers)
-    few = [int((garments.y_test == label).argmax()) for label in range(10)]
+    few = garments.first_of_each_class()
     rows = {"clean": garments.x_test[few]}
     for name, pictures in restored.items():
         rows[f"{TITLES[name]}\n{results[name]['psnr']:.2f} dB"] = pictures[few]

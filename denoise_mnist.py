@@ -147,7 +147,7 @@ def main(argv=None):
 def draw(run, model, digits, candidates, results):
     """Write two figures: ten digits, and the latent feature maps of three."""
     args, footer = run.args, f"Data: {digits}."
-    few = [int((digits.y_test == digit).argmax()) for digit in range(10)]
+    few = digits.first_of_each_class()
     rows = {"clean": digits.x_test[few]}
     titles = {"noisy_input": "noisy", "median_3x3": "median 3x3", "model": "denoised"}
     for name, title in titles.items():

@@ -250,8 +250,10 @@ def main(argv=None):
 
     # The test set, once.
     print(f"Evaluating on {len(garments.x_test):,} test images ...", flush=True)
-    results = latent.evaluate(model.encoder, model.decoder, garments, kl_divergence)
-    latent.draw(run, model.encoder, model.decoder, garments)
+    encoder, decoder = model.encoder, model.decoder
+    z_mean, z_log_var, _ = encoder.predict(garments.x_test, batch_size=500, verbose=0)
+    results = latent.evaluate(encoder, decoder, garments, z_mean, z_log_var, kl_divergence)
+    latent.draw(run, decoder, garments, z_mean)
     run.finish(model, results)
     plotting.wait_for_windows(args.show)
 

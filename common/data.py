@@ -42,6 +42,10 @@ class Images:
     x_test: np.ndarray
     y_test: np.ndarray
 
+    def first_of_each_class(self):
+        """Return the index of the first test image of each class."""
+        return [int((self.y_test == label).argmax()) for label in range(len(self.class_names))]
+
     def summary(self):
         """Return the `dataset` entry of metrics.json."""
         return {

@@ -9,13 +9,14 @@ from scipy.stats import norm
 from common import UserError, images, metrics, plotting, training
 
 
-def evaluate(encoder, decoder, dataset, kl_divergence):
+def evaluate(encoder, decoder, dataset, z_mean, z_log_var, kl_divergence):
     """Return {row: {metric: value}} on the test images: mean image, PCA and the model.
 
     Args:
         encoder: (n, 28, 28, 1) to [z_mean, z_log_var, z].
         decoder: (n, latent_dim) to (n, 28, 28, 1).
         dataset: `data.Images`.
+        z_mean, z_log_var: what the encoder makes of its test images.
         kl_divergence: function of z_mean and z_log_var, in nats.
     """
     x, pixels = dataset.x_test, dataset.x_test[0].size
@@ -26,7 +27,6 @@ def evaluate(encoder, decoder, dataset, kl_divergence):
             "mse": metrics.mse(x, decoded),
         }
 
-    z_mean, z_log_var, _ = encoder.predict(x, batch_size=500, verbose=0)
     epsilon = np.random.default_rng(2).standard_normal(z_mean.shape, "float32")
     model = fidelity(_batched(decoder)(z_mean + np.exp(z_log_var / 2) * epsilon))
     kl = float(np.mean(kl_divergence(z_mean, z_log_var)))
@@ -49,18 +49,18 @@ def evaluate(encoder, decoder, dataset, kl_divergence):
     }
 
 
-def draw(run, encoder, decoder, dataset):
+def draw(run, decoder, dataset, codes):
     """Write the figures of a latent space, and the loss curves.
 
     Args:
         run: the training's `Run`.
-        encoder, decoder, dataset: as for `evaluate`.
+        decoder, dataset: as for `evaluate`.
+        codes: z_mean of the test images.
     """
     args, footer, folder = run.args, f"Data: {dataset}.", run.folder
     decode = _batched(decoder)
     x, y, names = dataset.x_test, dataset.y_test, dataset.class_names
-    codes = encoder.predict(x, batch_size=500, verbose=0)[0]
-    few = [int((y == label).argmax()) for label in range(len(names))]
+    few = dataset.first_of_each_class()
     rows = {"test image": x[few], "reconstruction": decode(codes[few])}
     caption = (
         f"Each image is told to the decoder in {codes.shape[1]} numbers. What they can't carry, "

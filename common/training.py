@@ -21,7 +21,9 @@ from common.images import write_whole
 
 _STARTED = time.perf_counter()
 _ROOT = Path(__file__).resolve().parent.parent
-SCRIPT = Path(sys.argv[0]).stem  # set by start(); names the run folder and the error lines
+SCRIPT = Path(
+    sys.argv[0]
+).stem  # set by argument_parser(); names the run folder and the error lines
 
 
 # ---------------------------------------------------------------- command line
@@ -174,12 +176,8 @@ class Batches:
                 next one goes on from there. None: an epoch is one pass over the examples.
             seed: of the order and of what `make_batch` draws.
         """
-        self.count, self.make_batch, self.batch_size, self.seed = (
-            count,
-            make_batch,
-            batch_size,
-            seed,
-        )
+        self.count, self.make_batch = count, make_batch
+        self.batch_size, self.seed = batch_size, seed
         self.batches_per_pass = math.ceil(count / batch_size)
         self.steps_per_epoch = min(longest_epoch or math.inf, self.batches_per_pass)
         self._order = (None, None)
@@ -549,8 +547,12 @@ def given_model(args):
     if args.model is None:
         return None
     model = load_model(args.model, args.wanted)
-    args.architecture = next(key for key, name in args.names.items() if name == model.name)
+    args.architecture = _architecture(args, model)
     return model
+
+
+def _architecture(args, model):
+    return next(key for key, name in args.names.items() if name == model.name)
 
 
 def find_model(args, shipped):
@@ -584,8 +586,7 @@ def denoise_files(args, shipped, builders, multiple, plus=0):
         plus: and this many pixels more.
     """
     trained = find_model(args, shipped)
-    architecture = next(key for key, name in args.names.items() if name == trained.name)
-    model = builders[architecture](None, None)
+    model = builders[_architecture(args, trained)](None, None)
     model.set_weights(trained.get_weights())
     folder = output_folder(args, "denoised")
     for path, target in images.targets(args.input, folder, "_denoised.png"):
