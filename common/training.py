@@ -21,9 +21,8 @@ from common.images import write_whole
 
 _STARTED = time.perf_counter()
 _ROOT = Path(__file__).resolve().parent.parent
-SCRIPT = Path(
-    sys.argv[0]
-).stem  # set by argument_parser(); names the run folder and the error lines
+# Names the run folder and the error lines; argument_parser() sets it anew.
+SCRIPT = Path(sys.argv[0]).stem
 
 
 # ---------------------------------------------------------------- command line
