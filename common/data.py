@@ -4,8 +4,11 @@ import contextlib
 import dataclasses
 import gzip
 import hashlib
+import io
 import math
 import os
+import re
+import shutil
 import struct
 import threading
 import time
@@ -17,8 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from common import UserError, synthetic
+from common import UserError, images, synthetic
 
+UCI_URL = "https://archive.ics.uci.edu/static/public/318/noisyoffice.zip"
 KERAS_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
 SECONDS_WITHOUT_DATA = 15  # a download that delivers nothing for this long is given up
 ENOUGH_TO_WAIT_ON = 10_000  # bytes in that time; a trickle counts as nothing
@@ -146,12 +150,7 @@ def _load(source, data_dir, draw, limit, seed):
         try:
             arrays, origin = _read_cache_or_download(source)
         except (UserError, OSError) as error:
-            print(
-                f"\n*** NOT {name}: it could not be downloaded ({error}). Training on drawn "
-                f"{source.stand_in_name.split()[-1]} instead. For the real thing give its folder "
-                "with --data-dir. ***\n",
-                flush=True,
-            )
+            _say_stand_in(name, error, source.stand_in_name.split()[-1])
             arrays, origin = _draw(source, limit, seed), "synthetic"
     if origin == "synthetic":
         name = source.stand_in_name
@@ -284,7 +283,7 @@ def _check_pair(images, labels, where):
 
 
 def _read_cache_or_download(source):
-    cache = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "datasets"
+    cache = _keras_cache()
     if all((cache / name).is_file() for name in source.downloads):
         try:
             return _read_folder(source, cache), "cache"
@@ -293,6 +292,224 @@ def _read_cache_or_download(source):
     for name, sha256 in source.downloads.items():
         download(KERAS_URL + Path(name).name, cache / name, sha256)
     return _read_folder(source, cache), "download"
+
+
+@dataclasses.dataclass
+class Page:
+    """A dirty page and its clean twin: uint8, shape (height, width, 1). `kind` names its dirt."""
+
+    name: str
+    kind: str
+    dirty: np.ndarray
+    clean: np.ndarray
+
+
+@dataclasses.dataclass
+class Documents:
+    """Pages of mixed sizes, split in three: lists of `Page`.
+
+    `source` is "local", "cache", "download" or "synthetic".
+    """
+
+    name: str
+    source: str
+    train: list
+    validation: list
+    test: list
+
+    def summary(self):
+        """Return the `dataset` entry of metrics.json."""
+        parts = {part: len(getattr(self, part)) for part in ("train", "validation", "test")}
+        return {"name": self.name, "source": self.source, **parts}
+
+    def __str__(self):
+        return f"{self.name} ({self.source}), {len(self.train)} training pages"
+
+
+_PAGE_FOLDERS = [
+    *(".", "noisy-office", "denoising-dirty-documents", "NoisyOffice"),
+    "SimulatedNoisyOffice",
+]
+_UCI = ("simulated_noisy_images_grayscale", "clean_images_grayscale")
+_UCI_KINDS = {"c": "coffee", "f": "folds", "p": "footprints", "w": "wrinkles"}
+
+
+def load_documents(data_dir=None, synthetic=False, limit=None, seed=0):
+    """Return NoisyOffice as `Documents`, with no text and no dirt of the test pages in training.
+
+    Four files share each clean page, and pages of one family their text and their dirt. So the
+    test pages are another family. Kaggle numbers its files so that the remainder by 3 is the
+    family: 2 is for training, its last sixth of clean pages for validation, and 0 for the test.
+    UCI names them: TR, VA and TE.
+
+    Args:
+        data_dir: only this folder is read, in Kaggle's layout (train, train_cleaned) or UCI's
+            (SimulatedNoisyOffice). None: Keras's cache, then a download from UCI, and where
+            neither works drawn pages, which is said loudly.
+        synthetic: draw the pages without looking for NoisyOffice.
+        limit: use this many training pages (validation included) and as many test pages.
+        seed: of the drawn pages.
+
+    Raises:
+        UserError: `data_dir` holds no such pages, a page without its twin, twins of two sizes, or
+            a file that can't be read.
+    """
+    name = "NoisyOffice"
+    if synthetic:
+        families, origin = _draw_pages(limit, seed), "synthetic"
+    elif data_dir is not None:
+        families, origin = _read_pages(Path(data_dir), limit), "local"
+    else:
+        try:
+            families, origin = _cached_or_downloaded_pages(limit)
+        except (UserError, OSError) as error:
+            _say_stand_in(name, error, "pages")
+            families, origin = _draw_pages(limit, seed), "synthetic"
+    if origin == "synthetic":
+        name = "synthetic pages"
+    train, validation, test = families
+    if not validation:
+        texts = list(dict.fromkeys(page.clean.tobytes() for page in train))
+        held_out = texts[-math.ceil(len(texts) / 6) :]
+        validation = [page for page in train if page.clean.tobytes() in held_out]
+        train = [page for page in train if page.clean.tobytes() not in held_out]
+    if not (train and test):
+        raise UserError(
+            f"{data_dir}: {len(train)} training and {len(test)} test pages; both families are "
+            "needed, files whose number leaves 2 and 0 by 3 (UCI: TR and TE)"
+        )
+    return Documents(name, origin, train, validation, test)
+
+
+def _draw_pages(limit, seed):
+    """Draw 96 training and 24 test pages, fewer under a limit, from unlike seeds."""
+    train, test = (
+        [
+            Page(str(number), kind, dirty, clean)
+            for number, (dirty, clean, kind, _) in enumerate(
+                synthetic.pages(min(limit or count, count), seed=[seed, part])
+            )
+        ]
+        for part, count in enumerate([96, 24])
+    )
+    return train, [], test
+
+
+def _read_pages(folder, limit=None):
+    """Return the pages of a folder as three lists: training, validation (may be empty), test."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; --data-dir wants the one with NoisyOffice")
+    for place in _PAGE_FOLDERS:
+        for noisy, clean in (("train", "train_cleaned"), _UCI):
+            for base in (folder / place, folder / place / "SimulatedNoisyOffice"):
+                if (base / noisy).is_dir():
+                    return _read_pairs(base / noisy, base / clean, limit)
+    places = ", ".join(str(folder / place / "train") for place in _PAGE_FOLDERS)
+    raise UserError(f"no NoisyOffice in {folder}; looked for {places}, and for UCI's {_UCI[0]}")
+
+
+def _read_pairs(noisy_folder, clean_folder, limit):
+    families = {"train": [], "validation": [], "test": []}
+    paths = [path for path in noisy_folder.glob("*.png") if not path.name.startswith(".")]
+    for path in sorted(paths, key=lambda path: (path.stem.zfill(9), path.name)):
+        family, kind, twin = _place_page(path)
+        if family is None or len(families[family]) >= (limit or math.inf):
+            continue
+        if not (clean_folder / twin).is_file():
+            raise UserError(f"{path}: its clean twin {clean_folder / twin} is missing")
+        dirty, clean = (
+            np.round(images.read_grey(file) * 255).astype(np.uint8)
+            for file in (path, clean_folder / twin)
+        )
+        if dirty.shape != clean.shape:
+            sizes = " and ".join(f"{x.shape[1]}x{x.shape[0]}" for x in (dirty, clean))
+            raise UserError(f"{path} and its twin {clean_folder / twin} differ in size: {sizes}")
+        families[family].append(Page(path.stem, kind, dirty, clean))
+    return families["train"], families["validation"], families["test"]
+
+
+def _place_page(path):
+    """Return family, kind of dirt and the clean twin's name, from what a file is called."""
+    match = re.fullmatch(r"(Font\w{3})_Noise([cfpw])_(TR|VA|TE)", path.stem)
+    if match:
+        font, kind, partition = match.groups()
+        family = {"TR": "train", "VA": "validation", "TE": "test"}[partition]
+        return family, _UCI_KINDS[kind], f"{font}_Clean_{partition}.png"
+    if path.stem.isdigit():
+        number = int(path.stem)
+        family = {2: "train", 0: "test"}.get(number % 3)
+        return family, list(_UCI_KINDS.values())[(number - 1) // 3 % 4], path.name
+    raise UserError(f"{path}: neither Kaggle's name (a number) nor UCI's (FontABC_NoiseD_EE)")
+
+
+def _cached_or_downloaded_pages(limit):
+    folder = _keras_cache() / "noisy-office"
+    if folder.is_dir():
+        try:
+            return _read_pages(folder, limit), "cache"
+        except UserError as error:
+            print(f"{error} (downloading it again)", flush=True)
+    archive = folder.with_name("noisyoffice.zip")
+    download(UCI_URL, archive)
+    try:
+        unpack_pages(archive, folder)
+    finally:
+        archive.unlink(missing_ok=True)
+    return _read_pages(folder, limit), "download"
+
+
+def unpack_pages(archive, folder):
+    """Unpack NoisyOffice's simulated pages from UCI's zip, or from a zip within it.
+
+    Only files whose last two names are those of a page are taken, and they are put where those
+    say: whatever else an entry's path holds can't lead out of the folder.
+
+    Args:
+        archive: the zip file.
+        folder: replaced as a whole, when all of it is unpacked.
+
+    Raises:
+        UserError: the archive is broken or holds no pages.
+    """
+    temporary = folder.with_name(f".{os.getpid()}.{folder.name}")
+    try:
+        with zipfile.ZipFile(archive) as outer:
+            count = _unpack(outer, temporary / "SimulatedNoisyOffice")
+        if count == 0:
+            raise UserError(f"{archive}: no pages of NoisyOffice in it")
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(temporary, folder)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise UserError(f"{archive}: broken or cut off ({error}); get the file again") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _unpack(archive, folder):
+    count = 0
+    for entry in archive.infolist():
+        parts = re.split(r"[/\\]", entry.filename)
+        if parts[-1].lower().endswith(".zip"):
+            with zipfile.ZipFile(io.BytesIO(archive.read(entry))) as inner:
+                count += _unpack(inner, folder)
+        elif len(parts) > 1 and parts[-2] in _UCI and re.fullmatch(r"Font\w+\.png", parts[-1]):
+            target = folder / parts[-2] / parts[-1]
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(archive.read(entry))
+            count += 1
+    return count
+
+
+def _keras_cache():
+    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "datasets"
+
+
+def _say_stand_in(name, error, stand_in):
+    print(
+        f"\n*** NOT {name}: it could not be downloaded ({error}). Training on drawn {stand_in} "
+        "instead. For the real thing give its folder with --data-dir. ***\n",
+        flush=True,
+    )
 
 
 def download(url, path, sha256=None, patience=None):

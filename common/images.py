@@ -10,10 +10,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from common import UserError
 
 
-def read_grey(path):
+def read_grey(path, ground="black"):
     """Return an image file as float32 in [0, 1], shape (height, width, 1).
 
-    Colour is turned to grey, transparency is laid on black, 16 bits are kept, and a photo is
+    Colour is turned to grey, transparency is laid on `ground`, 16 bits are kept, and a photo is
     turned the way its EXIF orientation says.
 
     Raises:
@@ -30,7 +30,7 @@ def read_grey(path):
             else:
                 if image.has_transparency_data:
                     image = image.convert("RGBA")
-                    image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
+                    image = Image.alpha_composite(Image.new("RGBA", image.size, ground), image)
                 grey = np.asarray(image.convert("L"), "float32") / 255
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
