@@ -21,6 +21,8 @@ def read_grey(path, ground="black"):
     """
     try:
         with Image.open(path) as file:
+            if getattr(file, "n_frames", 1) > 1:
+                raise UserError(f"{path}: holds {file.n_frames} pages; split it, one to a file")
             image = ImageOps.exif_transpose(file)
             if image.mode.startswith("I;16"):
                 grey = np.asarray(image, "float32") / 65535
@@ -35,7 +37,7 @@ def read_grey(path, ground="black"):
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except UnidentifiedImageError:
-        raise UserError(f"{path}: not an image; PNG and JPEG files are read") from None
+        raise UserError(f"{path}: not an image; PNG, JPEG and TIFF files are read") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: cannot be read as an image ({error})") from None
     return np.clip(grey, 0, 1)[..., np.newaxis]
@@ -45,7 +47,9 @@ def write_grey(path, image):
     """Write float values in [0, 1], shape (height, width, 1), as 8 bits, whole or not at all."""
     pixels = np.round(np.clip(image[..., 0], 0, 1) * 255).astype(np.uint8)
     with write_whole(path) as temporary:
-        Image.fromarray(pixels).save(temporary)
+        # Pillow's own JPEG quality of 75 leaves smears around letters.
+        options = {"quality": 95} if temporary.suffix.lower() in (".jpg", ".jpeg") else {}
+        Image.fromarray(pixels).save(temporary, **options)
 
 
 @contextlib.contextmanager
@@ -83,6 +87,26 @@ def pad_to_multiple(image, multiple, plus=0):
     return np.pad(image, [(0, height), (0, width), (0, 0)], mode="symmetric")
 
 
+def in_tiles(function, image, tile, margin):
+    """Return function(image), worked out on one piece of the image after the other.
+
+    Args:
+        function: from (height, width, channels) to the same shape; what it makes of a pixel
+            depends on nothing further away than `margin`.
+        image: shape (height, width, channels).
+        tile: side of the pieces in pixels, a multiple of whatever the function's input must be;
+        margin: so is this, the width of what is shown around each piece.
+    """
+    result = np.empty_like(image)
+    for top in range(0, image.shape[0], tile):
+        for left in range(0, image.shape[1], tile):
+            above, before = max(top - margin, 0), max(left - margin, 0)
+            around = image[above : top + tile + margin, before : left + tile + margin]
+            piece = function(around)[top - above :, left - before :][:tile, :tile]
+            result[top : top + tile, left : left + tile] = piece
+    return result
+
+
 def fit_square(image, side):
     """Return an image, shape (height, width, 1), scaled into a black square of (side, side, 1)."""
     picture = Image.fromarray(image[..., 0])
@@ -90,13 +114,20 @@ def fit_square(image, side):
     return np.clip(np.asarray(picture), 0, 1)[..., np.newaxis]
 
 
-def targets(inputs, folder, ending):
+def targets(inputs, folder, ending=None):
     """Return [(input, path to write)]: in `folder`, named as the input with another ending.
+
+    Without `ending` the name stays as it is, unless it is none that an image can be written to.
 
     Raises:
         UserError: two inputs would write the same file, or an input would be overwritten.
     """
-    pairs = [(Path(path), Path(folder) / f"{Path(path).stem}{ending}") for path in inputs]
+
+    def name(path):
+        known = path.suffix.lower() in (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+        return path.name if known and ending is None else f"{path.stem}{ending or '.png'}"
+
+    pairs = [(path, Path(folder) / name(path)) for path in map(Path, inputs)]
     writers = {}
     for path, target in pairs:
         if target in writers:

@@ -4,6 +4,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
 from scipy.special import logsumexp
+from skimage.filters import rank
 from skimage.metrics import structural_similarity
 
 
@@ -52,6 +53,18 @@ def switching_median(images):
     https://doi.org/10.1016/0167-8655(94)90082-5
     """
     return np.where((images == 0) | (images == 1), median_3x3(images), images)
+
+
+def background_median(page, window=21):
+    """Return a page divided by its background: the median over a square around each pixel.
+
+    Args:
+        page: shape (height, width, 1).
+        window: side of the square in pixels; half of what lies in it must be paper.
+    """
+    levels = np.round(page[..., 0] * 255).astype(np.uint8)
+    background = rank.median(levels, np.ones((window, window), bool))[..., np.newaxis]
+    return np.clip(page * 255 / np.maximum(background, 1), 0, 1).astype("float32")
 
 
 def importance_weighted_bound(encoder, decoder, x, samples=100, seed=3):

@@ -62,25 +62,26 @@ def image_rows(rows, path, title, caption, show=False, cell=0.9, heads=()):
         title: stands above.
         caption: stands below.
         show: open a window too.
-        cell: inches an image takes.
+        cell: inches an image takes, or a pair: in width and in height.
         heads: what stands above each column.
     """
     import matplotlib.pyplot as plt
 
     columns = len(next(iter(rows.values())))
+    wide, tall = np.broadcast_to(cell, 2)
     label_width = 0.105 * max(len(line) for label in rows for line in label.split("\n")) + 0.2
     figure, axes = plt.subplots(
         len(rows),
         columns,
         squeeze=False,
-        figsize=(columns * cell + label_width, len(rows) * cell + 0.4),
+        figsize=(columns * wide + label_width, len(rows) * tall + 0.4),
         layout="constrained",
     )
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
     figure.suptitle(title, fontsize=12)
     for row, (label, images) in zip(axes, rows.items(), strict=True):
         for axis, image in zip(row, images, strict=True):
-            axis.imshow(image[..., 0], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axis.imshow(image[..., 0], cmap="gray", vmin=0, vmax=1)
             axis.set(xticks=[], yticks=[])
         row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9, labelpad=8)
     for axis, head in zip(axes[0], heads, strict=False):

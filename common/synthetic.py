@@ -391,21 +391,21 @@ _WORDS = """
     a about above after again air all also always an and animal another answer any are around as
     ask at away back be because been before began below between book both but by call came can
     change city close come could country cut day did different do does door down draw each early
-    earth eat end enough even every example eye face family far father feet few find first follow
-    food for form found four from garden give go good great green group grow had hand hard has
-    have he head hear help her here high him his home house how idea if important in into is it
-    just keep kind know land large last later learn leave left letter life light like line list
-    little live long look made make many may mean men might mile money month more morning most
-    mother mountain move much must name near need never new next night no not now number of off
-    often old on once one only open or other our out over own page paper part people picture place
-    plan plant play point quick quite read really right river road room run said same saw say
-    school second see seem sentence set she should show side small so some something song soon
-    sound spell stand start state still stop story street study such take talk tell than that the
-    their them then there these they thing think this those thought three through time to together
-    too took town tree try turn two under until up us use very walk want was watch water way we
-    well went were what when where which while white who why will with word work world would write
-    year yes you young your zero
-""".split()
+    earth eat end enough even every example eye face family far father feet few find first
+    follow food for form found four from garden give go good great green group grow had hand
+    hard has have he head hear help her here high him his home house how idea if important in
+    into is it just keep kind know land large last later learn leave left letter life light like
+    line list little live long look made make many may mean men might mile money month more
+    morning most mother mountain move much must name near need never new next night no not now
+    number of off often old on once one only open or other our out over own page paper part
+    people picture place plan plant play point quick quite read really right river road room run
+    said same saw say school second see seem sentence set she should show side small so some
+    something song soon sound spell stand start state still stop story street study such take
+    talk tell than that the their them then there these they thing think this those thought
+    three through time to together too took town tree try turn two under until up us use very
+    walk want was watch water way we well went were what when where which while white who why
+    will with word work world would write year yes you young your zero
+""".split()  # noqa: SIM905
 
 
 def pages(count, seed=0, height=420, width=540, scale=None):
@@ -476,7 +476,7 @@ def _text_page(rng, height, width, scale):
     heading = font(str(rng.choice(_FACES)), round(size * rng.uniform(1.2, 1.8) * fine))
     canvas = Image.new("L", (width * fine, height * fine), 255)
     draw = ImageDraw.Draw(canvas)
-    left, y = rng.uniform(0.3, 2) * size, rng.uniform(0.2, 1.5) * size
+    left, y = rng.uniform(0.01, 0.08) * width, rng.uniform(0.2, 1.5) * size
     colour, lines, words = int(rng.integers(0, 30)), [], []
     is_heading = rng.random() < 0.3
     while y + 1.4 * size < height:
@@ -486,16 +486,15 @@ def _text_page(rng, height, width, scale):
             if not words:
                 words = _sentence(rng).split(" ")
             longer = f"{line} {words[0]}".strip()
-            if draw.textlength(longer, face_now) > (width - left * 2 - indent) * fine:
+            if line and draw.textlength(longer, face_now) > (width - left * 2 - indent) * fine:
                 break
             line, _ = longer, words.pop(0)
             if is_heading and (len(line) > 20 or not words):
                 break
-        if line:
-            draw.text(((left + indent) * fine, y * fine), line, colour, face_now)
-            lines.append(line)
+        draw.text(((left + indent) * fine, y * fine), line, colour, face_now)
+        lines.append(line)
         y += pitch * (1.7 if is_heading else 1)
-        if is_heading or not line:
+        if is_heading:
             words = []
         is_heading = False
         if rng.random() < 0.12:  # a new paragraph
@@ -619,7 +618,8 @@ def _footprints(rng, shape, scale):
                 np.maximum(np.abs(u / period % 2 - 1), np.abs(v / period % 2 - 1)) - 0.5,
             ][rng.integers(3)]
         else:
-            length, width, period = (scale * rng.uniform(*r) for r in ((18, 40), (12, 25), (3, 5)))
+            ranges = (18, 40), (12, 25), (3, 5)
+            length, width, period = (scale * rng.uniform(*bounds) for bounds in ranges)
             bend = np.hypot(u * 0.8, v) + scale * _clouds(rng, shape, 12 * scale)
             pattern = np.sin(2 * np.pi * bend / period)
         outline = _step(1 - np.hypot(u / length, v / width), 0.15)
@@ -650,6 +650,8 @@ def _wrinkles(rng, shape, scale):
         down, right = np.gradient(surface.astype("float32"))
         angle = rng.uniform(0, 2 * np.pi)
         slope += share * np.clip(down * np.cos(angle) + right * np.sin(angle), -2, 2)
+        # Ridges are worn bright, valleys keep the dark.
+        slope -= rng.uniform(0, 1.5) * np.clip(ndimage.laplace(surface), -1.5, 1.5)
     slope = ndimage.gaussian_filter(slope, rng.uniform(0.4, 1.5))
     picture = Image.fromarray(slope * rng.uniform(0.03, 0.13))
     light = 1 + np.asarray(picture.resize(shape[::-1], Image.Resampling.BICUBIC))
