@@ -13,6 +13,11 @@ def mse(clean, images):
     return float(np.mean(np.square(clean - images), dtype="float64"))
 
 
+def rmse(clean, images):
+    """Return the root of the mean squared error over all pixels."""
+    return mse(clean, images) ** 0.5
+
+
 def psnr(clean, images):
     """Return the peak signal-to-noise ratio in dB, 10·log10(1 / MSE), averaged over the images.
 
