@@ -85,46 +85,48 @@ class Sampling(layers.Layer):
         return {**super().get_config(), "seed": self.seed}
 
 
-def build_conv_encoder(latent_dim=2):
+def build_conv_encoder(latent_dim=2, initializer="glorot_uniform"):
     """Return the encoder: (n, 28, 28, 1) to [z_mean, z_log_var, z], each (n, latent_dim)."""
+    relu = {"activation": "relu", "kernel_initializer": initializer}
     image = keras.Input((28, 28, 1), name="image")
-    x = layers.Conv2D(32, 3, activation="relu", padding="same")(image)
-    x = layers.Conv2D(64, 3, strides=2, activation="relu", padding="same")(x)
-    x = layers.Conv2D(64, 3, activation="relu", padding="same")(x)
-    x = layers.Conv2D(64, 3, activation="relu", padding="same")(x)
+    x = layers.Conv2D(32, 3, padding="same", **relu)(image)
+    x = layers.Conv2D(64, 3, strides=2, padding="same", **relu)(x)
+    x = layers.Conv2D(64, 3, padding="same", **relu)(x)
+    x = layers.Conv2D(64, 3, padding="same", **relu)(x)
     x = layers.Flatten()(x)
-    x = layers.Dense(32, activation="relu")(x)
+    x = layers.Dense(32, **relu)(x)
     z_mean = layers.Dense(latent_dim, name="z_mean")(x)
     z_log_var = layers.Dense(latent_dim, name="z_log_var")(x)
     z = Sampling(name="z")([z_mean, z_log_var])
     return keras.Model(image, [z_mean, z_log_var, z], name="encoder")
 
 
-def build_conv_decoder(latent_dim=2):
+def build_conv_decoder(latent_dim=2, initializer="glorot_uniform"):
     """Return the decoder: (n, latent_dim) to (n, 28, 28, 1), values in [0, 1]."""
+    relu = {"activation": "relu", "kernel_initializer": initializer}
     z = keras.Input((latent_dim,), name="z")
-    x = layers.Dense(14 * 14 * 64, activation="relu")(z)
+    x = layers.Dense(14 * 14 * 64, **relu)(z)
     x = layers.Reshape((14, 14, 64))(x)
-    x = layers.Conv2DTranspose(32, 3, strides=2, activation="relu", padding="same")(x)
+    x = layers.Conv2DTranspose(32, 3, strides=2, padding="same", **relu)(x)
     image = layers.Conv2D(1, 3, activation="sigmoid", padding="same", name="image")(x)
     return keras.Model(z, image, name="decoder")
 
 
-def build_dense_encoder(latent_dim=2):
+def build_dense_encoder(latent_dim=2, initializer="glorot_uniform"):
     """Return the encoder: (n, 28, 28, 1) to [z_mean, z_log_var, z], each (n, latent_dim)."""
     image = keras.Input((28, 28, 1), name="image")
     x = layers.Flatten()(image)
-    x = layers.Dense(512, activation="relu")(x)
+    x = layers.Dense(512, activation="relu", kernel_initializer=initializer)(x)
     z_mean = layers.Dense(latent_dim, name="z_mean")(x)
     z_log_var = layers.Dense(latent_dim, name="z_log_var")(x)
     z = Sampling(name="z")([z_mean, z_log_var])
     return keras.Model(image, [z_mean, z_log_var, z], name="encoder")
 
 
-def build_dense_decoder(latent_dim=2):
+def build_dense_decoder(latent_dim=2, initializer="glorot_uniform"):
     """Return the decoder: (n, latent_dim) to (n, 28, 28, 1), values in [0, 1]."""
     z = keras.Input((latent_dim,), name="z")
-    x = layers.Dense(512, activation="relu")(z)
+    x = layers.Dense(512, activation="relu", kernel_initializer=initializer)(z)
     x = layers.Dense(28 * 28, activation="sigmoid")(x)
     image = layers.Reshape((28, 28, 1), name="image")(x)
     return keras.Model(z, image, name="decoder")
@@ -177,11 +179,11 @@ class VAE(keras.Model):
         return cls(**config)
 
 
-def build_vae(architecture="conv", latent_dim=2, beta=1.0):
+def build_vae(architecture="conv", latent_dim=2, beta=1.0, initializer="glorot_uniform"):
     """Return encoder and decoder put together, built for images of (28, 28, 1)."""
-    build_encoder, build_decoder = BUILDERS[architecture]
+    encoder, decoder = (build(latent_dim, initializer) for build in BUILDERS[architecture])
     name = "vae_fashion" if architecture == "conv" else f"vae_fashion_{architecture}"
-    model = VAE(build_encoder(latent_dim), build_decoder(latent_dim), beta, name=name)
+    model = VAE(encoder, decoder, beta, name=name)
     model(np.zeros((1, 28, 28, 1), "float32"))
     return model
 
@@ -220,7 +222,8 @@ def main(argv=None):
         steps = args.epochs * batches.steps_per_epoch
 
         keras.utils.set_random_seed(args.seed)
-        model = build_vae(args.architecture, args.latent_dim, args.beta)
+        initializer = "he_normal" if args.recipe == "fast" else "glorot_uniform"
+        model = build_vae(args.architecture, args.latent_dim, args.beta, initializer)
         model.encoder.summary()
         model.decoder.summary()
         if args.recipe == "fast":

@@ -514,17 +514,19 @@ def _soil(ink, rng, kind, scale):
     for other in KINDS:
         if other == kind or rng.random() < 0.12:
             paper *= _DIRT[other](rng, shape, scale)
-    if rng.random() < 0.3:  # light from one side
+    light = 1.0
+    if rng.random() < 0.3:  # from one side
         y, x = np.mgrid[-0.5 : 0.5 : shape[0] * 1j, -0.5 : 0.5 : shape[1] * 1j]
         angle = rng.uniform(0, 2 * np.pi)
         slope = rng.uniform(0, 0.6) * (x * np.cos(angle) + y * np.sin(angle))
-        paper *= np.clip(0.85 + slope + rng.uniform(0, 0.1) * _clouds(rng, shape, 200), 0.25, 1)
+        light = np.clip(0.85 + slope + rng.uniform(0, 0.1) * _clouds(rng, shape, 200), 0.25, 1)
     paper = np.clip(paper, 0, 1)
     strength = rng.uniform(0.85, 1) + 0.03 * _clouds(rng, shape, 15 * scale)
-    # Where paper was bent its print is worn: as much lighter as the crease is darker.
+    # Where paper was bent its print is worn: as much lighter as the crease is darker. NoisyOffice
+    # is made that way, too: ink·paper + (1 - ink)·(1 - paper).
     worn = rng.choice([0, 1, rng.random()]) if kind in ("folds", "wrinkles") else 0
-    print_light = (1 - np.clip(strength, 0, 1)) * paper + worn * (1 - paper)
-    page = ink * paper + (1 - ink) * print_light
+    print_light = (1 - np.clip(strength, 0, 1)) * paper + worn * (1 - paper).clip(0, 0.3)
+    page = light * (ink * paper + (1 - ink) * print_light)
     if rng.random() < 0.4:
         page = ndimage.gaussian_filter(page, rng.uniform(0.2, 0.8) * max(scale, 1))
     page += rng.uniform(0, 0.02) * rng.standard_normal(shape, dtype="float32")
