@@ -17,14 +17,37 @@
       Conv 1 3x3            (128, 128, 1)
     clean patch = dirty patch + that, clipped to [0, 1]
 
-`--architecture unet`, the default, 274,201 parameters. `--architecture tutorial` has 38,145:
-Conv 64 3x3, MaxPool 2, Conv 64 3x3, UpSampling 2, Conv 1 3x3 sigmoid.
+This is `--architecture unet`, 274,201 parameters. `--architecture tutorial` has 38,145: Conv 64
+3x3, MaxPool 2, Conv 64 3x3, UpSampling 2, and Conv 1 3x3 with a sigmoid, each conv relu.
 
 Run it:
-  python clean_documents.py --input scans/*.jpg     clean your own scans, no training needed
-  python clean_documents.py                         train
-  python clean_documents.py --architecture tutorial --recipe tutorial
+  python clean_documents.py --input scans/*.jpg     clean scans of yours, no training needed
+  python clean_documents.py                         train on NoisyOffice and on drawn pages
   python clean_documents.py --synthetic             train on drawn pages alone
+  python clean_documents.py --architecture tutorial --recipe tutorial
+
+The loss is the mean squared error over all pixels; its root, RMSE, is what gets reported.
+
+The lesson. To tell a stain from a letter a network must look further than a letter is wide. The
+tutorial's sees 10 pixels; three poolings let this one see about 100. And it starts from the page:
+it learns what to add to it, instead of drawing every letter anew.
+
+An honest split. Four files of NoisyOffice share each clean page, and pages of one family share
+their text and their dirt. The tutorial splits by file, so that it is tested on what it trained on.
+Here the test pages are of another family, with other text and other stains. See `load_documents`
+in common/data.py.
+
+Any page. The tutorial squeezes each page to 258x540 pixels. The networks here are convolutional,
+train on patches at the scan's own resolution, and clean whole pages in overlapping tiles, so that
+memory does not grow with the page. Half of the patches come from drawn pages with drawn dirt
+(common/synthetic.py), in other faces, sizes, light and resolutions than NoisyOffice has.
+
+Where it comes from. Network and recipe `tutorial` are those of a blog tutorial on Kaggle's
+"Denoising Dirty Documents": Adam at its default rate, batches of 16, up to 200 epochs, patience 5.
+Its pages are cut to 256x536 here, not squeezed. NoisyOffice: Castro-Bleda et al.,
+https://archive.ics.uci.edu/dataset/318/noisyoffice. U-Net: Ronneberger et al. 2015,
+https://arxiv.org/abs/1505.04597; adding to the input: Zhang et al. 2017,
+https://arxiv.org/abs/1608.03981.
 """
 
 # common comes first: it keeps TensorFlow's start-up messages off the console.
