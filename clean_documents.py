@@ -219,7 +219,9 @@ def make_batches(args, office):
         return tuple(np.stack(part)[..., np.newaxis] for part in zip(*pairs, strict=True))
 
     patches = PATCHES_PER_PAGE * len(office.train)
-    return training.Batches(patches, make_batch, args.batch_size, args.longest_epoch, args.seed)
+    # On drawn pages alone there is less to learn; half the steps do.
+    longest = args.longest_epoch // (2 if office.source == "synthetic" else 1)
+    return training.Batches(patches, make_batch, args.batch_size, longest, args.seed)
 
 
 def draw_patch(page, vary, rng):

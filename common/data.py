@@ -19,8 +19,10 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import skimage
 
 from common import UserError, images, synthetic
+from common.synthetic import textures
 
 UCI_URL = "https://archive.ics.uci.edu/static/public/318/noisyoffice.zip"
 KERAS_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
@@ -292,6 +294,56 @@ def _read_cache_or_download(source):
     for name, sha256 in source.downloads.items():
         download(KERAS_URL + Path(name).name, cache / name, sha256)
     return _read_folder(source, cache), "download"
+
+
+# In the order of their names; the last ones are held out.
+_PICTURES = [
+    *("astronaut.png", "brick.png", "camera.png", "clock_motion.png", "coins.png", "grass.png"),
+    *("gravel.png", "hubble_deep_field.jpg", "ihc.png", "moon.png", "motorcycle_left.png"),
+    *("page.png", "retina.jpg", "chelsea.png", "coffee.png", "rocket.jpg"),
+]
+_SIDE = 64
+
+
+def load_pictures(data_dir=None, synthetic=False, limit=None, seed=0):
+    """Return pieces of 64x64 pixels as `Images`, of one class: half textures, half pictures.
+
+    The textures are drawn, the pictures those that scikit-image brings. One picture (a cat) is for
+    validation, two (a cup, a rocket) for the test, with textures of their own.
+
+    Args:
+        data_dir: must be None.
+        synthetic: textures alone.
+        limit: use this many pieces for training (validation included) and as many for the test.
+        seed: of the textures, and of where pieces are cut.
+
+    Raises:
+        UserError: `data_dir` is given.
+    """
+    if data_dir is not None:
+        raise UserError(
+            "pictures for watermarks come with scikit-image; leave --data-dir out, or take "
+            "--architecture tutorial"
+        )
+    folder, parts = Path(skimage.__file__).parent / "data", []
+    for part, (count, names) in enumerate(
+        [(6_000, _PICTURES[:-3]), (500, _PICTURES[-3:-2]), (1_000, _PICTURES[-2:])]
+    ):
+        count = min(limit or count, count)
+        paths = [folder / name for name in names if (folder / name).is_file() and not synthetic]
+        pieces = list(textures(count // 2 if paths else count, _SIDE, [seed, part]))
+        rng, pictures = np.random.default_rng([seed, 3, part]), list(map(images.read_grey, paths))
+        while len(pieces) < count:
+            picture = pictures[rng.integers(len(pictures))]
+            top, left = (rng.integers(side - _SIDE + 1) for side in picture.shape[:2])
+            piece = picture[top : top + _SIDE, left : left + _SIDE, 0]
+            pieces.append(np.round(piece * 255).astype(np.uint8))
+        chosen = rng.permutation(count)
+        parts += [_to_float(np.stack(pieces)[chosen]), np.zeros(count, int)]
+    name, source = "pictures and textures", "local"
+    if synthetic:
+        name, source = "textures", "synthetic"
+    return Images(name, source, ["picture"], *parts)
 
 
 @dataclasses.dataclass

@@ -69,7 +69,7 @@ def clean_files(args, shipped):
     bar, failed = keras.utils.Progbar(len(pairs), unit_name="page"), 0
     for path, target in pairs:
         try:
-            images.write_grey(target, clean(images.read_grey(path, ground="white")))
+            images.write_image(target, clean(images.read_grey(path, ground="white")))
         except UserError as error:
             if len(pairs) == 1:
                 raise

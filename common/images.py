@@ -43,9 +43,31 @@ def read_grey(path, ground="black"):
     return np.clip(grey, 0, 1)[..., np.newaxis]
 
 
-def write_grey(path, image):
-    """Write float values in [0, 1], shape (height, width, 1), as 8 bits, whole or not at all."""
-    pixels = np.round(np.clip(image[..., 0], 0, 1) * 255).astype(np.uint8)
+def read_colour(path):
+    """Return an image file as float32 in [0, 1], shape (height, width, 3); all else as `read_grey`.
+
+    Raises:
+        UserError: as for `read_grey`.
+    """
+    grey = read_grey(path)  # says what is wrong with the file
+    with Image.open(path) as file:
+        image = ImageOps.exif_transpose(file)
+        if image.mode not in ("RGB", "RGBA", "P", "CMYK", "YCbCr"):
+            return np.repeat(grey, 3, axis=-1)
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
+        return np.asarray(image.convert("RGB"), "float32") / 255
+
+
+def write_image(path, image):
+    """Write float values in [0, 1], shape (height, width, 1 or 3), as 8 bits, whole or not at all.
+
+    Three channels that are all the same are written as one.
+    """
+    pixels = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
+    if (pixels == pixels[..., :1]).all():
+        pixels = pixels[..., 0]
     with write_whole(path) as temporary:
         # Pillow's own JPEG quality of 75 leaves smears around letters.
         options = {"quality": 95} if temporary.suffix.lower() in (".jpg", ".jpeg") else {}

@@ -134,7 +134,7 @@ def generate(decoder, count, seed, folder):
     z = np.random.default_rng(seed).standard_normal((count, dimensions), "float32")
     new = _batched(decoder)(z)
     for number, image in enumerate(new, start=1):
-        images.write_grey(folder / f"new_{number:03}.png", image)
+        images.write_image(folder / f"new_{number:03}.png", image)
     columns = min(10, int(np.ceil(np.sqrt(count))))
     caption = "Decoded draws from the prior N(0, 1)."
     plotting.sheet(new, columns, folder / "sheet.png", f"{count} new images", caption)
@@ -159,13 +159,13 @@ def encode(encoder, decoder, paths, folder, vary=None, spread=1.0, seed=0):
     rebuilt = decode(z_mean)
     rng, sigma = np.random.default_rng(seed), np.exp(z_log_var / 2)
     for index, (path, target) in enumerate(targets):
-        images.write_grey(target, rebuilt[index])
+        images.write_image(target, rebuilt[index])
         row = {"image": originals[[index]], "reconstruction": rebuilt[[index]]}
         if vary:
             epsilon = rng.standard_normal((vary, z_mean.shape[1]))
             varied = decode(z_mean[index] + spread * sigma[index] * epsilon)
             for number, image in enumerate(varied, start=1):
-                images.write_grey(folder / f"{path.stem}_variation_{number:03}.png", image)
+                images.write_image(folder / f"{path.stem}_variation_{number:03}.png", image)
             row["variations"] = varied
         both = np.concatenate(list(row.values()))
         caption = f"From the left: {', '.join(row)}."
@@ -212,7 +212,7 @@ def decode_file(decoder, path, folder):
     if not vectors:
         raise UserError(f"{path}: no latent vectors; the first line is for column names")
     for name, image in zip(names, _batched(decoder)(vectors), strict=True):
-        images.write_grey(folder / f"{name}_decoded.png", image)
+        images.write_image(folder / f"{name}_decoded.png", image)
     print(f"Wrote {len(names)} images into {folder}", flush=True)
 
 

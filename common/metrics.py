@@ -132,3 +132,28 @@ def compare(clean, candidates, functions):
         name: {function.__name__: function(clean, images) for function in functions}
         for name, images in candidates.items()
     }
+
+
+def bit_accuracy(bits, probabilities):
+    """Return the share of bits (0 or 1) that are right when probabilities are rounded."""
+    return float(np.mean((probabilities > 0.5) == (bits > 0.5)))
+
+
+def hide_in_last_bit(images, bits):
+    """Return images whose 8-bit values have the watermark as their last bit.
+
+    Args:
+        images: float32 in [0, 1], shape (n, height, width, 1).
+        bits: 0 or 1, shape (n, height / c, width / c, 1): one for each cell of c x c pixels.
+    """
+    cell = images.shape[1] // bits.shape[1]
+    spread = np.repeat(np.repeat(bits, cell, axis=1), cell, axis=2).astype(np.uint8)
+    levels = np.round(images * 255).astype(np.uint8)
+    return ((levels & 0xFE) | spread) / np.float32(255)
+
+
+def read_last_bit(images, cell=1):
+    """Return the mean last bit of each cell of `cell` x `cell` pixels; values are clipped first."""
+    last = np.round(np.clip(images, 0, 1) * 255).astype(np.uint8) & 1
+    count, height, width, _ = last.shape
+    return last.reshape(count, height // cell, cell, width // cell, cell, 1).mean((2, 4))

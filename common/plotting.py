@@ -57,7 +57,8 @@ def image_rows(rows, path, title, caption, show=False, cell=0.9, heads=()):
     """Draw rows of images, each with its label at the left.
 
     Args:
-        rows: {label: images}, each of shape (columns, height, width, 1), values in [0, 1].
+        rows: {label: images}, each of shape (columns, height, width, 1), or 3 for
+            colour, values in [0, 1].
         path: the file to write.
         title: stands above.
         caption: stands below.
@@ -81,7 +82,8 @@ def image_rows(rows, path, title, caption, show=False, cell=0.9, heads=()):
     figure.suptitle(title, fontsize=12)
     for row, (label, images) in zip(axes, rows.items(), strict=True):
         for axis, image in zip(row, images, strict=True):
-            axis.imshow(image[..., 0], cmap="gray", vmin=0, vmax=1)
+            grey = image[..., 0] if image.shape[-1] == 1 else image
+            axis.imshow(grey, cmap="gray", vmin=0, vmax=1)
             axis.set(xticks=[], yticks=[])
         row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9, labelpad=8)
     for axis, head in zip(axes[0], heads, strict=False):
@@ -120,15 +122,16 @@ def loss_curves(history, path, title, caption, ylabel, show=False):
     save(figure, path, caption, show)
 
 
-def curves(x, lines, path, title, caption, xlabel, ylabel, mark=None, show=False):
+def curves(x, lines, path, title, caption, xlabel, ylabel, mark=None, show=False, xscale="log"):
     """Draw several lines over the same values.
 
     Args:
-        x: the values along the axis; it is logarithmic.
+        x: the values along the axis.
         lines: {label: values}.
         path, title, caption, show: as for `image_rows`.
         xlabel, ylabel: what the axes are, and their units.
         mark: (x, text) of a vertical line.
+        xscale: "log", with a tick at each value, or "linear".
     """
     import matplotlib.pyplot as plt
 
@@ -142,9 +145,10 @@ def curves(x, lines, path, title, caption, xlabel, ylabel, mark=None, show=False
             mark[1], (mark[0], 0.02), (4, 0), xycoords=("data", "axes fraction"),
             textcoords="offset points", fontsize=8, color="0.3",
         )  # fmt: skip
-    axis.set(xscale="log", xlabel=xlabel, ylabel=ylabel, title=title)
-    axis.set_xticks(x, [f"{value:g}" for value in x])
-    axis.minorticks_off()
+    axis.set(xscale=xscale, xlabel=xlabel, ylabel=ylabel, title=title)
+    if xscale == "log":
+        axis.set_xticks(x, [f"{value:g}" for value in x])
+        axis.minorticks_off()
     axis.grid(alpha=0.3)
     axis.legend()
     save(figure, path, caption, show)

@@ -665,3 +665,26 @@ def _wrinkles(rng, shape, scale):
 
 
 _DIRT = {"coffee": _coffee, "folds": _folds, "footprints": _footprints, "wrinkles": _wrinkles}
+
+
+def textures(count, side=64, seed=0):
+    """Draw textures: clouds of one or more sizes, slopes, stripes, edges and grain.
+
+    Returns:
+        uint8 array of shape (count, side, side).
+    """
+    drawn = np.empty((count, side, side), np.uint8)
+    y, x = np.mgrid[-0.5 : 0.5 : side * 1j, -0.5 : 0.5 : side * 1j]
+    for index, rng in enumerate(np.random.default_rng(seed).spawn(count)):
+        angle = rng.uniform(0, 2 * np.pi)
+        across = x * np.cos(angle) + y * np.sin(angle)
+        picture = rng.uniform(0.05, 0.95) + rng.uniform(0, 0.6) * across
+        for size in rng.choice([2, 4, 8, 16, 32, 64], rng.integers(0, 4), replace=False):
+            picture += rng.uniform(0, 0.15) * _clouds(rng, (side, side), size)
+        if rng.random() < 0.3:
+            picture += rng.uniform(0, 0.3) * np.sin(2 * np.pi * rng.uniform(2, 20) * across)
+        if rng.random() < 0.3:  # an edge
+            picture += rng.uniform(-0.5, 0.5) * _step(across - rng.uniform(-0.4, 0.4), 0.03)
+        picture += rng.uniform(0, 0.02) * rng.standard_normal((side, side))
+        drawn[index] = np.round(np.clip(picture, 0, 1) * 255)
+    return drawn

@@ -592,7 +592,7 @@ def denoise_files(args, shipped, builders, multiple, plus=0):
         image = images.read_grey(path)
         height, width = image.shape[:2]
         padded = images.pad_to_multiple(image, multiple, plus)
-        images.write_grey(target, model.predict(padded[None], verbose=0)[0, :height, :width])
+        images.write_image(target, model.predict(padded[None], verbose=0)[0, :height, :width])
         print(f"Wrote {target}", flush=True)
 
 

@@ -270,7 +270,7 @@ def test_input_of_any_size_keeps_its_size(architecture, height, width):
 def test_input_takes_the_unet_where_nothing_was_trained(capsys):
     clean = data.load_fashion_mnist(synthetic=True, limit=10).x_test[3]
     noisy = noise.salt_and_pepper(clean[None], 0.1, seed=0)[0]
-    images.write_grey("noisy.png", noisy)
+    images.write_image("noisy.png", noisy)
     denoise_fashion.main(["--input", "noisy.png", "--output-dir", "out"])
     assert "models/denoise_fashion_unet.keras" in capsys.readouterr().out
     restored = images.read_grey("out/noisy_denoised.png")

@@ -260,7 +260,7 @@ def test_input_of_any_size_keeps_its_size(tmp_path, height, width):
 
 def test_input_gives_what_the_model_gives(tmp_path):
     noisy = noise.gaussian(data.load_mnist(synthetic=True, limit=10).x_test[:1], 0.5, seed=0)
-    images.write_grey(tmp_path / "digit.png", noisy[0])
+    images.write_image(tmp_path / "digit.png", noisy[0])
     denoise_mnist.main(["--input", "digit.png", "--output-dir", "out"])
     stored = images.read_grey(tmp_path / "digit.png")
     expected = shipped().predict(stored[None], verbose=0)[0]

@@ -51,7 +51,7 @@ def test_bad_files_are_named(tmp_path):
 
 def test_write_and_read_back(tmp_path):
     image = np.linspace(-0.1, 1.1, 77, dtype="float32").reshape(7, 11, 1)
-    images.write_grey(tmp_path / "new" / "out.png", image)
+    images.write_image(tmp_path / "new" / "out.png", image)
     back = images.read_grey(tmp_path / "new" / "out.png")
     np.testing.assert_allclose(back, np.clip(image, 0, 1), atol=0.5 / 255 + 1e-6)
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["out.png"]
@@ -75,7 +75,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path):
 def test_unwritable_folder_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"choose another --output-dir"):
-        images.write_grey(tmp_path / "file" / "out.png", np.zeros((2, 2, 1)))
+        images.write_image(tmp_path / "file" / "out.png", np.zeros((2, 2, 1)))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (4, 8), (27, 30), (3, 5)])

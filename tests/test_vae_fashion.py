@@ -285,7 +285,7 @@ def test_generate_writes_images_and_a_sheet(trained, tmp_path):
 
 def test_encode_vary_and_decode(trained, tmp_path):
     garment = data.load_fashion_mnist(synthetic=True, limit=10).x_test[0]
-    images.write_grey(tmp_path / "a.png", garment)
+    images.write_image(tmp_path / "a.png", garment)
     big = Image.fromarray(np.round(garment[..., 0] * 255).astype(np.uint8)).resize((90, 140))
     big.save(tmp_path / "b.jpg")
     vae_fashion.main(["--input", "a.png", "b.jpg", "--vary", "3", *trained])
@@ -306,7 +306,7 @@ def test_encode_vary_and_decode(trained, tmp_path):
 
 def test_variations_stray_as_far_as_they_are_told(finished):
     model = training.load_model(finished[0] / "model.keras", ["vae_fashion"])
-    images.write_grey("a.png", np.full((28, 28, 1), 0.5))
+    images.write_image("a.png", np.full((28, 28, 1), 0.5))
     seen = []
     decoder = keras.Model(model.decoder.input, model.decoder.output)
 
