@@ -68,7 +68,7 @@ RECIPES = {
         "tutorial": TUTORIAL,
     },
     "residual": {
-        "fast": {"epochs": 15, "batch_size": 16, "learning_rate": 0.003, "longest_epoch": 200},
+        "fast": {"epochs": 10, "batch_size": 16, "learning_rate": 0.003, "longest_epoch": 200},
         "tutorial": TUTORIAL,
     },
 }
@@ -84,7 +84,7 @@ def build_encoder(slope=0.2):
     x = image
     for filters, size in ((8, 5), (4, 3), (2, 3), (1, 3)):
         x = layers.Conv2D(filters, size, padding="same")(x)
-        x = layers.LeakyReLU(slope)(x)
+        x = ops.maximum(x, slope * x)  # leaky relu
     return keras.Model(image, x, name="encoder")
 
 
@@ -95,7 +95,7 @@ def build_decoder(slope=0.2):
     x = layers.Concatenate()([encoded, watermark])
     for filters, size in ((2, 5), (4, 3), (8, 3)):
         x = layers.Conv2D(filters, size, padding="same")(x)
-        x = layers.LeakyReLU(slope)(x)
+        x = ops.maximum(x, slope * x)  # leaky relu
     marked = layers.Conv2D(1, 3, activation="sigmoid", padding="same")(x)
     return keras.Model([encoded, watermark], marked, name="decoder")
 
@@ -106,7 +106,7 @@ def build_extractor(slope=0.2):
     x = marked
     for filters, size in ((8, 5), (4, 3)):
         x = layers.Conv2D(filters, size, padding="same")(x)
-        x = layers.LeakyReLU(slope)(x)
+        x = ops.maximum(x, slope * x)  # leaky relu
     recovered = layers.Conv2D(1, 3, activation="sigmoid", padding="same")(x)
     return keras.Model(marked, recovered, name="extractor")
 
@@ -129,7 +129,7 @@ def build_residual(noise=0.1, strength=0.0175):
     """
     conv = {"padding": "same", "kernel_initializer": "he_normal"}
     image = keras.Input((None, None, 1), name="image")
-    x = layers.Conv2D(16, 5, activation="leaky_relu", **conv)(image)
+    x = layers.Conv2D(16, 5, activation="relu", **conv)(image)
     encoder = keras.Model(image, layers.Conv2D(16, 3, **conv)(x), name="encoder")
 
     encoded = keras.Input((None, None, 16), name="encoded")
@@ -137,15 +137,15 @@ def build_residual(noise=0.1, strength=0.0175):
     sign = layers.Rescaling(2, -1)(watermark)
     pattern = layers.Conv2DTranspose(16, 8, strides=8, use_bias=False)(sign)
     x = layers.Concatenate()([encoded, pattern])
-    x = layers.Conv2D(16, 3, activation="leaky_relu", **conv)(x)
+    x = layers.Conv2D(16, 3, activation="relu", **conv)(x)
     x = layers.Conv2D(1, 3, activation="tanh", padding="same")(x)
     decoder = keras.Model([encoded, watermark], layers.Rescaling(strength)(x), name="decoder")
 
     marked = keras.Input((None, None, 1), name="marked")
-    x = layers.Conv2D(24, 5, activation="leaky_relu", **conv)(marked)
-    x = layers.Conv2D(24, 3, activation="leaky_relu", **conv)(x)
-    x = layers.Conv2D(64, 8, strides=8, activation="leaky_relu", **conv)(x)
-    x = layers.Conv2D(64, 1, activation="leaky_relu", **conv)(x)
+    x = layers.Conv2D(24, 5, activation="relu", **conv)(marked)
+    x = layers.Conv2D(24, 3, activation="relu", **conv)(x)
+    x = layers.Conv2D(64, 8, strides=8, activation="relu", **conv)(x)
+    x = layers.Conv2D(64, 1, activation="relu", **conv)(x)
     recovered = layers.Conv2D(1, 1, activation="sigmoid")(x)
     extractor = keras.Model(marked, recovered, name="extractor")
 

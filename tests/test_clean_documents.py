@@ -230,7 +230,9 @@ def test_unet_starts_from_the_dirty_page():
 def test_tiles_leave_no_seam(shipped, page, monkeypatch):
     dirty = page[0].astype("float32") / 255
     height, width = dirty.shape[:2]
-    whole = np.asarray(shipped(images.pad_to_multiple(dirty, 8)[None]))[0, :height, :width]
+    padded = images.pad_to_multiple(dirty, 8)[None]
+    whole = (shipped(padded) + shipped(padded[:, ::-1, ::-1])[:, ::-1, ::-1]) / 2
+    whole = np.asarray(whole)[0, :height, :width]
     for tile in (64, 128):
         monkeypatch.setattr(documents, "TILE", tile)
         tiled = documents.cleaner(shipped)(dirty)
