@@ -420,16 +420,20 @@ def load_documents(data_dir=None, synthetic=False, limit=None, seed=0):
     if origin == "synthetic":
         name = "synthetic pages"
     train, validation, test = families
-    if not validation:
-        texts = list(dict.fromkeys(page.clean.tobytes() for page in train))
-        held_out = texts[-math.ceil(len(texts) / 6) :]
-        validation = [page for page in train if page.clean.tobytes() in held_out]
-        train = [page for page in train if page.clean.tobytes() not in held_out]
     if not (train and test):
         raise UserError(
             f"{data_dir}: {len(train)} training and {len(test)} test pages; both families are "
             "needed, files whose number leaves 2 and 0 by 3 (UCI: TR and TE)"
         )
+    if not validation:
+        texts = list(dict.fromkeys(page.clean.tobytes() for page in train))
+        if len(texts) == 1:
+            raise UserError(
+                f"{data_dir}: all training pages have one text, none is left to hold out"
+            )
+        held_out = texts[-math.ceil(len(texts) / 6) :]
+        validation = [page for page in train if page.clean.tobytes() in held_out]
+        train = [page for page in train if page.clean.tobytes() not in held_out]
     return Documents(name, origin, train, validation, test)
 
 

@@ -46,17 +46,22 @@ def draw(run, pictures, image, bits, marked, extract, results):
     show, folder, footer = run.args.show, run.folder, f"Data: {pictures}."
     few = pictures.first_of_each_class()[:8] if len(pictures.class_names) > 1 else range(8)
     few, on_its_way = list(few), noisy(marked, 0.1)
-    found = extract(on_its_way[few]) > 0.5
-    wrong = found != (bits[few] > 0.5)
-    change, gain = (marked - image)[few], 0.5 / np.abs(marked - image).max()
+    change = (marked - image)[few]
+    gain = 0.5 / np.quantile(np.abs(change), 0.98)
+
+    def coloured(found):
+        wrong = (found > 0.5) != (bits[few] > 0.5)
+        return np.where(wrong, [0.9, 0.3, 0.1], (found > 0.5) * [1.0, 1.0, 1.0])
+
     plotting.image_rows(
         {
             "image": image[few],
             "W": bits[few],
             "marked": marked[few],
             f"difference,\nx {gain:.0f}": np.clip(0.5 + gain * change, 0, 1),
+            "W read back": coloured(extract(marked[few])),
             "marked, under\nnoise 0.1": np.clip(on_its_way[few], 0, 1),
-            "W recovered\nfrom that": np.where(wrong, [0.9, 0.3, 0.1], found * [1.0, 1.0, 1.0]),
+            "W read\nfrom that": coloured(extract(on_its_way[few])),
         },
         folder / "watermarks.png",
         "Hidden, and read back",
@@ -83,7 +88,9 @@ def draw(run, pictures, image, bits, marked, extract, results):
         show=show,
     )
     if run.history and "val_marked_psnr" in run.history[0] and bits.shape == image.shape:
-        rows = sorted(run.history, key=lambda row: row["val_marked_psnr"])
+        # In the first tenth of its epochs it learns to write bits at all.
+        rows = run.history[len(run.history) // 10 :]
+        rows = sorted(rows, key=lambda row: row["val_marked_psnr"])
         plotting.curves(
             [row["val_marked_psnr"] for row in rows],
             {"an epoch of training": [row["val_recovered_binary_accuracy"] for row in rows]},

@@ -10,11 +10,11 @@ import matplotlib
 import numpy as np
 import pytest
 from conftest import ROOT, predict_elsewhere, python, stop_after_one_epoch
-from PIL import Image, ImageFilter
+from PIL import Image
 from scipy.stats import norm
 
 import watermark_ae as script
-from common import UserError, data, images, message, metrics, synthetic, watermarks
+from common import UserError, data, images, message, metrics, noise, synthetic, watermarks
 
 SCRIPT = ROOT / "watermark_ae.py"
 SHIPPED = ROOT / "models" / "watermark_ae_residual.keras"
@@ -181,31 +181,21 @@ def test_no_message_in_chance_or_in_all_the_same():
 # ---------------------------------------------------------------- the shipped model
 
 
-def attacked(marked, name, seed):
-    """Return what a copy of a marked grey picture looks like after an attack."""
-    rng = np.random.default_rng(seed)
-    if name == "noise":
-        return np.clip(marked + 0.1 * rng.standard_normal(marked.shape), 0, 1).astype("float32")
-    if name == "salt and pepper":
-        hit = rng.random(marked.shape) < 0.05
-        return np.where(hit, rng.integers(0, 2, marked.shape), marked).astype("float32")
-    picture = Image.fromarray(np.round(marked[..., 0] * 255).astype(np.uint8))
-    if name == "blur":
-        picture = picture.filter(ImageFilter.GaussianBlur(0.7))
-    else:
-        picture.save("attacked.jpg", quality=75)
-        picture = Image.open("attacked.jpg")
-    return np.asarray(picture, "float32")[..., None] / 255
-
-
 def test_sixteen_bytes_in_a_photo_survive(shipped):
     photo = images.read_grey(PHOTO)
     bits = message.embed("sixteen bytes ok", *photo.shape[:2], key="test")
     marked = message.mark(shipped, photo, bits)
     assert metrics.psnr(photo[None], marked[None]) >= 35
     assert message.extract(message.read(shipped, photo), "test") is None
-    for name in ("none", "noise", "JPEG", "salt and pepper", "blur"):
-        seen = marked if name == "none" else attacked(marked, name, seed=1)
+    ways = {
+        "none": lambda x: x,
+        "noise": lambda x: noise.gaussian(x, 0.1, seed=1),
+        "JPEG": lambda x: noise.jpeg(x, 75),
+        "salt and pepper": lambda x: noise.salt_and_pepper(x, 0.05, seed=1),
+        "blur": lambda x: noise.blur(x, 0.7),
+    }
+    for name, attack in ways.items():
+        seen = attack(marked[None])[0]
         assert message.extract(message.read(shipped, seen), "test") == "sixteen bytes ok", name
 
 
