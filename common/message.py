@@ -13,6 +13,7 @@ that the key draws, so that no text gives a plane of all the same.
 import hashlib
 import zlib
 
+import keras
 import numpy as np
 
 from common import UserError, images, metrics, training
@@ -167,7 +168,8 @@ def mark(model, picture, bits):
     for rows, around, inner in _bands(len(bits)):
         part = grey[around.start * CELL : around.stop * CELL, : bits.shape[1] * CELL]
         watermark = bits[around][np.newaxis, ..., np.newaxis].astype("float32")
-        changed = np.asarray(decoder([encoder(part[np.newaxis]), watermark]))[0]
+        changed = decoder([encoder(part[np.newaxis]), keras.ops.convert_to_tensor(watermark)])
+        changed = keras.ops.convert_to_numpy(changed)[0]
         changed = changed[inner.start * CELL : inner.stop * CELL]
         change[rows.start * CELL : rows.stop * CELL, : bits.shape[1] * CELL] = changed
     return np.round(np.clip(picture + change, 0, 1) * 255) / np.float32(255)
@@ -184,7 +186,8 @@ def read(model, grey):
     log_odds = np.zeros((down, across))
     for rows, around, inner in _bands(down):
         part = grey[around.start * CELL : around.stop * CELL, : across * CELL]
-        p = np.asarray(extractor(part[np.newaxis]), "float64")[0, inner, :, 0]
+        p = keras.ops.convert_to_numpy(extractor(part[np.newaxis]))[0, inner, :, 0]
+        p = p.astype("float64")
         log_odds[rows] = np.log(np.clip(p, 1e-6, None)) - np.log(np.clip(1 - p, 1e-6, None))
     return log_odds
 
