@@ -122,7 +122,7 @@ def use(args, architecture):
         raise UserError("--message and --extract want an image: give it with --input")
     if bool(args.extract) == (args.message is not None):
         raise UserError("--input wants either --message TEXT, to hide it, or --extract, to read it")
-    args.wanted = [args.names[architecture]]
+    args.architecture, args.wanted = architecture, [args.names[architecture]]
     model = training.find_model(args, architecture)
     return _reveal(args, model) if args.extract else _hide(args, model)
 
