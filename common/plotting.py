@@ -28,7 +28,8 @@ def save(figure, path, caption, show=False):
     band = 0.17 * len(lines) + 0.12  # inches
     figure.set_size_inches(width, height + band)
     bottom = band / (height + band)
-    figure.get_layout_engine().set(rect=(0.012, bottom, 0.976, 1 - bottom))
+    top = 0.06 / (height + band)
+    figure.get_layout_engine().set(rect=(0.012, bottom, 0.976, 1 - bottom - top))
     figure.text(
         0.01, 0.06 / (height + band), "\n".join(lines), fontsize=8, va="bottom", color="0.3"
     )

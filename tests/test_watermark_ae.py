@@ -149,8 +149,8 @@ def test_pictures_for_training_and_test_are_not_the_same(tmp_path):
 
 @pytest.mark.parametrize("text", ["x", "© 2026 me", "日本語 and English, 32 bytes"])
 def test_message_comes_back_from_its_bits(text):
-    bits = message.embed(text, 520, 645, key="k")
-    assert bits.shape == (65, 80)
+    bits = message.embed(text, 528, 648, key="k")
+    assert bits.shape == (66, 81)
     assert 0.4 < bits.mean() < 0.6
     log_odds = 2.0 * bits - 1
     assert message.extract(log_odds, "k") == text
