@@ -21,7 +21,7 @@ tanh for [-1, 1], relu for positive values.
 Run it:
   python watermark_ae.py                        the tutorial's networks, on MNIST
   python watermark_ae.py --noise 0.1            bits that stand noise
-  python watermark_ae.py --architecture residual            networks for photos of any size
+  python watermark_ae.py --architecture residual    networks for photos of any size
   python watermark_ae.py --input photo.png --message "© 2026 me" --key secret
   python watermark_ae.py --input marked/photo.png --extract --key secret
 
@@ -44,9 +44,8 @@ can go both ways and do better. What one pixel can't carry, many together can: `
 residual` gives each bit of a message dozens of cells of 8x8 pixels.
 
 `--architecture residual`: the decoder draws a pattern for each cell's bit and adds it to the
-image, bounded by tanh, so no pixel changes by more than `--strength`, and no picture ends below
--20·log10(strength) dB. Extracting needs no original. It trains on drawn textures and on pieces of
-the pictures that scikit-image brings, through noise and through blur.
+image. No pixel changes by more than `--strength`, so no picture ends below -20·log10(strength) dB.
+It trains through noise and blur, on drawn textures and on pictures that scikit-image brings.
 
 Where it comes from. The three networks and the recipe `tutorial` (Adadelta at Keras 2's default
 rate of 1.0, batches of 64, 5 epochs, noise 0.5) are those of a blog tutorial on watermarking with
@@ -61,7 +60,6 @@ import numpy as np
 from keras import layers, ops
 
 TUTORIAL = {"epochs": 5, "batch_size": 64, "learning_rate": 1.0, "longest_epoch": None}
-TUTORIAL["noise"] = 0.5
 RECIPES = {
     "tutorial": {
         "fast": {"epochs": 40, "batch_size": 64, "learning_rate": 0.005, "longest_epoch": 150},
@@ -74,8 +72,8 @@ RECIPES = {
 }
 CELLS = {"tutorial": 1, "residual": message.CELL}  # pixels, the side of what holds one bit
 EASY_PSNR = 6  # dB, where training starts
-RECIPES["tutorial"]["fast"]["noise"] = 0.0
-RECIPES["residual"]["fast"]["noise"] = 0.1
+RECIPES["tutorial"]["fast"]["noise"] = 0.0  # standard deviations, in training
+RECIPES["residual"]["fast"]["noise"], TUTORIAL["noise"] = 0.1, 0.5
 
 
 def build_encoder(slope=0.2):
@@ -182,7 +180,7 @@ class RaisePsnr(keras.callbacks.Callback):
         self.wanted.assign(10 ** (-psnr / 10))
 
     def on_test_begin(self, logs=None):
-        """Validate by the final measure, so that the best model is best by that."""
+        """Validate by the final measure."""
         self.wanted.assign(10 ** (-self.psnr / 10))
 
 
