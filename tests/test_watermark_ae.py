@@ -123,6 +123,21 @@ def test_last_bit_is_perfect_without_noise_and_chance_with_any():
     assert accuracy == pytest.approx(0.5, abs=0.03)
 
 
+def test_attacks_do_what_they_say():
+    point = np.zeros((1, 41, 41, 1), "float32")
+    point[0, 20, 20] = 1
+    spread = noise.blur(point, 1.5)[0, :, :, 0]
+    assert spread.sum() == pytest.approx(1, abs=1e-5)
+    distance = np.arange(41) - 20
+    assert np.sqrt((spread.sum(0) * distance**2).sum()) == pytest.approx(1.5, rel=0.02)
+    photo = images.read_grey(PHOTO)[None]
+    fine, coarse = (metrics.psnr(photo, noise.jpeg(photo, quality)) for quality in (95, 20))
+    assert fine > 40 > coarse > 25
+    # A flat picture passes JPEG as it is.
+    flat = np.full((2, 24, 17, 1), 100 / 255, "float32")
+    np.testing.assert_allclose(noise.jpeg(flat, 75), flat, atol=1e-6)
+
+
 def test_bit_accuracy_by_hand():
     bits, p = np.array([0, 1, 1, 0.0]), np.array([0.2, 0.9, 0.4, 0.6])
     assert metrics.bit_accuracy(bits, p) == 0.5
