@@ -55,7 +55,7 @@ from keras import layers, ops
 
 RECIPES = {
     "conv": {
-        "fast": {"epochs": 20, "batch_size": 16, "learning_rate": 0.005, "longest_epoch": 600},
+        "fast": {"epochs": 24, "batch_size": 16, "learning_rate": 0.005, "longest_epoch": 600},
         "tutorial": {"epochs": 20, "batch_size": 16, "learning_rate": 1e-3, "longest_epoch": None},
     },
     "dense": {

@@ -1,0 +1,242 @@
+"""How much faster does `fast` get to the quality of `tutorial`?
+
+For each script both recipes are trained to their ends, one at a time: the same network, data,
+validation split and seed. Q is the best validation value that `tutorial` reaches, and the ratio is
+the time it took to get there over the time `fast` took to get there, evaluations included in both.
+No test data is looked at before a training has ended. The watermark has no ratio: its tutorial
+learns nothing. Where a script has more to offer, that is trained as well: a better network, or a
+longer training.
+
+It takes some three hours on 2 cores. What is finished stands in results.json, so an interrupted run
+goes on where it stopped. Let nothing else run meanwhile.
+
+Run it:
+  python benchmarks/time_to_quality.py --data-dir DIR                  everything
+  python benchmarks/time_to_quality.py denoise_mnist --data-dir DIR    one script
+  python benchmarks/table.py                                           results.json to README
+"""
+
+import argparse
+import csv
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+# common comes first: it keeps TensorFlow's start-up messages off the console.
+from common import UserError, plotting, training  # noqa: E402
+
+import speed  # noqa: E402
+
+RESULTS = ROOT / "benchmarks" / "results.json"
+FIGURE = ROOT / "docs" / "images" / "time_to_quality.png"
+# What is trained: the flags of each, beside --recipe, and how many minutes it takes on 2 cores.
+TRAININGS = {
+    "denoise_mnist": {"tutorial": ([], 5), "fast": ([], 1)},
+    "denoise_fashion": {
+        "tutorial": ([], 11),
+        "fast": ([], 2),
+        "more": (["--architecture", "unet"], 6),
+    },
+    "vae_fashion": {"tutorial": ([], 25), "fast": ([], 5), "more": (["--epochs", "112"], 25)},
+    "clean_documents": {
+        "tutorial": (["--architecture", "tutorial"], 75),
+        "fast": (["--architecture", "tutorial"], 4),
+        "more": (["--architecture", "unet"], 20),
+    },
+    "watermark_ae": {"tutorial": ([], 2), "fast": ([], 6)},
+}
+SEEDS = {"denoise_mnist": 3, "denoise_fashion": 3}  # the others are trained once
+# What is followed during training, from history.csv; val_loss elsewhere.
+FOLLOWED = {"watermark_ae": "val_recovered_binary_accuracy"}
+AXES = {
+    "denoise_mnist": "binary cross-entropy",
+    "denoise_fashion": "mean squared error",
+    "vae_fashion": "−ELBO (nats)",
+    "clean_documents": "mean squared error",
+    "watermark_ae": "share of right bits",
+}
+
+
+def machine():
+    """Return what the times depend on."""
+    name = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").is_file():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+        name = names[0] if names else name
+    return {"processor": name, "cores": os.cpu_count(), "system": platform.system()}
+
+
+def read_results(path):
+    """Return what was measured so far; raise UserError if it can't be read."""
+    if not path.is_file():
+        return {"machine": machine(), "trainings": {}, "speed": {}}
+    try:
+        results = json.loads(path.read_text())
+        return {key: results[key] for key in ("machine", "trainings", "speed")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: damaged ({error!r}); remove it to measure anew") from None
+
+
+def seconds_to(training_result, quality):
+    """Return after how many seconds a training's validation value was as low as `quality`.
+
+    Args:
+        training_result: a dict with the lists `seconds` and `validation`.
+        quality: the value.
+
+    Returns:
+        Seconds, at the end of the first epoch that got there; None if none did.
+    """
+    pairs = zip(training_result["seconds"], training_result["validation"], strict=True)
+    return next((seconds for seconds, value in pairs if value <= quality), None)
+
+
+def ratio(tutorial, fast):
+    """Return Q, and the seconds `tutorial` and `fast` took to get there (None: never)."""
+    quality = min(tutorial["validation"])
+    return quality, seconds_to(tutorial, quality), seconds_to(fast, quality)
+
+
+def train(script, words, folder, followed):
+    """Run a script to its end, or on to its end, and return what it says about itself.
+
+    Args:
+        script: its name.
+        words: its command line.
+        folder: for what it writes, beside log.txt with what it prints.
+        followed: the column of history.csv to keep.
+
+    Raises:
+        UserError: it failed, or trained on the stand-in for the dataset.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, str(ROOT / f"{script}.py"), *words, "--output-dir", str(folder)]
+    begun = (folder / "checkpoint" / "config.json").is_file()
+    if begun and not (folder / "metrics.json").is_file():
+        command.append("--resume")
+    log = folder / "log.txt"
+    with log.open("w") as file:
+        code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT).returncode
+    if code:
+        last = (log.read_text().splitlines() or ["no message"])[-1]
+        raise UserError(f"{script}.py ended with exit code {code} ({last}); see {log}")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    if metrics["dataset"]["source"] == "synthetic":
+        raise UserError(f"{script}.py found no dataset and trained on a stand-in; mend --data-dir")
+    with (folder / "history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {
+        **metrics,
+        "date": datetime.date.today().isoformat(),
+        "seconds": [round(float(row["seconds"]), 1) for row in rows],
+        "validation": [round(float(row[followed]), 6) for row in rows],
+    }
+
+
+def draw(results, path):
+    """Draw validation values over seconds, a panel for each script that was measured."""
+    import matplotlib.pyplot as plt
+
+    trainings = results["trainings"]
+    scripts = [name for name in TRAININGS if f"{name}/fast/0" in trainings]
+    figure, axes = plt.subplots(2, 3, figsize=(11, 6.2), layout="constrained")
+    for axis in axes.flat[len(scripts) :]:
+        axis.axis("off")
+    for axis, script in zip(axes.flat, scripts, strict=False):
+        both = [trainings.get(f"{script}/{recipe}/0") for recipe in ("tutorial", "fast")]
+        for run, color, label in zip(both, ["C0", "C1"], ["tutorial", "fast"], strict=True):
+            if run:
+                axis.plot(run["seconds"], run["validation"], color, marker=".", ms=4, label=label)
+        title = script
+        if all(both) and script not in FOLLOWED:
+            quality, *times = ratio(*both)
+            axis.axhline(quality, color="0.6", lw=1, ls="--")
+            reached = [seconds for seconds in times if seconds is not None]
+            axis.plot(reached, [quality] * len(reached), "k*", ms=9, zorder=3)
+            if len(reached) == 2:
+                title += f": {reached[0]:,.0f} s or {reached[1]:,.0f} s"
+        values = [value for run in both if run for value in run["validation"]]
+        if script not in FOLLOWED:
+            low, high = min(values), sorted(values)[int(0.85 * (len(values) - 1))]
+            axis.set_ylim(low - 0.06 * (high - low), high + 0.3 * (high - low))
+        axis.set(xscale="log", title=title, ylabel=AXES[script], xlabel="seconds of training")
+        axis.title.set_fontsize(10)
+        axis.xaxis.set_major_formatter("{x:,.0f}")
+        axis.grid(alpha=0.3)
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    axes.flat[-1].legend(handles, labels, loc="center", title="recipe")
+    data = ", ".join(dict.fromkeys(run["dataset"]["name"] for run in trainings.values()))
+    about = results["machine"]
+    caption = (
+        "Validation values over time. The dashed line is the best that the tutorial's recipe "
+        "reaches; stars show when either recipe gets there. The watermark's tutorial learns "
+        "nothing: half of its bits are right by chance.\n"
+        f"{data}. {about['processor']}, {about['cores']} cores. Seed 0."
+    )
+    plotting.save(figure, path, caption)
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("scripts", nargs="*", metavar="SCRIPT", help="what to measure (default: all five)")
+    add("--data-dir", required=True, metavar="DIR", help="with the datasets")
+    add("--results", type=Path, default=RESULTS, help="(default: benchmarks/results.json)")
+    add("--figure", type=Path, default=FIGURE, help="(default: docs/images/time_to_quality.png)")
+    add("--work-dir", type=Path, default=Path("runs", "benchmark"), help="for the trainings")
+    add("--seeds", type=training.whole_number(1), help="train each with seeds from 0 up to this")
+    add("--limit", type=training.whole_number(10), metavar="N", help="of images, for a quick try")
+    add("--epochs", type=training.whole_number(1), help="for a quick try")
+    args = parser.parse_args(argv)
+    plotting.set_up(show=False)
+    scripts = speed.check_scripts(args.scripts)
+    results = read_results(args.results)
+    if results["machine"] != machine():
+        raise UserError(f"{args.results}: measured on another machine; give another --results")
+    quick = [word for name in ("limit", "epochs") if (value := getattr(args, name)) is not None
+             for word in (f"--{name}", str(value))]  # fmt: skip
+    data = ["--data-dir", args.data_dir]
+
+    # One pair of everything comes first: that is what the table needs.
+    every = [
+        (name == "more", seed, script, name)
+        for script in scripts
+        for name in TRAININGS[script]
+        for seed in range(1 if name == "more" else args.seeds or SEEDS.get(script, 1))
+    ]
+    every.sort(key=lambda training: training[:2])
+    for number, (_, seed, script, name) in enumerate(every, start=1):
+        key = f"{script}/{name}/{seed}"
+        flags, minutes = TRAININGS[script][name]
+        if key in results["trainings"]:
+            continue
+        print(f"[{number} of {len(every)}] {key}: about {minutes} minutes ...", flush=True)
+        recipe = "tutorial" if name == "tutorial" else "fast"
+        words = ["--recipe", recipe, "--seed", str(seed), *flags, *quick]
+        folder = args.work_dir / key.replace("/", "_")
+        followed = FOLLOWED.get(script, "val_loss")
+        result = train(script, [*words, *data], folder, followed)
+        command = " ".join(["python", f"{script}.py", *words, "--data-dir DIR"])
+        results["trainings"][key] = {"command": command, **result}
+        training.write_json(args.results, results)
+        print(f"    took {result['seconds'][-1]:,.0f} s", flush=True)
+    for script in scripts:
+        if script not in results["speed"]:
+            print(f"Images per second of {script}: about 2 minutes ...", flush=True)
+            results["speed"][script] = speed.measure(script, [*data, *quick])
+            training.write_json(args.results, results)
+    draw(results, args.figure)
+
+
+if __name__ == "__main__":
+    training.start(main)
