@@ -1,14 +1,10 @@
 """benchmarks/ocr.py: how errors are counted, and what it says where Tesseract is missing."""
 
-import importlib.util
 import os
 
+import ocr
 import pytest
 from conftest import ROOT, python
-
-spec = importlib.util.spec_from_file_location("ocr", ROOT / "benchmarks" / "ocr.py")
-ocr = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(ocr)
 
 
 @pytest.mark.parametrize(

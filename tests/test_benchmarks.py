@@ -1,0 +1,128 @@
+"""benchmarks/: what is computed from the trainings, and that README says what was measured."""
+
+import json
+
+import pytest
+import speed
+import table
+import time_to_quality
+from conftest import ROOT, small_mnist, write_idx
+
+from common import UserError, training
+
+
+def run_of(seconds, validation, **test):
+    """Return a training as results.json holds it."""
+    return {
+        "seconds": seconds,
+        "validation": validation,
+        "test": test,
+        "baselines": {"noisy_input": {"psnr": 9.0}, "median_3x3": {"psnr": 14.0}},
+        "dataset": {"name": "MNIST", "train": 9000},
+        "parameters": 28353,
+        "peak_memory_mb": 1234.0,
+        "date": "2026-01-02",
+        "versions": {"python": "3.11.7", "tensorflow": "2.21.0", "keras": "3.15.1"},
+    }
+
+
+def test_ratio_counts_to_the_first_epoch_as_good_as_the_tutorials_best():
+    tutorial = run_of([10, 20, 30, 40], [0.5, 0.3, 0.2, 0.25])
+    fast = run_of([1, 2, 3, 4], [0.6, 0.21, 0.2, 0.1])
+    assert time_to_quality.ratio(tutorial, fast) == (0.2, 30, 3)
+    assert time_to_quality.ratio(tutorial, run_of([1, 2], [0.4, 0.3])) == (0.2, 30, None)
+
+
+def test_a_row_shows_means_and_spreads_over_seeds():
+    trainings = {
+        "denoise_mnist/tutorial/0": run_of([100, 300], [0.2, 0.1], psnr=19.0),
+        "denoise_mnist/tutorial/1": run_of([100, 320], [0.2, 0.1], psnr=19.5),
+        "denoise_mnist/fast/0": run_of([10, 20], [0.1, 0.05], psnr=20.0),
+        "denoise_mnist/fast/1": run_of([10, 20], [0.2, 0.1], psnr=20.1),
+    }
+    cells = table.row("denoise_mnist", trainings)
+    assert cells[2:] == [
+        "28,353",
+        "PSNR, dB",
+        "9.00",
+        "14.00",
+        "19.25 (19.00 to 19.50)",
+        "20.05 (20.00 to 20.10)",
+        "–",
+        "310 (300 to 320)",
+        "20",
+        "23.0 (16.0 to 30.0)",
+        "1.2 GB",
+    ]
+    trainings["denoise_mnist/fast/1"] = run_of([10], [0.2], psnr=20.0)
+    assert table.row("denoise_mnist", trainings)[-2] == "not reached"
+
+
+def test_readme_shows_what_was_measured():
+    results = time_to_quality.read_results(time_to_quality.RESULTS)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert table.between_markers(readme)[1] == table.render(results)
+    assert set(results["speed"]) == set(speed.SCRIPTS)
+    assert {f"{name}/{recipe}/0" for name in speed.SCRIPTS for recipe in ("tutorial", "fast")} <= (
+        results["trainings"].keys()
+    )
+
+
+@pytest.mark.parametrize("text", ["no markers", f"{table.START}\n{table.START}\n{table.END}"])
+def test_markers_must_be_there_once(text):
+    with pytest.raises(UserError, match="must each stand there once"):
+        table.between_markers(text)
+
+
+def test_measures_both_recipes_and_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(speed, "SECONDS", 0.05)
+    monkeypatch.setattr(speed, "ROUNDS", 1)
+    write_idx(tmp_path / "data" / "mnist", small_mnist())
+    words = ["denoise_mnist", "--data-dir", str(tmp_path / "data"), "--seeds", "1", "--epochs", "1"]
+    words += ["--results", str(tmp_path / "r.json"), "--figure", str(tmp_path / "f.png")]
+
+    real_train = time_to_quality.train
+
+    def train_then_stop(*settings):
+        real_train(*settings)
+        raise KeyboardInterrupt
+
+    # Stopped after the first training is done and before its result is stored.
+    monkeypatch.setattr(time_to_quality, "train", train_then_stop)
+    with pytest.raises(KeyboardInterrupt):
+        time_to_quality.main(words)
+    assert not (tmp_path / "r.json").exists()
+
+    monkeypatch.setattr(time_to_quality, "train", real_train)
+    time_to_quality.main(words)
+    results = json.loads((tmp_path / "r.json").read_text())
+    assert list(results["trainings"]) == ["denoise_mnist/tutorial/0", "denoise_mnist/fast/0"]
+    run = results["trainings"]["denoise_mnist/fast/0"]
+    assert run["recipe"] == "fast"
+    assert len(run["seconds"]) == len(run["validation"]) == run["epochs"] == 1
+    measured = results["speed"]["denoise_mnist"]
+    assert measured["image"] == [28, 28]
+    assert 0 <= measured["input_share"] < 1
+    assert measured["training_images_per_second"] == pytest.approx(1000 * 32 / measured["step_ms"])
+    assert (tmp_path / "f.png").stat().st_size > 10_000
+
+    # The second time there is nothing left to do but to draw.
+    capsys.readouterr()
+    monkeypatch.setattr(time_to_quality, "train", None)
+    monkeypatch.setattr(speed, "measure", None)
+    time_to_quality.main(words)
+    assert capsys.readouterr().out == f"Wrote {tmp_path / 'f.png'}\n"
+
+
+def test_what_is_wrong_is_said_in_one_line(error_of, tmp_path):
+    main, data = time_to_quality.main, ["--data-dir", str(tmp_path)]
+    results = ["--results", str(tmp_path / "r.json")]
+    assert "vae: no such script; there are denoise_mnist" in error_of(main, "vae", *data)
+    line = error_of(main, "denoise_mnist", "--epochs", "1", *data, *results)
+    assert "denoise_mnist.py ended with exit code 2" in line
+    assert "log.txt" in line
+    (tmp_path / "r.json").write_text("{}")
+    assert "damaged" in error_of(main, *data, *results)
+    elsewhere = {"machine": {"cores": 99}, "trainings": {}, "speed": {}}
+    training.write_json(tmp_path / "r.json", elsewhere)
+    assert "measured on another machine" in error_of(main, *data, *results)
