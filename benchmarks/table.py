@@ -75,7 +75,7 @@ def row(script, trainings):
         ratio = spread(reached, "{:.1f}") if len(reached) == len(times) else "not reached"
     more = f"{MORE[script]}: {tested('more')}" if runs("more") else "–"
     data = first["dataset"]
-    peak = max(run["peak_memory_mb"] for name in ("tutorial", "fast") for run in runs(name))
+    peaks = [max(run["peak_memory_mb"] for run in runs(name)) for name in ("tutorial", "fast")]
     return [
         f"`{script}.py`",
         f"{data['name']}, {data['train']:,} training images",
@@ -89,7 +89,7 @@ def row(script, trainings):
         seconds("tutorial"),
         seconds("fast"),
         ratio,
-        f"{peak / 1000:.1f} GB",
+        " and ".join(f"{peak / 1000:.1f}" for peak in peaks),
     ]
 
 
@@ -97,7 +97,7 @@ def render(results):
     """Return the lines between the markers: the table, the speeds, and what they were taken on."""
     heads = [
         "script", "data", "parameters", "test metric", "input", "classical", "`tutorial`", "`fast`",
-        "more", "`tutorial`, s", "`fast`, s", "ratio", "memory",
+        "more", "`tutorial`, s", "`fast`, s", "ratio", "memory, GB",
     ]  # fmt: skip
     trainings = results["trainings"]
     scripts = [name for name in SHOWN if f"{name}/fast/0" in trainings]

@@ -52,7 +52,7 @@ def test_a_row_shows_means_and_spreads_over_seeds():
         "310 (300 to 320)",
         "20",
         "23.0 (16.0 to 30.0)",
-        "1.2 GB",
+        "1.2 and 1.2",
     ]
     trainings["denoise_mnist/fast/1"] = run_of([10], [0.2], psnr=20.0)
     assert table.row("denoise_mnist", trainings)[-2] == "not reached"
