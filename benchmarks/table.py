@@ -33,7 +33,7 @@ SHOWN = {
         "least_significant_bit",
     ),
 }
-MORE = {"denoise_fashion": "U-Net", "clean_documents": "U-Net", "vae_fashion": "112 epochs"}
+MORE = {"denoise_fashion": "U-Net", "clean_documents": "U-Net", "vae_fashion": "56 epochs"}
 
 
 def spread(values, form):

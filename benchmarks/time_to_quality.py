@@ -44,7 +44,7 @@ TRAININGS = {
         "fast": ([], 2),
         "more": (["--architecture", "unet"], 6),
     },
-    "vae_fashion": {"tutorial": ([], 25), "fast": ([], 5), "more": (["--epochs", "112"], 25)},
+    "vae_fashion": {"tutorial": ([], 25), "fast": ([], 5), "more": (["--epochs", "56"], 25)},
     "clean_documents": {
         "tutorial": (["--architecture", "tutorial"], 25),
         "fast": (["--architecture", "tutorial"], 4),
