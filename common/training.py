@@ -235,16 +235,18 @@ def denoising_batches(args, clean, corrupt):
     return Batches(len(clean), make_batch, args.batch_size, args.longest_epoch, args.seed)
 
 
-def warm_up_and_cosine(peak, steps):
-    """Return a learning rate that rises to `peak` over a fifth of the steps, then falls to zero.
+def warm_up_and_cosine(peak, steps, warm_up=0.2):
+    """Return a learning rate that rises to `peak`, then falls to zero.
 
-    It falls along half a cosine: Loshchilov and Hutter 2016, https://arxiv.org/abs/1608.03983
+    It rises over `warm_up`, a share of the steps, and falls along half a cosine: Loshchilov and
+    Hutter 2016, https://arxiv.org/abs/1608.03983
     """
+    rising = int(warm_up * steps)
     return keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=peak / 50,
         warmup_target=peak,
-        warmup_steps=steps // 5,
-        decay_steps=steps - steps // 5,
+        warmup_steps=rising,
+        decay_steps=steps - rising,
     )
 
 
