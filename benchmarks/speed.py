@@ -63,7 +63,14 @@ def measure(script, words):
 
     def seconds_per_step(model, batches, steps):
         clock = _Clock()
-        fit(model, batches, steps_per_epoch=steps + 3, verbose=0, callbacks=[clock])
+        fit(
+            model,
+            batches,
+            steps_per_epoch=steps + 3,
+            callbacks=[clock],
+            shuffle=False,
+            verbose=0,
+        )
         return clock.seconds
 
     def measured_fit(model, batches, **settings):

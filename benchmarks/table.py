@@ -26,7 +26,7 @@ SHOWN = {
     "clean_documents": ("RMSE", "rmse", "{:.4f}", "noisy_input", "background_median"),
     "vae_fashion": ("−ELBO, nats", "negative_elbo", "{:.1f}", None, None),
     "watermark_ae": (
-        "right bits",
+        "right bits, no noise",
         "bit_accuracy",
         "{:.1%}",
         None,

@@ -165,7 +165,8 @@ def draw(results, path):
         values = [value for run in both if run for value in run["validation"]]
         if script not in FOLLOWED:
             low, high = min(values), sorted(values)[int(0.85 * (len(values) - 1))]
-            axis.set_ylim(low - 0.06 * (high - low), high + 0.3 * (high - low))
+            span = (high - low) or 0.1 * low  # a quick try may have one value only
+            axis.set_ylim(low - 0.06 * span, high + 0.3 * span)
         axis.set(xscale="log", title=title, ylabel=AXES[script], xlabel="seconds of training")
         axis.title.set_fontsize(10)
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
