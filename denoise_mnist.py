@@ -43,10 +43,12 @@ at its default rate, batches of 128, 100 epochs, the noise drawn once. What `fas
 - Noise is drawn afresh for each batch. The network never sees the same noisy image twice, so it
   can't learn the noise by heart, and a high learning rate does no harm.
 - Batches of 32: four times as many steps for the same number of images.
+- The output's bias starts at the mean grey value: some 0.001 less at the end, with three seeds.
 - The learning rate rises to 0.01 over a fifth of the steps and falls to zero along a cosine.
 - Adam forgets old squared gradients after 20 steps (beta_2 = 0.95), not 1,000.
 - A fixed number of steps, so that 60,000 images take no longer than 10,000.
-What did not help: he_normal initialisation, batches of 64, a learning rate of 0.02.
+What did not help: he_normal initialisation, batches of 64, a learning rate of 0.02, squared
+gradients forgotten after 10 steps, a warm-up of a twentieth.
 """
 
 # common comes first: it keeps TensorFlow's start-up messages off the console.
@@ -109,6 +111,7 @@ def main(argv=None):
         model = build_denoiser()
         model.summary()
         if args.recipe == "fast":
+            training.start_at_mean(model, digits.x_train)
             steps = args.epochs * batches.steps_per_epoch
             schedule = training.warm_up_and_cosine(args.learning_rate, steps)
             optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)

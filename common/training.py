@@ -250,6 +250,21 @@ def warm_up_and_cosine(peak, steps, warm_up=0.2):
     )
 
 
+def start_at_mean(model, images):
+    """Set the bias of a sigmoid's layer so that the untrained model answers the mean grey value.
+
+    Otherwise it answers 0.5, and in the first steps every weight is moved to make all pixels
+    darker: Karpathy 2019, "init well", https://karpathy.github.io/2019/04/25/recipe/
+
+    Args:
+        model: its last layer with weights has a sigmoid and a bias.
+        images: what it is to learn, values in [0, 1].
+    """
+    bias = [layer for layer in model.layers if layer.weights][-1].bias
+    mean = float(np.clip(np.mean(images), 0.01, 0.99))
+    bias.assign(np.full(bias.shape, np.log(mean / (1 - mean))))
+
+
 # ---------------------------------------------------------------- run folder
 
 
