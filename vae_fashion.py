@@ -40,14 +40,13 @@ does differently: Adam, with squared gradients forgotten after 20 steps (beta_2 
 rate that rises to five times the default and falls to zero; weights drawn for relu (he_normal); a
 decoder whose first layer starts out with bends all over the latent space (`spread_first_layer`) and
 whose output starts at the mean grey value (0.8 nats better after 6,500 steps); a fixed number of
-steps. What did not help, on validation images: a KL weight that rises from 0.2 to 1
-(0.7 nats worse than the same steps without), Muon on the encoder's dense layer (0.3 worse), batches
-of 32 (learning rate 0.01: 260.8 where 16 gave 260.6 in the same 290 s) or 64, Muon on the
-convolutions' kernels (no better in the same time), bfloat16 (no faster), a learning rate of 0.007 (0.2 worse), an
-output that starts with weights a tenth as large (0.5 worse). Four samples of z for each
-image gain 0.7 nats and cost as much in time as they gain. What limits it is the encoder: z_mean and
-z_log_var fitted to each image by gradient descent, with the decoder as it is, lower the bound by 3
-nats.
+steps. What did not help, on validation images: a KL weight that rises from 0.2 to 1 (0.7 nats worse
+than the same steps without), Muon on the encoder's dense layer (0.3 worse), batches of 32 (learning
+rate 0.01: 260.8 where 16 gave 260.6 in the same 290 s) or 64, Muon on the convolutions' kernels (no
+better in the same time), bfloat16 (no faster), a learning rate of 0.007 (0.2 worse), an output that
+starts with weights a tenth as large (0.5 worse). Four samples of z for each image gain 0.7 nats and
+cost as much in time as they gain. What limits it is the encoder: z_mean and z_log_var fitted to
+each image by gradient descent, with the decoder as it is, lower the bound by 3 nats.
 """
 
 # common comes first: it keeps TensorFlow's start-up messages off the console.
