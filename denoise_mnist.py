@@ -170,7 +170,7 @@ def draw(run, model, digits, candidates, results):
         encoder.predict(candidates["noisy_input"][few[2:5]], verbose=0),
         run.folder / "latent.png",
         "What the encoder sees: the 32 latent feature maps of three noisy digits",
-        "Each map is 7x7, the brighter the stronger. One answers to the black ground, the others "
+        "Each map is 7x7, the brighter the stronger. Some answer to the black ground, others "
         "to parts of strokes; some have learned where the border is. A map that is dark for every "
         "digit is a dead filter: a relu that never fires, the price of a high learning rate. "
         f"Together they hold 1,568 numbers, more than the 784 pixels.\n{footer}",

@@ -241,3 +241,12 @@ def test_missing_tensorboard_is_named(monkeypatch):
     monkeypatch.setattr(training.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install tensorboard"):
         training.Run(arguments(tensorboard=True), Dataset()).callbacks(small_model())
+
+
+@pytest.mark.parametrize(("images", "answer"), [([[0.6, 0.0]], 0.3), ([[0.0, 0.0]], 0.01)])
+def test_start_at_mean_answers_the_mean_grey_value(images, answer):
+    inputs = keras.Input((3,))
+    x = keras.layers.Dense(4, activation="sigmoid", kernel_initializer="zeros")(inputs)
+    model = keras.Model(inputs, keras.layers.Reshape((2, 2))(x))
+    training.start_at_mean(model, np.array(images))
+    np.testing.assert_allclose(model(np.ones((5, 3))), np.full((5, 2, 2), answer), rtol=1e-5)
