@@ -362,7 +362,7 @@ def test_shipped_model_is_small_and_as_good_as_the_readme_says(real_data):
     decoded = model.decoder.predict(z_mean + np.exp(z_log_var / 2) * epsilon, 500, verbose=0)
     distortion = 784 * metrics.binary_crossentropy(x, decoded)
     kl = float(np.mean(vae_fashion.kl_divergence(z_mean, z_log_var)))
-    assert distortion + kl == pytest.approx(262.2, abs=0.1)
+    assert distortion + kl == pytest.approx(259.1, abs=0.1)
 
 
 def test_generate_works_without_a_training(tmp_path):
