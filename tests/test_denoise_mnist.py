@@ -207,7 +207,14 @@ def test_a_killed_training_resumes_as_if_nothing_had_happened(tmp_path):
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to one process")
 def test_ctrl_c_keeps_the_best_model_and_says_how_to_go_on(tmp_path):
     words = [sys.executable, str(SCRIPT), *SLOW]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background jobs ignore Ctrl-C, and so would what they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     folder = tmp_path / "runs/denoise_mnist"
     wait_for(lambda: (folder / "checkpoint/config.json").exists(), process)
     process.send_signal(signal.SIGINT)
