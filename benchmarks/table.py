@@ -37,11 +37,9 @@ MORE = {"denoise_fashion": "U-Net", "clean_documents": "U-Net", "vae_fashion": "
 
 
 def spread(values, form):
-    """Return the mean of one or more values, and how far they spread if there are more."""
-    mean = form.format(sum(values) / len(values))
-    if len(values) == 1:
-        return mean
-    return f"{mean} ({form.format(min(values))} to {form.format(max(values))})"
+    """Return the mean of one or more values, and how far they spread where that shows."""
+    mean, low, high = map(form.format, (sum(values) / len(values), min(values), max(values)))
+    return mean if low == high else f"{mean} ({low} to {high})"
 
 
 def row(script, trainings):

@@ -50,7 +50,7 @@ def test_a_row_shows_means_and_spreads_over_seeds():
         "20.05 (20.00 to 20.10)",
         "–",
         "310 (300 to 320)",
-        "20 (20 to 20)",
+        "20",
         "23.0 (16.0 to 30.0)",
         "1.2 and 1.2",
     ]
