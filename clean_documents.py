@@ -1,4 +1,4 @@
-"""Train a network that takes coffee, folds, footprints and wrinkles off scanned pages.
+"""Train a network that removes coffee, folds, footprints and wrinkles from scanned pages.
 
     dirty patch             (128, 128, 1)              any height and width will do
       Conv 12 3x3, twice    (128, 128, 12) - - - - - - - - - - - - - - .
@@ -17,81 +17,73 @@
       Conv 1 3x3            (128, 128, 1)
     clean patch = dirty patch + that, clipped to [0, 1]
 
-This is `--architecture unet`, 274,201 parameters. `--architecture tutorial` has 38,145: Conv 64
-3x3, MaxPool 2, Conv 64 3x3, UpSampling 2, and Conv 1 3x3 with a sigmoid, each conv relu.
+This is `--architecture unet`, 274,201 parameters; the article's `autoencoder` has 38,145.
 
 Run it:
-  python clean_documents.py --input scans/*.jpg     clean scans of yours, no training needed
-  python clean_documents.py                         train on NoisyOffice and on drawn pages
-  python clean_documents.py --synthetic             train on drawn pages alone
-  python clean_documents.py --architecture tutorial --recipe tutorial
+  python clean_documents.py --input scans/*.jpg   clean scans of yours, no training needed
+  python clean_documents.py                       train on NoisyOffice and on synthetic pages
+  python clean_documents.py --synthetic           train on synthetic pages alone
+  python clean_documents.py --architecture autoencoder --recipe published
 
-The loss is the mean squared error over all pixels; its root, RMSE, is what gets reported.
-
-The lesson. To tell a stain from a letter a network must look further than a letter is wide. The
-tutorial's sees 10 pixels; three poolings let this one see about 100. And it starts from the page:
-it learns what to add to it, instead of drawing every letter anew.
-
-An honest split. Four files of NoisyOffice share each clean page, and pages of one family share
-their text and their dirt. The tutorial splits by file, so that it is tested on what it trained on.
-Here the test pages are of another family, with other text and other stains. See `load_documents`
-in common/data.py.
-
-Any page. The tutorial squeezes each page to 258x540 pixels. The networks here are convolutional,
-train on patches at the scan's own resolution, and clean whole pages in overlapping tiles, so that
-memory does not grow with the page. A quarter of the patches come from drawn pages with drawn dirt
-(common/synthetic.py), in other faces, sizes, light and resolutions than NoisyOffice has.
-
-What helped, as RMSE on parts of pages whose text and dirt were not trained on, after 300 steps:
-adding to the input, 0.029, where a sigmoid with cross-entropy gave 0.036. A gain beside the offset
-made no difference. Fewer drawn patches help on NoisyOffice (a quarter rather than half of them:
-0.026 and 0.029 after 600 steps); they are there for all other pages.
-
-Where it comes from. Network and recipe `tutorial` are those of a blog tutorial on Kaggle's
-"Denoising Dirty Documents": Adam at its default rate, batches of 16, up to 200 epochs, patience 5.
-Its pages are cut to 256x536 here, not squeezed. NoisyOffice: Castro-Bleda et al.,
-https://archive.ics.uci.edu/dataset/318/noisyoffice. U-Net: Ronneberger et al. 2015,
-https://arxiv.org/abs/1505.04597; adding to the input: Zhang et al. 2017,
-https://arxiv.org/abs/1608.03981.
+Network and recipe `published` are those of a blog article on Kaggle's "Denoising Dirty Documents".
+U-Net: Ronneberger et al. 2015, https://arxiv.org/abs/1505.04597
 """
 
 # common comes first: it keeps TensorFlow's start-up messages off the console.
-from common import data, documents, metrics, plotting, synthetic, training
+from common import batches, command_line, metrics, noisy_office, plotting, run_folder
+from common import trained_models, UserError
+from common.noisy_office import Page
+from common.command_line import flag
+from applications import inputs, page_cleaning
+from synthetic import pages
+
+import dataclasses
 
 import keras
 import numpy as np
 from keras import layers
 from PIL import Image
 
+PUBLISHED = {"epochs": 200, "batch_size": 16, "learning_rate": 0.001, "patience": 5}
 RECIPES = {
     "unet": {
-        "fast": {"epochs": 30, "batch_size": 8, "learning_rate": 0.008, "longest_epoch": 200},
-        "tutorial": {"epochs": 200, "batch_size": 16, "learning_rate": 0.001},
+        "fast": {"epochs": 30, "batch_size": 8, "learning_rate": 0.008, "max_steps_per_epoch": 200},
+        "published": PUBLISHED,
     },
-    "tutorial": {
-        "fast": {"epochs": 10, "batch_size": 8, "learning_rate": 0.005, "longest_epoch": 100},
-        "tutorial": {"epochs": 200, "batch_size": 16, "learning_rate": 0.001},
+    "autoencoder": {
+        "fast": {"epochs": 10, "batch_size": 8, "learning_rate": 0.005, "max_steps_per_epoch": 100},
+        "published": PUBLISHED,
     },
 }
-for recipes in RECIPES.values():
-    recipes["tutorial"].update(longest_epoch=None, patience=5)
 PATCH = 128  # pixels, height and width of a training patch
 WINDOW = 256  # pixels, height and width of a piece of a validation page
 PATCHES_PER_PAGE = 32  # in an epoch
-DRAWN = 120  # pages drawn in addition, so that the network sees more fonts and more dirt,
-DRAWN_SHARE = 0.25  # and the share of patches from those
+SYNTHETIC_PAGES = 120  # in addition, so that the network sees more fonts and more dirt,
+SYNTHETIC_SHARE = 0.25  # and the share of patches from those
+FIGURES = ["pages.png", "page_300dpi.png"]
 TITLES = {
     "noisy_input": "dirty",
     "background_median": "divided by median",
-    "tutorial": "autoencoder",
+    "autoencoder": "autoencoder",
     "unet": "U-Net",
 }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings(command_line.Settings):
+    """The flags of this script alone."""
+
+    script = "clean_documents"
+    names = {"unet": "clean_documents", "autoencoder": "clean_documents_autoencoder"}
+    architecture: str = flag("default: unet", choices=list(names), only=())
 
 
 def build_unet(height=None, width=None):
     """Return the U-Net: (n, height, width, 1) to the same shape, values in [0, 1].
 
-    Height and width are multiples of 8; None leaves them open.
+    Height and width are multiples of 8; None leaves them open. To tell a stain from a letter a
+    network must look further than a letter is wide: three poolings let this one see about 100
+    pixels. And it starts from the page: it learns what to add to it.
     """
     conv = {"activation": "relu", "padding": "same", "kernel_initializer": "he_normal"}
     dirty = keras.Input((height, width, 1), name="dirty")
@@ -114,10 +106,10 @@ def build_unet(height=None, width=None):
     return keras.Model(dirty, clean, name="clean_documents")
 
 
-def build_tutorial(height=None, width=None):
-    """Return the tutorial's autoencoder: (n, height, width, 1) to the same shape, in [0, 1].
+def build_autoencoder(height=None, width=None):
+    """Return the article's autoencoder: (n, height, width, 1) to the same shape, in [0, 1].
 
-    Height and width are even; None leaves them open.
+    Height and width are even; None leaves them open. It sees 10 pixels.
     """
     dirty = keras.Input((height, width, 1), name="dirty")
     x = layers.Conv2D(64, 3, activation="relu", padding="same")(dirty)
@@ -125,111 +117,112 @@ def build_tutorial(height=None, width=None):
     x = layers.Conv2D(64, 3, activation="relu", padding="same")(x)
     x = layers.UpSampling2D(2)(x)
     clean = layers.Conv2D(1, 3, activation="sigmoid", padding="same", name="clean")(x)
-    return keras.Model(dirty, clean, name="clean_documents_tutorial")
+    return keras.Model(dirty, clean, name="clean_documents_autoencoder")
 
 
-BUILDERS = {"unet": build_unet, "tutorial": build_tutorial}
+BUILDERS = {"unet": build_unet, "autoencoder": build_autoencoder}
 
 
 def main(argv=None):
-    parser = training.argument_parser(__file__, __doc__)
-    add = parser.add_argument
-    add("--architecture", choices=list(RECIPES), help="unet (default), or the tutorial's network")
-    args = training.parse(parser, RECIPES, argv)
-    plotting.set_up(args.show)
-    if args.input:
-        return documents.clean_files(args, "unet")
+    settings = command_line.parse(Settings, __doc__, RECIPES, argv)
+    plotting.set_up(settings.show)
+    if settings.input:
+        network, _ = inputs.model_to_apply(settings, ("rmse", "noisy_input"))
+        return page_cleaning.clean_files(network, settings.input, settings.output_dir)
 
-    office = data.load_documents(args.data_dir, args.synthetic, args.limit, args.seed)
-    model = training.given_model(args)
-    run = training.Run(args, office)
+    # Four files of NoisyOffice share each clean page, and pages of one family their text and dirt.
+    # The article splits by file, so that it is tested on what it trained on. Here the test pages
+    # are of another family.
+    model, settings = trained_models.model_to_evaluate(settings)
+    office = noisy_office.load_noisy_office(
+        settings.data_dir, settings.synthetic, settings.limit, settings.seed
+    )
+    with run_folder.RunFolder(settings, office, FIGURES) as run:
+        if model is None:
+            stream = patches(settings, office)
+            keras.utils.set_random_seed(settings.seed)
+            model = BUILDERS[settings.architecture]()
+            model.summary()
+            optimizer = keras.optimizers.Adam(settings.learning_rate)
+            if settings.recipe == "fast":
+                steps = settings.epochs * stream.steps_per_epoch
+                schedule = batches.warm_up_and_cosine(settings.learning_rate, steps)
+                optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
+            model.compile(optimizer, loss="mse")
+            model.fit(
+                stream.dataset(run.first_epoch),
+                steps_per_epoch=stream.steps_per_epoch,
+                epochs=settings.epochs,
+                initial_epoch=run.first_epoch,
+                validation_data=windows(office.validation, WINDOW, WINDOW),
+                validation_batch_size=4,
+                callbacks=run.callbacks(model),
+                shuffle=False,  # the batches come shuffled
+                verbose=run.verbose,
+            )
+            model = run.best_model()
 
-    if model is None:
-        batches = make_batches(args, office)
-        keras.utils.set_random_seed(args.seed)
-        model = BUILDERS[args.architecture]()
-        model.summary()
-        if args.recipe == "fast":
-            steps = args.epochs * batches.steps_per_epoch
-            schedule = training.warm_up_and_cosine(args.learning_rate, steps)
-            optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
-        else:
-            optimizer = keras.optimizers.Adam(args.learning_rate)
-        model.compile(optimizer, loss="mse")
-        model.fit(
-            batches.from_epoch(run.first_epoch),
-            steps_per_epoch=batches.steps_per_epoch,
-            epochs=args.epochs,
-            initial_epoch=run.first_epoch,
-            validation_data=documents.windows(office.validation, WINDOW, WINDOW),
-            validation_batch_size=4,
-            callbacks=run.callbacks(model),
-            shuffle=False,  # the batches come shuffled
-            verbose=run.verbose,
-        )
-        model = run.best_model()
-
-    # The test pages, once. The other network is shown too if it has been trained on the same.
-    print(f"Evaluating on {len(office.test)} test pages ...", flush=True)
-    networks = {args.architecture: model, **run.other_models()}
-    cleaners = {
-        "noisy_input": lambda dirty: dirty,
-        "background_median": metrics.background_median,
-    }
-    for name in filter(networks.get, ["tutorial", "unet"]):
-        cleaners[name] = documents.cleaner(networks[name])
-    results = {name: documents.evaluate(clean, office.test) for name, clean in cleaners.items()}
-    # A page scanned at three times their resolution, with the filter's window as much larger.
-    large = documents.page_at_300_dpi(args.limit)
-    large_cleaners = {**cleaners, "background_median": lambda x: metrics.background_median(x, 63)}
-    for name, clean in large_cleaners.items():
-        results[name]["rmse_300dpi"] = documents.evaluate(clean, [large])["rmse"]
-
-    draw(run, office, large, cleaners, results)
-    run.draw_history("mean squared error")
-    run.finish(model, results, args.architecture, others=networks.keys() - {args.architecture})
-    plotting.wait_for_windows(args.show)
+        # The test pages, once; the other network, as shipped, is shown beside this one.
+        print(f"Evaluating on {len(office.test)} test pages ...", flush=True)
+        networks = {settings.architecture: model, **trained_models.shipped_beside(settings, office)}
+        cleaners = {
+            "noisy_input": lambda dirty: dirty,
+            "background_median": metrics.background_median,
+            **{name: page_cleaning.cleaner(networks[name]) for name in RECIPES if name in networks},
+        }
+        results = {name: evaluate(clean, office.test) for name, clean in cleaners.items()}
+        # A page scanned at three times their resolution, with the filter's window as much larger.
+        large = page_at_300_dpi(settings.limit)
+        wider = {**cleaners, "background_median": lambda x: metrics.background_median(x, 63)}
+        for name, clean in wider.items():
+            results[name]["rmse_300dpi"] = evaluate(clean, [large])["rmse"]
+        plot(run, office, large, cleaners, results)
+        run.plot_history("mean squared error")
+        run.finish(model, results, settings.architecture, others=networks)
+    plotting.wait_for_windows(settings.show)
 
 
-def make_batches(args, office):
+def patches(settings, office):
     """Return the stream of (dirty, clean) batches of a recipe.
 
-    `tutorial` trains on whole pages; `fast` on patches, most of them of the training pages, the
-    others of drawn pages and of the training pages' text under drawn dirt.
+    `published` trains on large pieces of the pages; `fast` on patches at the scan's own resolution,
+    most of them of the training pages, the others of synthetic pages and of the training pages'
+    text under synthetic dirt.
     """
-    if args.recipe == "tutorial":
-        dirty, clean = documents.windows(office.train, WINDOW, 536)
+    if settings.recipe == "published":
+        dirty, clean = windows(office.train, WINDOW, 536)
 
         def make_batch(chosen, seed):
             return dirty[chosen], clean[chosen]
 
-        return training.Batches(len(dirty), make_batch, args.batch_size, None, args.seed)
+        return batches.for_recipe(settings, len(dirty), make_batch)
 
-    print(f"Drawing {DRAWN} pages more, and dirt ...", flush=True)
-    drawn = [
-        data.Page("", kind, dirty, clean)
-        for dirty, clean, kind, _ in synthetic.pages(DRAWN, seed=[args.seed, 2])
+    print(f"Making {SYNTHETIC_PAGES} synthetic pages, and dirt ...", flush=True)
+    more = [
+        Page("", kind, dirty, clean)
+        for dirty, clean, kind, _ in pages.pages(SYNTHETIC_PAGES, seed=[settings.seed, 2])
     ]
     for number, page in enumerate(office.train[::2]):
-        dirty = synthetic.soil(page.clean, seed=[args.seed, 3, number])
-        drawn.append(data.Page(page.name, "", dirty, page.clean))
+        dirty = pages.add_stains(page.clean, seed=[settings.seed, 3, number])
+        more.append(Page(page.name, "", dirty, page.clean))
 
     def make_batch(chosen, seed):
         rng = np.random.default_rng(seed)
         pairs = []
         for _ in chosen:
-            vary = rng.random() < DRAWN_SHARE
-            pages = drawn if vary else office.train
-            pairs.append(draw_patch(pages[rng.integers(len(pages))], vary, rng))
+            vary = rng.random() < SYNTHETIC_SHARE
+            chosen_from = more if vary else office.train
+            pairs.append(cut_patch(chosen_from[rng.integers(len(chosen_from))], vary, rng))
         return tuple(np.stack(part)[..., np.newaxis] for part in zip(*pairs, strict=True))
 
-    patches = PATCHES_PER_PAGE * len(office.train)
-    # On drawn pages alone there is less to learn; half the steps do.
-    longest = args.longest_epoch // (2 if office.source == "synthetic" else 1)
-    return training.Batches(patches, make_batch, args.batch_size, longest, args.seed)
+    if office.source == "synthetic":  # there is less to learn; half the steps do
+        settings = dataclasses.replace(
+            settings, max_steps_per_epoch=settings.max_steps_per_epoch // 2
+        )
+    return batches.for_recipe(settings, PATCHES_PER_PAGE * len(office.train), make_batch)
 
 
-def draw_patch(page, vary, rng):
+def cut_patch(page, vary, rng):
     """Return (dirty, clean), each float32 (PATCH, PATCH) in [0, 1], from some place in a page.
 
     It may be turned over. With `vary` it may be shown at another size, and at another brightness
@@ -253,41 +246,90 @@ def draw_patch(page, vary, rng):
     return dirty, clean
 
 
-def draw(run, office, large, cleaners, results):
+def windows(pages, height, width):
+    """Return pieces of one size of pages of mixed sizes, side by side.
+
+    Args:
+        pages: a list of `Page`.
+        height, width: of a piece, in pixels; what does not fill one is left out.
+
+    Returns:
+        (dirty, clean): float32 arrays of shape (n, height, width, 1), values in [0, 1].
+    """
+    pairs = [
+        [picture[top : top + height, left : left + width] for picture in (page.dirty, page.clean)]
+        for page in pages
+        for top in range(0, page.dirty.shape[0] - height + 1, height)
+        for left in range(0, page.dirty.shape[1] - width + 1, width)
+    ]
+    if not pairs:
+        raise UserError(f"all of the pages are smaller than {width}x{height} pixels")
+    return tuple(np.stack(part).astype("float32") / 255 for part in zip(*pairs, strict=True))
+
+
+def page_at_300_dpi(limit=None):
+    """Return a synthetic `Page` of A6 (1748x1240 pixels) at 300 dpi, smaller under a limit."""
+    height, width = (600, 420) if limit else (1748, 1240)
+    [(dirty, clean, kind, _)] = pages.pages(1, seed=300, height=height, width=width, scale=3)
+    return Page("300 dpi", kind, dirty, clean)
+
+
+def evaluate(clean, pages):
+    """Return how well a function cleans pages.
+
+    Args:
+        clean: from a dirty page to a clean one, as `page_cleaning.cleaner` returns it.
+        pages: a list of `Page`.
+
+    Returns:
+        {metric: value}: `rmse`, pooled over all pixels, `psnr`, the mean over pages in dB, and
+        `rmse_` with the name of each kind of dirt.
+    """
+    errors = {}
+    for page in pages:
+        cleaned = clean(page.dirty.astype("float32") / 255)
+        error = np.square(cleaned - page.clean.astype("float32") / 255)
+        errors.setdefault(page.kind, []).append(error.ravel())
+    every = [error for kind in errors.values() for error in kind]
+    with np.errstate(divide="ignore"):
+        psnr = float(np.mean([-10 * np.log10(error.mean(dtype="float64")) for error in every]))
+
+    def root_mean(errors):
+        return float(np.sqrt(np.concatenate(errors).mean(dtype="float64")))
+
+    kinds = {f"rmse_{kind}": root_mean(errors[kind]) for kind in sorted(errors)}
+    return {"rmse": root_mean(every), "psnr": psnr, **kinds}
+
+
+def plot(run, office, large, cleaners, results):
     """Write two figures: pieces of four test pages, and a page at 300 dpi."""
-    show, footer = run.args.show, f"Data: {office}."
     window = (slice(20, 150), slice(20, 300))
-    pages = {page.kind: page for page in reversed(office.test)}
+    of_kind = {page.kind: page for page in reversed(office.test)}
     rows = {}
-    for kind in filter(pages.get, synthetic.KINDS):
-        dirty, clean = (x.astype("float32") / 255 for x in (pages[kind].dirty, pages[kind].clean))
+    for kind in filter(of_kind.get, pages.KINDS):
+        page = of_kind[kind]
+        dirty, clean = (x.astype("float32") / 255 for x in (page.dirty, page.clean))
         rows[kind] = [restore(dirty)[window] for restore in cleaners.values()] + [clean[window]]
-    heads = [f"{TITLES[name]}, RMSE {results[name]['rmse']:.3f}" for name in cleaners]
-    plotting.image_rows(
-        rows,
-        run.folder / "pages.png",
+    titles = [f"{TITLES[name]}, RMSE {results[name]['rmse']:.3f}" for name in cleaners]
+    run.plot(
+        *(plotting.image_rows, rows, "pages.png"),
         "Pieces of four test pages, whose text and dirt were never trained on",
-        "Dividing by a median over 21x21 pixels takes away slow shades and leaves what is as small "
+        "Dividing by a median over 21x21 pixels removes slow shades and leaves what is as small "
         "as a letter. A network that sees far enough tells letters from dirt. RMSE is pooled over "
-        f"the {len(office.test)} test pages, grey values from 0 to 1.\n{footer}",
-        show,
+        "all test pages, grey values from 0 to 1.",
         cell=(2.5, 1.2),
-        heads=[*heads, "clean"],
+        column_titles=[*titles, "clean"],
     )
-    dirty = large.dirty.astype("float32") / 255
-    name = run.args.architecture
-    plotting.image_rows(
-        {"": [dirty, cleaners[name](dirty)]},
-        run.folder / "page_300dpi.png",
-        "A drawn page at 300 dpi",
-        f"Before, and cleaned by the {TITLES[name]}: RMSE "
-        f"{results['noisy_input']['rmse_300dpi']:.3f} and "
-        f"{results[name]['rmse_300dpi']:.3f}. Letters are three times as large as on the "
-        f"pages that the network is tested on.\n{footer}",
-        show,
+    dirty, name = large.dirty.astype("float32") / 255, run.settings.architecture
+    before, after = (results[row]["rmse_300dpi"] for row in ("noisy_input", name))
+    run.plot(
+        *(plotting.image_rows, {"": [dirty, cleaners[name](dirty)]}, "page_300dpi.png"),
+        "A synthetic page at 300 dpi",
+        f"Before, and cleaned by the {TITLES[name]}: RMSE {before:.3f} and {after:.3f}. Letters "
+        "are three times as large as on the pages that the network is tested on.",
         cell=(4.2, 4.2 * dirty.shape[0] / dirty.shape[1]),
     )
 
 
 if __name__ == "__main__":
-    training.start(main)
+    command_line.start(main)

@@ -1,6 +1,6 @@
-"""Train a variational autoencoder on pictures of clothes, and draw new ones with it.
+"""Train a variational autoencoder on pictures of clothes, and sample new ones from it.
 
-    garment (28, 28, 1)                          z (2)
+    image (28, 28, 1)                            z (2)
       Conv 32 3x3 relu            (28, 28, 32)     Dense 12,544 relu, reshaped   (14, 14, 64)
       Conv 64 3x3 relu, stride 2  (14, 14, 64)     Conv2DTranspose 32, stride 2  (28, 28, 32)
       Conv 64 3x3 relu            (14, 14, 64)     Conv 1 3x3 sigmoid            (28, 28, 1)
@@ -11,72 +11,85 @@
 
 Run it:
   python vae_fashion.py                                two latent dimensions, in four minutes
-  python vae_fashion.py --latent-dim 16 --output-dir runs/latent_16
+  python vae_fashion.py --latent-dim 16
   python vae_fashion.py --architecture dense --dataset mnist
-  python vae_fashion.py --generate 25                  new garments as PNG files, and a sheet
-  python vae_fashion.py --input shoe.png --vary 8      its latent vector, and 8 variations
-  python vae_fashion.py --decode latent.csv            latent vectors back into images
+  python vae_fashion.py --generate 25                  new clothes as PNG files, and a sheet
+  python vae_fashion.py --input shoe.png --vary 8      its code, and 8 variations
+  python vae_fashion.py --decode latent.csv            codes back into images
 
-The loss, in nats per image, is an upper bound on -log p(x), the negative ELBO:
-
-    L(x) = sum over pixels of -x·log(y) - (1 - x)·log(1 - y)                  reconstruction
-         + ½·sum over latent dimensions of (μ² + exp(s) - 1 - s)              KL divergence
-
-with y the decoded z, μ = z_mean and s = z_log_var. `--beta` weighs the second term. Pixels are
-grey, and cross-entropy on a grey value x is the expected code length of a pixel that is drawn
-white with probability x: the bound is on that, and can't be compared with a density of grey values.
-
-Where does z go? The encoder has three outputs, z_mean, z_log_var and a sampled z; the third is the
-decoder's input, decoder(encoder(x)[2]). Each of the two is a model of its own: they are saved as
-encoder.keras and decoder.keras beside model.keras. The decoder alone draws new garments.
-
-Where it comes from. The convolutional network and its recipe `tutorial` (RMSprop, batches of 16, 20
-epochs) are those of a blog tutorial on generating clothes. What it publishes is no bound: it
-averages the cross-entropy over pixels, weighs the KL term with 5e-4 and averages that too where it
-should be summed, samples with exp(s) as the standard deviation and has it as the variance in the
-KL. Here it trains on the true loss. The dense one (Adam, batches of 128, 50 epochs) is from Keras's
-old example on MNIST. VAE: Kingma and Welling 2013, https://arxiv.org/abs/1312.6114. What `fast`
-does differently: Adam, with squared gradients forgotten after 20 steps (beta_2 = 0.95); a learning
-rate that rises to five times the default and falls to zero; weights drawn for relu (he_normal); a
-decoder whose first layer starts out with bends all over the latent space (`spread_first_layer`) and
-whose output starts at the mean grey value (0.8 nats better after 6,500 steps); a fixed number of
-steps. What did not help, on validation images: a KL weight that rises from 0.2 to 1 (0.7 nats worse
-than the same steps without), Muon on the encoder's dense layer (0.3 worse), batches of 32 (learning
-rate 0.01: 260.8 where 16 gave 260.6 in the same 290 s) or 64, Muon on the convolutions' kernels (no
-better in the same time), bfloat16 (no faster), a learning rate of 0.007 (0.2 worse), an output that
-starts with weights a tenth as large (0.5 worse), codes that start with unit variance (1.8 worse).
-Four samples of z for each image gain 0.7 nats and cost as much in time as they gain. What limits it
-is the encoder: z_mean and z_log_var fitted to each image by gradient descent, with the decoder as
-it is, lower the bound by 3 nats.
+The convolutional network and its recipe `published` are those of a blog article on generating
+clothes, trained on the true loss here; the dense one is from Keras's old example on MNIST. VAE:
+Kingma and Welling 2013, https://arxiv.org/abs/1312.6114
 """
 
 # common comes first: it keeps TensorFlow's start-up messages off the console.
-from common import data, latent, plotting, training
+from common import batches, command_line, data, files, metrics, plotting, run_folder
+from common import trained_models
+from common.command_line import flag, number, whole
+from applications import inputs, latent_walks
+
+import dataclasses
+import importlib.util
+import secrets
+import shutil
 
 import keras
 import numpy as np
 from keras import layers, ops
+from scipy.special import logsumexp
+from scipy.stats import norm
 
+TRAIN = ("train",)
 RECIPES = {
     "conv": {
-        "fast": {"epochs": 12, "batch_size": 16, "learning_rate": 0.005, "longest_epoch": 875},
-        "tutorial": {"epochs": 20, "batch_size": 16, "learning_rate": 1e-3, "longest_epoch": None},
+        "fast": {
+            "epochs": 12,
+            "batch_size": 16,
+            "learning_rate": 0.005,
+            "max_steps_per_epoch": 875,
+        },
+        "published": {"epochs": 20, "batch_size": 16, "learning_rate": 0.001},
     },
     "dense": {
-        "fast": {"epochs": 10, "batch_size": 64, "learning_rate": 0.004, "longest_epoch": 300},
-        "tutorial": {
-            "epochs": 50,
-            "batch_size": 128,
-            "learning_rate": 0.001,
-            "longest_epoch": None,
+        "fast": {
+            "epochs": 10,
+            "batch_size": 64,
+            "learning_rate": 0.004,
+            "max_steps_per_epoch": 300,
         },
+        "published": {"epochs": 50, "batch_size": 128, "learning_rate": 0.001},
     },
 }
+MODELS = ["encoder.keras", "decoder.keras"]
+FIGURES = ["reconstructions.png", "manifold.png", "latent.png", "new.png", "walk.png"]
+DIAGRAMS = ["encoder.png", "decoder.png"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings(command_line.Settings):
+    """The flags of this script alone."""
+
+    script = "vae_fashion"
+    names = {"conv": "vae_fashion", "dense": "vae_fashion_dense"}
+    applications = ("input", "generate", "decode")
+
+    architecture: str = flag("default: conv", choices=list(names), only=TRAIN)
+    dataset: str = flag("default: fashion", "fashion", choices=["fashion", "mnist"])
+    latent_dim: int = flag("numbers in a code (default: 2)", 2, whole(2, 1_000), TRAIN)
+    beta: float = flag("weight of the KL divergence (default: 1)", 1.0, number(0), TRAIN)
+    seed: int = flag(
+        "repeats a run (default: 0; --generate and --vary: another one each time)",
+        *(None, whole(0, 2**32 - 1), ("train", "model", "generate", "input")),
+    )
+    generate: int = flag("make N new images", None, whole(1, 10_000), (), metavar="N")
+    vary: int = flag("N variations of each", None, whole(1, 10_000), ("input",), metavar="N")
+    spread: float = flag("in the encoder's own σ (default: 1)", 1.0, number(0), ("input",))
+    decode: str = flag("turn the codes of a latent.csv into images", only=(), metavar="CSV")
 
 
 @keras.saving.register_keras_serializable("vae_fashion")
 class Sampling(layers.Layer):
-    """Draws z = z_mean + exp(z_log_var / 2)·ε, which gradients can pass through."""
+    """Samples z = z_mean + exp(z_log_var / 2)·ε, which gradients can pass through."""
 
     def __init__(self, seed=0, **kwargs):
         super().__init__(**kwargs)
@@ -148,7 +161,12 @@ BUILDERS = {
 
 
 def reconstruction(image, decoded):
-    """Return the cross-entropy summed over the pixels, in nats, shape (n,)."""
+    """Return the cross-entropy summed over the pixels, in nats, shape (n,).
+
+    The published loss takes its mean, 784 times as little, beside the KL divergence. On a grey
+    value x it is the expected code length of a pixel that is white with probability x, so bounds
+    can't be compared with those of a density of grey values.
+    """
     return ops.sum(keras.losses.binary_crossentropy(image, decoded), axis=(1, 2))
 
 
@@ -159,7 +177,11 @@ def kl_divergence(z_mean, z_log_var):
 
 @keras.saving.register_keras_serializable("vae_fashion")
 class VAE(keras.Model):
-    """Encoder and decoder trained together; its output is the decoded z."""
+    """Encoder and decoder trained together; its output is the decoded z.
+
+    Its loss, reconstruction + KL divergence, is an upper bound on -log p(x), the negative ELBO.
+    `beta` weighs the second term.
+    """
 
     def __init__(self, encoder, decoder, beta=1.0, **kwargs):
         super().__init__(**kwargs)
@@ -198,10 +220,10 @@ def build_vae(architecture="conv", latent_dim=2, beta=1.0, initializer="glorot_u
 
 
 def spread_first_layer(decoder, seed):
-    """Draw the decoder's first layer anew, so that its units differ all over the latent space.
+    """Initialise the decoder's first layer so that its units differ all over the latent space.
 
-    A relu unit bends where w·z + b = 0. Keras draws w tiny and sets b to 0, so that all of them
-    bend at the origin only and have to be carried outwards step by step.
+    A relu unit bends where w·z + b = 0. Keras sets b to 0, so that all of them bend at the origin
+    only and have to be carried outwards step by step.
     """
     dense = next(layer for layer in decoder.layers if isinstance(layer, layers.Dense))
     rng, (kernel, bias) = np.random.default_rng(seed), dense.get_weights()
@@ -210,82 +232,233 @@ def spread_first_layer(decoder, seed):
 
 
 def main(argv=None):
-    args = training.parse(parser(), RECIPES, argv)
-    plotting.set_up(args.show)
-    if args.generate or args.input or args.decode:
-        return latent.use(args, training.find_model(args, "conv"))
+    settings = command_line.parse(Settings, __doc__, RECIPES, argv)
+    plotting.set_up(settings.show)
+    if settings.action in settings.applications:
+        return apply(settings)
 
-    load = data.load_mnist if args.dataset == "mnist" else data.load_fashion_mnist
-    garments = load(args.data_dir, args.synthetic, args.limit, args.seed)
-    model = training.given_model(args)
-    run = training.Run(args, garments)
+    model, settings = trained_models.model_to_evaluate(settings)
+    load = data.load_mnist if settings.dataset == "mnist" else data.load_fashion_mnist
+    clothes = load(settings.data_dir, settings.synthetic, settings.limit, settings.seed)
 
-    if model is None:
+    with run_folder.RunFolder(settings, clothes, MODELS + FIGURES + DIAGRAMS) as run:
+        if model is None:
 
-        def make_batch(chosen, seed):
-            return garments.x_train[chosen], garments.x_train[chosen]
+            def make_batch(chosen, seed):
+                return clothes.x_train[chosen], clothes.x_train[chosen]
 
-        batches = training.Batches(
-            len(garments.x_train), make_batch, args.batch_size, args.longest_epoch, args.seed
+            stream = batches.for_recipe(settings, len(clothes.x_train), make_batch)
+            keras.utils.set_random_seed(settings.seed)
+            model = build_and_compile(settings, stream, clothes)
+            model.encoder.summary()
+            model.decoder.summary()
+            model.fit(
+                stream.dataset(run.first_epoch),
+                steps_per_epoch=stream.steps_per_epoch,
+                epochs=settings.epochs,
+                initial_epoch=run.first_epoch,
+                validation_data=(clothes.x_validation, clothes.x_validation),
+                validation_batch_size=500,
+                callbacks=run.callbacks(model),
+                shuffle=False,  # the batches come shuffled
+                verbose=run.verbose,
+            )
+            model = run.best_model()
+        # Of the encoder's three outputs the third is the decoder's input: decoder(encoder(x)[2]).
+        # Each is a model of its own; the decoder alone makes new images.
+        encoder, decoder = model.encoder, model.decoder
+        for part in (encoder, decoder):
+            trained_models.save_model(part, run.path(f"{part.name}.keras"))
+            diagram(part, run.path(f"{part.name}.png"))
+
+        # The test set, once.
+        print(f"Evaluating on {len(clothes.x_test):,} test images ...", flush=True)
+        z_mean, z_log_var, _ = encoder.predict(clothes.x_test, batch_size=500, verbose=0)
+        results = evaluate(encoder, decoder, clothes, z_mean, z_log_var)
+        plot_plane(run, decoder, clothes, z_mean)
+        plot_images(run, decoder, clothes, z_mean)
+        run.plot_history("negative ELBO (nats per image)" if settings.beta == 1 else "loss (nats)")
+        run.finish(model, results)
+    plotting.wait_for_windows(settings.show)
+
+
+def diagram(model, path):
+    """Plot a model's layers with keras.utils.plot_model, where Graphviz is installed."""
+    if shutil.which("dot") and importlib.util.find_spec("pydot"):
+        with files.write_whole(path) as temporary:
+            keras.utils.plot_model(model, temporary, show_shapes=True, show_layer_names=True)
+        print(f"Wrote {path}", flush=True)
+
+
+def build_and_compile(settings, stream, clothes):
+    """Return the model of a recipe, ready for `fit`."""
+    initializer = "he_normal" if settings.recipe == "fast" else "glorot_uniform"
+    model = build_vae(settings.architecture, settings.latent_dim, settings.beta, initializer)
+    optimizer = keras.optimizers.Adam(settings.learning_rate)
+    if settings.recipe == "fast":
+        spread_first_layer(model.decoder, settings.seed)
+        batches.init_output_bias(model.decoder, clothes.x_train)
+        steps = settings.epochs * stream.steps_per_epoch
+        schedule = batches.warm_up_and_cosine(settings.learning_rate, steps, warm_up=0.05)
+        optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
+    elif settings.architecture == "conv":
+        optimizer = keras.optimizers.RMSprop(settings.learning_rate)
+    model.compile(optimizer, loss=reconstruction, metrics=[reconstruction])
+    return model
+
+
+def apply(settings):
+    """Do what --generate, --input or --decode asks for with a trained model."""
+    model, _ = inputs.model_to_apply(settings, ("mse", "mean_image"))
+    folder = settings.output_dir
+    seed = secrets.randbelow(2**32) if settings.seed is None else settings.seed
+    if settings.generate or settings.vary:
+        print(f"Seed {seed}", flush=True)
+    if settings.generate:
+        latent_walks.generate(model.decoder, settings.generate, seed, folder)
+    elif settings.decode:
+        latent_walks.decode_file(model.decoder, settings.decode, folder)
+    else:
+        vary, spread = settings.vary, settings.spread
+        latent_walks.encode(
+            model.encoder, model.decoder, settings.input, folder, vary, spread, seed
         )
-        steps = args.epochs * batches.steps_per_epoch
 
-        keras.utils.set_random_seed(args.seed)
-        initializer = "he_normal" if args.recipe == "fast" else "glorot_uniform"
-        model = build_vae(args.architecture, args.latent_dim, args.beta, initializer)
-        model.encoder.summary()
-        model.decoder.summary()
-        if args.recipe == "fast":
-            spread_first_layer(model.decoder, args.seed)
-            training.start_at_mean(model.decoder, garments.x_train)
-            schedule = training.warm_up_and_cosine(args.learning_rate, steps, warm_up=0.05)
-            optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
-        elif args.architecture == "conv":
-            optimizer = keras.optimizers.RMSprop(args.learning_rate)
-        else:
-            optimizer = keras.optimizers.Adam(args.learning_rate)
-        model.compile(optimizer, loss=reconstruction, metrics=[reconstruction])
-        model.fit(
-            batches.from_epoch(run.first_epoch),
-            steps_per_epoch=batches.steps_per_epoch,
-            epochs=args.epochs,
-            initial_epoch=run.first_epoch,
-            validation_data=(garments.x_validation, garments.x_validation),
-            validation_batch_size=500,
-            callbacks=run.callbacks(model),
-            shuffle=False,  # the batches come shuffled
-            verbose=run.verbose,
+
+def evaluate(encoder, decoder, dataset, z_mean, z_log_var):
+    """Return {row: {metric: value}} on the test images: mean image, PCA and the model.
+
+    Args:
+        encoder: (n, 28, 28, 1) to [z_mean, z_log_var, z].
+        decoder: (n, latent_dim) to (n, 28, 28, 1).
+        dataset: `data.Images`.
+        z_mean, z_log_var: what the encoder makes of its test images.
+    """
+    x, pixels = dataset.x_test, dataset.x_test[0].size
+
+    def fidelity(decoded):
+        return {
+            "reconstruction": pixels * metrics.binary_crossentropy(x, decoded),
+            "mse": metrics.mse(x, decoded),
+        }
+
+    epsilon = np.random.default_rng(2).standard_normal(z_mean.shape, "float32")
+    model = fidelity(latent_walks.decode(decoder, z_mean + np.exp(z_log_var / 2) * epsilon))
+    kl = float(np.mean(kl_divergence(z_mean, z_log_var)))
+    codes = encoder.predict(dataset.x_train, batch_size=500, verbose=0)[0]
+    tighter = importance_weighted_bound(encoder, decoder, x[:1_000])
+    rebuilt = metrics.pca(dataset.x_train, x, z_mean.shape[1])
+    return {
+        # Clipped, or a single pixel that is sure and wrong costs more than all others.
+        "mean_image": fidelity(np.clip(dataset.x_train.mean(0), 0.01, 0.99)),
+        "pca": fidelity(np.clip(rebuilt, 0.01, 0.99)),
+        "model": {
+            "negative_elbo": model["reconstruction"] + kl,
+            "reconstruction": model["reconstruction"],
+            "kl": kl,
+            "importance_weighted_bound": tighter,
+            "active_dimensions": int(np.sum(z_mean.var(0) > 0.01)),
+            "knn_accuracy": metrics.knn_accuracy(codes, dataset.y_train, z_mean, dataset.y_test),
+            "mse": model["mse"],
+        },
+    }
+
+
+def importance_weighted_bound(encoder, decoder, x, samples=100, seed=3):
+    """Return a bound on -log p(x) in nats, mean over the images; tighter than the negative ELBO.
+
+    It is -log of the mean over samples z of q(z|x) of p(x|z)·p(z) / q(z|x): Burda et al. 2015,
+    https://arxiv.org/abs/1509.00519
+
+    Args:
+        encoder: (n, height, width, 1) to [z_mean, z_log_var, z].
+        decoder: (n, latent_dim) to (n, height, width, 1), the probability of white.
+        x: the images.
+        samples: per image.
+        seed: of the samples.
+    """
+    rng, bounds = np.random.default_rng(seed), []
+    for images in np.array_split(x, max(len(x) // 10, 1)):
+        z_mean, z_log_var, _ = (np.asarray(part) for part in encoder(images))
+        epsilon = rng.standard_normal((samples, *z_mean.shape), dtype="float32")
+        z = z_mean + np.exp(z_log_var / 2) * epsilon
+        log_ratio = 0.5 * np.sum(epsilon**2 + z_log_var - z**2, axis=-1)  # of p(z) to q(z|x)
+        y = np.asarray(decoder(z.reshape(-1, z.shape[-1]))).reshape(samples, *images.shape)
+        y = np.clip(y, 1e-7, 1 - 1e-7)
+        log_likelihood = np.sum(images * np.log(y) + (1 - images) * np.log1p(-y), axis=(2, 3, 4))
+        bounds.extend(np.log(samples) - logsumexp(log_ratio + log_likelihood, axis=0))
+    return float(np.mean(bounds))
+
+
+def plot_plane(run, decoder, dataset, codes):
+    """Write figures of the two latent dimensions that say most: the manifold, and the codes."""
+    first, second = sorted(np.argsort(codes.var(0))[::-1][:2])
+    which = (
+        f" Of the {codes.shape[1]} dimensions the two most active ones are shown, {first + 1} "
+        f"and {second + 1}; in the manifold all others are zero."
+    ) * (codes.shape[1] > 2)
+    quantiles = norm.ppf(np.linspace(0.05, 0.95, 20))
+    grid = np.zeros((400, codes.shape[1]), "float32")
+    grid[:, second] = np.repeat(quantiles[::-1], 20)
+    grid[:, first] = np.tile(quantiles, 20)
+    run.plot(
+        *(latent_walks.sheet, latent_walks.decode(decoder, grid), "manifold.png"),
+        "The manifold: what the decoder makes of each place",
+        "Each image is a decoded point; the points are the prior's quantiles from 5% to 95% in "
+        "both directions, so that equal areas of the figure are equally likely. Neighbours look "
+        f"alike; where two kinds meet, the decoder mixes them.{which}",
+        columns=20,
+    )
+    run.plot(
+        *(plotting.scatter, codes[:, [first, second]], "latent.png"),
+        "The test set in latent space",
+        "Where the encoder puts the test images (z_mean). It has never seen the labels. The "
+        "circles hold 39% and 86% of the prior: the cloud should fill them, and nothing should "
+        f"lie far outside.{which}",
+        *(dataset.y_test, dataset.class_names),
+    )
+
+
+def plot_images(run, decoder, dataset, codes):
+    """Write figures of reconstructions, samples, and walks between two codes."""
+    examples = dataset.example_of_each_class()
+    chosen = list(examples.values())
+    rows = {"test image": dataset.x_test[chosen]}
+    rows["reconstruction"] = latent_walks.decode(decoder, codes[chosen])
+    run.plot(
+        *(plotting.image_rows, rows, "reconstructions.png"),
+        "Test images and their reconstructions",
+        f"The decoder is told each image in {codes.shape[1]} numbers. What they can't carry, "
+        "prints, straps, laces, comes back as the mean over all images with the same numbers: "
+        "blurred.",
+        column_titles=examples,
+    )
+    z = np.random.default_rng(run.settings.seed).standard_normal((50, codes.shape[1]), "float32")
+    run.plot(
+        *(latent_walks.sheet, latent_walks.decode(decoder, z), "new.png", "New images"),
+        "Decoded samples of the prior N(0, 1), none of them chosen. A sample between two kinds "
+        "is a bit of both.",
+        columns=10,
+    )
+    middle = {}
+    for label in np.unique(dataset.y_test):
+        distance = codes - np.median(codes[dataset.y_test == label], axis=0)
+        middle[label] = codes[np.argmin(np.square(distance).sum(1))]
+    steps, names = np.linspace(0, 1, 10)[:, None], dataset.class_names
+    rows = {
+        f"{names[a]}\nto {names[b]}": latent_walks.decode(
+            decoder, middle[a] + steps * (middle[b] - middle[a])
         )
-        model = run.best_model()
-    for part in (model.encoder, model.decoder):
-        training.save_model(part, run.folder / f"{part.name}.keras")
-        plotting.diagram(part, run.folder / f"{part.name}.png")
-
-    # The test set, once.
-    print(f"Evaluating on {len(garments.x_test):,} test images ...", flush=True)
-    encoder, decoder = model.encoder, model.decoder
-    z_mean, z_log_var, _ = encoder.predict(garments.x_test, batch_size=500, verbose=0)
-    results = latent.evaluate(encoder, decoder, garments, z_mean, z_log_var, kl_divergence)
-    latent.draw(run, decoder, garments, z_mean)
-    run.finish(model, results)
-    plotting.wait_for_windows(args.show)
-
-
-def parser():
-    """Return the command line's parser."""
-    parser = training.argument_parser(__file__, __doc__)
-    add, count, size = parser.add_argument, training.whole_number, training.number(at_least=0)
-    add("--architecture", choices=list(RECIPES), help="of encoder and decoder (default: conv)")
-    add("--dataset", choices=["fashion", "mnist"], default="fashion", help="(default: fashion)")
-    add("--latent-dim", type=count(2), default=2, help="numbers in a latent vector (default: 2)")
-    add("--beta", type=size, default=1.0, help="weight of the KL divergence (default: 1)")
-    add("--generate", type=count(1), metavar="N", help="draw N new images")
-    add("--vary", type=count(1), metavar="N", help="N variations of each --input")
-    text = "how far they stray, in the encoder's own standard deviations (default: 1)"
-    add("--spread", type=size, default=1.0, help=text)
-    add("--decode", metavar="CSV", help="turn the latent vectors of a latent.csv into images")
-    return parser
+        for a, b in [(7, 9), (1, 3), (0, 2), (5, 8)]
+        if a in middle and b in middle
+    }
+    if rows:
+        run.plot(
+            *(plotting.image_rows, rows, "walk.png", "Walks through latent space"),
+            "Decoded points on the straight line between the codes of two test images, each one "
+            "from the middle of its class. The way may lead through a third kind.",
+        )
 
 
 if __name__ == "__main__":
-    training.start(main)
+    command_line.start(main)

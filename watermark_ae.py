@@ -1,4 +1,4 @@
-"""Train three small networks that hide bits in an image and read them back through noise.
+"""Train three small networks that hide bits in an image and read them back.
 
     image (28, 28, 1)              W (28, 28, 1), zeros and ones
       encoder, 593 parameters        |
@@ -14,70 +14,55 @@
     recovered W (28, 28, 1)        the probability of a one
 
 Models are layers: `encoder(image)`, `decoder([encoded, W])` and `extractor(marked)` are called like
-layers to build the whole of 1,677 parameters, train with it, and are saved on their own, too. The
-extractor's last activation is what W asks for: linear for values of any sign, sigmoid for [0, 1],
-tanh for [-1, 1], relu for positive values.
+layers to build the whole of 1,677 parameters, and are saved on their own, too. For a message in a
+photo there is watermark_photo.py.
 
 Run it:
-  python watermark_ae.py                        the tutorial's networks, on MNIST
-  python watermark_ae.py --noise 0.12 --epochs 80    bits that stand noise
-  python watermark_ae.py --architecture residual    networks for photos of any size
-  python watermark_ae.py --input photo.png --message "© 2026 me" --key secret
-  python watermark_ae.py --input marked/photo.png --extract --key secret
+  python watermark_ae.py                             train in four minutes, evaluate, plot
+  python watermark_ae.py --noise 0.12 --epochs 80    bits that survive noise
+  python watermark_ae.py --recipe published          train as the source article did
 
-The loss is the cross-entropy of the bits, plus a term that is zero as long as the image is as good
-as wanted:
-
-    L = -mean(W·log(p) + (1 - W)·log(1 - p)) + 2·max(0, log(MSE / MSE wanted))
-
-The lesson. As published (mean squared error on both outputs) it can't work: the image is the easier
-half, the bits' gradient vanishes before the narrow layers learn to carry them, and they come back
-by chance. Three things free it. The wanted MSE starts at 6 dB, where bits cost nothing, and falls
-to `--psnr` while the bits hold on. The gradient of the logarithm does not fade as the MSE falls.
-Relu is leaky here (slope 0.2): with a plain one the bits came too, but the image stuck at 11 dB.
-
-The limit. On a black ground a bit can only add light: a for a one, nothing for a zero. The mean
-square change is r² = a²/2, so the two levels lie a = r·√2 apart. Under noise σ a detector that
-looks at this pixel alone cuts half-way, a/2 from either, and is right with probability Φ(a / 2σ) =
-Φ(r / (σ√2)): 0.76 for r = σ = 0.1, that is 20 dB, and 0.56 for the tutorial's σ = 0.5. A grey pixel
-can go both ways and do better. What one pixel can't carry, many together can: `--architecture
-residual` gives each bit of a message dozens of cells of 8x8 pixels.
-
-`--architecture residual`: the decoder draws a pattern for each cell's bit and adds it to the
-image. No pixel changes by more than `--strength`, so no picture ends below -20·log10(strength) dB.
-It trains through noise and blur, on drawn textures and on pictures that scikit-image brings.
-
-Where it comes from. The three networks and the recipe `tutorial` (Adadelta at Keras 2's default
-rate of 1.0, batches of 64, 5 epochs, noise 0.5) are those of a blog tutorial on watermarking with
-autoencoders. Noise between the two halves: Zhu et al. 2018, https://arxiv.org/abs/1807.09937.
+The networks and the recipe `published` are those of a blog article on watermarking with
+autoencoders. Noise between the two halves: Zhu et al. 2018, https://arxiv.org/abs/1807.09937
 """
 
 # common comes first: it keeps TensorFlow's start-up messages off the console.
-from common import data, message, metrics, plotting, training, watermarks
+from common import batches, command_line, data, metrics, plotting, run_folder, trained_models
+from common.command_line import flag, number
+
+import dataclasses
 
 import keras
 import numpy as np
 from keras import layers, ops
+from scipy.stats import norm
 
-TUTORIAL = {"epochs": 5, "batch_size": 64, "learning_rate": 1.0, "longest_epoch": None}
 RECIPES = {
-    "tutorial": {
-        "fast": {"epochs": 40, "batch_size": 64, "learning_rate": 0.005, "longest_epoch": 150},
-        "tutorial": TUTORIAL,
-    },
-    "residual": {
-        "fast": {"epochs": 10, "batch_size": 16, "learning_rate": 0.003, "longest_epoch": 200},
-        "tutorial": TUTORIAL,
-    },
+    "fast": {"epochs": 40, "batch_size": 64, "learning_rate": 0.005, "max_steps_per_epoch": 150},
+    # Keras 2's default rate of Adadelta; Keras 3's is a thousandth of it.
+    "published": {"epochs": 5, "batch_size": 64, "learning_rate": 1.0, "noise": 0.5, "psnr": None},
 }
-CELLS = {"tutorial": 1, "residual": message.CELL}  # pixels, the side of what holds one bit
 EASY_PSNR = 6  # dB, where training starts
-RECIPES["tutorial"]["fast"]["noise"] = 0.0  # standard deviations, in training
-RECIPES["residual"]["fast"]["noise"], TUTORIAL["noise"] = 0.1, 0.5
+MODELS = ["encoder.keras", "decoder.keras", "extractor.keras"]
+FIGURES = ["watermarks.png", "noise.png", "trade.png"]
+SIGMAS = [0.02, 0.05, 0.1, 0.15, 0.25, 0.5]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings(command_line.Settings):
+    """The flags of this script alone."""
+
+    script = "watermark_ae"
+    names = {"autoencoder": "watermark_ae"}
+    applications = ()
+    moved = dict.fromkeys(("--message", "--extract", "--key"), "watermark_photo.py")
+    noise: float = flag("its standard deviation in training", 0.0, number(0, 100), ("train",))
+    psnr: float = flag("dB of the marked image (default: 20.2)", 20.2, number(0, 100), ("train",))
+    input: None = None
 
 
 def build_encoder(slope=0.2):
-    """Return the encoder: (n, 28, 28, 1) to the same shape. With slope 0 it is the tutorial's."""
+    """Return the encoder: (n, 28, 28, 1) to the same shape. With slope 0 it is the article's."""
     image = keras.Input((28, 28, 1), name="image")
     x = image
     for filters, size in ((8, 5), (4, 3), (2, 3), (1, 3)):
@@ -109,7 +94,7 @@ def build_extractor(slope=0.2):
     return keras.Model(marked, recovered, name="extractor")
 
 
-def build_tutorial(noise=0.0, slope=0.2):
+def build_watermark(noise=0.0, slope=0.2):
     """Return the three networks put together: {image, watermark} to {marked, recovered}."""
     encoder, decoder, extractor = build_encoder(slope), build_decoder(slope), build_extractor(slope)
     image = keras.Input((28, 28, 1), name="image")
@@ -120,49 +105,11 @@ def build_tutorial(noise=0.0, slope=0.2):
     return keras.Model(inputs, {"marked": marked, "recovered": recovered}, name="watermark_ae")
 
 
-def build_residual(noise=0.1, strength=0.0175):
-    """Return networks for images of any size whose sides are multiples of 8.
-
-    The watermark has a bit for each cell of 8x8 pixels: (n, height / 8, width / 8, 1).
-    """
-    conv = {"padding": "same", "kernel_initializer": "he_normal"}
-    image = keras.Input((None, None, 1), name="image")
-    x = layers.Conv2D(16, 5, activation="relu", **conv)(image)
-    encoder = keras.Model(image, layers.Conv2D(16, 3, **conv)(x), name="encoder")
-
-    encoded = keras.Input((None, None, 16), name="encoded")
-    watermark = keras.Input((None, None, 1), name="watermark")
-    sign = layers.Rescaling(2, -1)(watermark)
-    pattern = layers.Conv2DTranspose(16, 8, strides=8, use_bias=False)(sign)
-    x = layers.Concatenate()([encoded, pattern])
-    x = layers.Conv2D(16, 3, activation="relu", **conv)(x)
-    x = layers.Conv2D(1, 3, activation="tanh", padding="same")(x)
-    decoder = keras.Model([encoded, watermark], layers.Rescaling(strength)(x), name="decoder")
-
-    marked = keras.Input((None, None, 1), name="marked")
-    x = layers.Conv2D(24, 5, activation="relu", **conv)(marked)
-    x = layers.Conv2D(24, 3, activation="relu", **conv)(x)
-    x = layers.Conv2D(64, 8, strides=8, activation="relu", **conv)(x)
-    x = layers.Conv2D(64, 1, activation="relu", **conv)(x)
-    recovered = layers.Conv2D(1, 1, activation="sigmoid")(x)
-    extractor = keras.Model(marked, recovered, name="extractor")
-
-    image = keras.Input((None, None, 1), name="image")
-    watermark = keras.Input((None, None, 1), name="watermark")
-    change = decoder([encoder(image), watermark])
-    marked = layers.ReLU(max_value=1)(layers.Add()([image, change]))
-    blurred = layers.AveragePooling2D(3, strides=1, padding="same")(marked)
-    outputs = {
-        "marked": marked,
-        "recovered": extractor(layers.GaussianNoise(noise)(marked)),
-        "recovered_blurred": extractor(layers.GaussianNoise(noise / 3)(blurred)),
-    }
-    inputs = {"image": image, "watermark": watermark}
-    return keras.Model(inputs, outputs, name="watermark_ae_residual")
-
-
 class RaisePsnr(keras.callbacks.Callback):
-    """Lets the wanted MSE fall from EASY_PSNR to `psnr` between 10% and 70% of the steps."""
+    """Lets the wanted MSE fall from EASY_PSNR to `psnr` between 10% and 70% of the steps.
+
+    At 6 dB bits cost nothing. They are learned first, and hold on while the image gets better.
+    """
 
     def __init__(self, wanted, psnr, epochs, steps_per_epoch):
         super().__init__()
@@ -185,95 +132,93 @@ class RaisePsnr(keras.callbacks.Callback):
 
 
 def main(argv=None):
-    args = training.parse(parser(), RECIPES, argv)
-    plotting.set_up(args.show)
-    if args.input or args.message or args.extract:
-        return message.use(args, "residual")
-
-    residual = args.architecture == "residual"
-    load = data.load_pictures if residual else data.load_mnist
-    pictures = load(args.data_dir, args.synthetic, args.limit, args.seed)
-    model = training.given_model(args)
-    residual, cell = args.architecture == "residual", CELLS[args.architecture]
-    run = training.Run(args, pictures)
+    settings = command_line.parse(Settings, __doc__, {"autoencoder": RECIPES}, argv)
+    plotting.set_up(settings.show)
+    model, settings = trained_models.model_to_evaluate(settings)
+    digits = data.load_mnist(settings.data_dir, settings.synthetic, settings.limit, settings.seed)
 
     def with_bits(images, seed):
-        """Return inputs and targets: images, and fresh bits that are zero or one by chance."""
-        shape = (len(images), images.shape[1] // cell, images.shape[2] // cell, 1)
-        bits = np.random.default_rng(seed).integers(0, 2, shape).astype("float32")
-        targets = {"marked": images, "recovered": bits}
-        if residual:
-            targets["recovered_blurred"] = bits
-        return {"image": images, "watermark": bits}, targets
+        """Return inputs and targets: images, and fresh bits that are zero or one at random."""
+        bits = np.random.default_rng(seed).integers(0, 2, images.shape).astype("float32")
+        return {"image": images, "watermark": bits}, {"marked": images, "recovered": bits}
 
-    if model is None:
-        batches = training.Batches(
-            len(pictures.x_train),
-            lambda chosen, seed: with_bits(pictures.x_train[chosen], seed),
-            args.batch_size,
-            args.longest_epoch,
-            args.seed,
-        )
-        steps = args.epochs * batches.steps_per_epoch
-        wanted = keras.Variable(10 ** (-args.psnr / 10), trainable=False)  # mean squared error
+    with run_folder.RunFolder(settings, digits, MODELS + FIGURES) as run:
+        if model is None:
+            stream = batches.for_recipe(
+                settings,
+                len(digits.x_train),
+                lambda chosen, seed: with_bits(digits.x_train[chosen], seed),
+            )
+            keras.utils.set_random_seed(settings.seed)
+            model, callbacks = build_and_compile(settings, stream)
+            model.summary()
+            model.fit(
+                stream.dataset(run.first_epoch),
+                steps_per_epoch=stream.steps_per_epoch,
+                epochs=settings.epochs,
+                initial_epoch=run.first_epoch,
+                validation_data=with_bits(digits.x_validation, seed=1),
+                validation_batch_size=500,
+                callbacks=[*callbacks, *run.callbacks(model)],
+                shuffle=False,  # the batches come shuffled
+                verbose=run.verbose,
+            )
+            model = run.best_model()
+        for name in ("encoder", "decoder", "extractor"):
+            trained_models.save_model(model.get_layer(name), run.path(f"{name}.keras"))
 
-        def not_good_enough(image, marked):
+        # The test set, once.
+        print(f"Evaluating on {len(digits.x_test):,} test images ...", flush=True)
+        inputs, _ = with_bits(digits.x_test, seed=2)
+        image, bits = inputs["image"], inputs["watermark"]
+        marked = model.predict(inputs, batch_size=500, verbose=0)["marked"]
+        extractor = model.get_layer("extractor")
+
+        def extract(images):
+            return extractor.predict(images, batch_size=500, verbose=0)
+
+        results = {
+            "least_significant_bit": evaluate(
+                image, bits, hide_in_last_bit(image, bits), read_last_bit
+            ),
+            "model": evaluate(image, bits, marked, extract),
+        }
+        plot_examples(run, digits, bits, marked, extract, results["model"])
+        plot_curves(run, image, bits, marked, extract, results["model"])
+        run.plot_history("loss (cross-entropy of the bits, and a penalty)")
+        run.finish(model, results)
+    plotting.wait_for_windows(settings.show)
+
+
+def build_and_compile(settings, stream):
+    """Return the model of a recipe, ready for `fit`, and the callbacks it needs.
+
+    As published, with the squared error on both outputs, it can't work: the image is the easier
+    half, the bits' gradient vanishes before the narrow layers learn to carry them, and half of them
+    come back, which is chance. Three things free it: the wanted image quality rises while training
+    (RaisePsnr), the penalty's gradient does not fade, and relu is leaky.
+    """
+    if settings.recipe == "published":
+        model = build_watermark(settings.noise, slope=0.0)
+        optimizer, callbacks = keras.optimizers.Adadelta(settings.learning_rate), []
+        loss = {"marked": "mse", "recovered": "mse"}
+    else:
+        model = build_watermark(settings.noise)
+        steps = settings.epochs * stream.steps_per_epoch
+        schedule = batches.warm_up_and_cosine(settings.learning_rate, steps)
+        optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
+        wanted = keras.Variable(10 ** (-settings.psnr / 10), trainable=False)  # squared error
+        callbacks = [RaisePsnr(wanted, settings.psnr, settings.epochs, stream.steps_per_epoch)]
+
+        def quality_penalty(image, marked):
+            """Zero while the image is as good as wanted. A logarithm's gradient does not fade."""
             return 2 * ops.relu(ops.log(ops.mean(ops.square(marked - image)) / wanted))
 
-        callbacks, outputs = [], ["marked", "recovered"] + residual * ["recovered_blurred"]
-        keras.utils.set_random_seed(args.seed)
-        if residual:
-            model = build_residual(args.noise, args.strength)
-        else:
-            model = build_tutorial(args.noise, slope=0.0 if args.recipe == "tutorial" else 0.2)
-        for name in ("encoder", "decoder", "extractor"):
-            model.get_layer(name).summary()
-        if args.recipe == "tutorial":
-            optimizer = keras.optimizers.Adadelta(args.learning_rate)
-            loss = dict.fromkeys(outputs, "mse")
-        else:
-            schedule = training.warm_up_and_cosine(args.learning_rate, steps)
-            optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
-            loss = dict.fromkeys(outputs, "binary_crossentropy")
-            loss["marked"] = None if residual else not_good_enough
-            callbacks = [RaisePsnr(wanted, args.psnr, args.epochs, batches.steps_per_epoch)]
-        model.compile(
-            optimizer, loss=loss, metrics={"marked": [psnr], "recovered": ["binary_accuracy"]}
-        )
-        model.fit(
-            batches.from_epoch(run.first_epoch),
-            steps_per_epoch=batches.steps_per_epoch,
-            epochs=args.epochs,
-            initial_epoch=run.first_epoch,
-            validation_data=with_bits(pictures.x_validation, seed=1),
-            validation_batch_size=500,
-            callbacks=[*callbacks, *run.callbacks(model)],
-            shuffle=False,  # the batches come shuffled
-            verbose=run.verbose,
-        )
-        model = run.best_model()
-    for name in ("encoder", "decoder", "extractor"):
-        training.save_model(model.get_layer(name), run.folder / f"{name}.keras")
-
-    # The test set, once.
-    print(f"Evaluating on {len(pictures.x_test):,} test images ...", flush=True)
-    inputs, _ = with_bits(pictures.x_test, seed=2)
-    image, bits = inputs["image"], inputs["watermark"]
-    marked = model.predict(inputs, batch_size=500, verbose=0)["marked"]
-    extractor = model.get_layer("extractor")
-    ways = {
-        "least_significant_bit": (
-            metrics.hide_in_last_bit(image, bits),
-            lambda images: metrics.read_last_bit(images, cell),
-        ),
-        "model": (marked, lambda x: extractor.predict(x, batch_size=500, verbose=0)),
-    }
-    results = {name: watermarks.evaluate(image, bits, *way) for name, way in ways.items()}
-
-    watermarks.draw(run, pictures, image, bits, *ways["model"], results["model"])
-    run.draw_history("loss, see the script")
-    run.finish(model, results)
-    plotting.wait_for_windows(args.show)
+        loss = {"marked": quality_penalty, "recovered": "binary_crossentropy"}
+    model.compile(
+        optimizer, loss=loss, metrics={"marked": [psnr], "recovered": ["binary_accuracy"]}
+    )
+    return model, callbacks
 
 
 def psnr(image, marked):
@@ -281,20 +226,112 @@ def psnr(image, marked):
     return -10 * ops.log10(ops.mean(ops.square(marked - image), axis=(1, 2, 3)))
 
 
-def parser():
-    """Return the command line's parser."""
-    parser = training.argument_parser(__file__, __doc__)
-    add, size = parser.add_argument, training.number(at_least=0)
-    add("--architecture", choices=list(RECIPES), help="tutorial (default), or residual, for photos")
-    add("--noise", type=size, help="standard deviation of the noise in training")
-    add("--psnr", type=size, default=20.2, help="dB the marked image shall have (default: 20.2)")
-    bound = training.number(above=0, at_most=1)
-    add("--strength", type=bound, default=0.0175, help="most a pixel may change (default: 0.0175)")
-    add("--message", help="hide this text in the --input images (architecture residual)")
-    add("--extract", action="store_true", help="read the message of the --input images")
-    add("--key", default="", help="scatters the message; reading it takes the same key")
-    return parser
+def hide_in_last_bit(images, bits):
+    """Return images whose 8-bit values have the bits as their last ones: the classical way."""
+    levels = np.round(images * 255).astype(np.uint8)
+    return ((levels & 0xFE) | bits.astype(np.uint8)) / np.float32(255)
+
+
+def read_last_bit(images):
+    """Return the last bit of each pixel; values are clipped first."""
+    return (np.round(np.clip(images, 0, 1) * 255).astype(np.uint8) & 1).astype("float32")
+
+
+def noisy(marked, sigma):
+    """Return marked images under Gaussian noise that nothing clips, as in training."""
+    epsilon = np.random.default_rng(3).standard_normal(marked.shape, dtype="float32")
+    return marked + np.float32(sigma) * epsilon
+
+
+def one_pixel_limit(change, sigma):
+    """Return how often a detector that looks at one black pixel alone can be right.
+
+    On a black ground a bit can only add light: a for a one, nothing for a zero. The mean square
+    change is r² = a²/2, so the two levels lie a = r·√2 apart. Under noise σ the detector cuts
+    half-way and is right with probability Φ(a / 2σ) = Φ(r / (σ√2)): 0.76 for r = σ = 0.1, which is
+    20 dB. A grey pixel can go both ways and do better.
+
+    Args:
+        change: r.
+        sigma: standard deviation of the Gaussian noise, above 0.
+    """
+    return float(norm.cdf(change / (sigma * np.sqrt(2))))
+
+
+def evaluate(image, bits, marked, extract):
+    """Return {metric: value} of marked images and of the bits that `extract` reads from them."""
+    results = {"psnr": metrics.psnr(image, marked), "ssim": metrics.ssim(image, marked)}
+    found = extract(marked)
+    results["bit_accuracy"] = metrics.bit_accuracy(bits, found)
+    for sigma in (0.1, 0.25, 0.5):
+        read = extract(noisy(marked, sigma))
+        results[f"bit_accuracy_noise_{sigma}"] = metrics.bit_accuracy(bits, read)
+    for name, where in (("black", image == 0), ("stroke", image > 0)):
+        results[f"bit_accuracy_{name}"] = metrics.bit_accuracy(bits[where], found[where])
+    return results
+
+
+def plot_examples(run, digits, bits, marked, extract, results):
+    """Write a figure of images and bits, as they are hidden and as they are read back."""
+    examples = list(digits.example_of_each_class().values())[:8]
+    on_its_way = noisy(marked, 0.1)
+    change = (marked - digits.x_test)[examples]
+    gain = 0.5 / np.quantile(np.abs(change), 0.98)
+
+    def coloured(found):
+        wrong = (found > 0.5) != (bits[examples] > 0.5)
+        return np.where(wrong, [0.9, 0.3, 0.1], (found > 0.5) * [1.0, 1.0, 1.0])
+
+    rows = {
+        "image": digits.x_test[examples],
+        "W": bits[examples],
+        "marked": marked[examples],
+        f"difference,\nx {gain:.0f}": np.clip(0.5 + gain * change, 0, 1),
+        "W read back": coloured(extract(marked[examples])),
+        "marked, under\nnoise 0.1": np.clip(on_its_way[examples], 0, 1),
+        "W read\nfrom that": coloured(extract(on_its_way[examples])),
+    }
+    run.plot(
+        *(plotting.image_rows, rows, "watermarks.png", "Hidden, and read back"),
+        f"Wrong bits in orange. Over all test images the marked ones have {results['psnr']:.1f} "
+        f"dB, and {results['bit_accuracy']:.1%} of the bits come back without noise, "
+        f"{results['bit_accuracy_noise_0.1']:.1%} under noise of 0.1.",
+    )
+
+
+def plot_curves(run, image, bits, marked, extract, results):
+    """Write figures of the right bits over the noise, and over the quality of the image."""
+    change = float(np.sqrt(np.mean(np.square(marked - image))))
+    accuracy = [metrics.bit_accuracy(bits, extract(noisy(marked, sigma))) for sigma in SIGMAS]
+    limit = [one_pixel_limit(change, sigma) for sigma in SIGMAS]
+    run.plot(
+        plotting.curves,
+        {
+            "watermark_ae": (SIGMAS, accuracy),
+            "one black pixel alone, at most": (SIGMAS, limit),
+        },
+        "noise.png",
+        "Bits that come back through noise",
+        f"At {results['psnr']:.1f} dB. The limit, Φ(r / (σ√2)) with r the root-mean-square change, "
+        "is that of a detector which looks at one pixel on a black ground.",
+        *("standard deviation of the noise", "share of right bits"),
+        ticks=SIGMAS,
+    )
+    if not run.history:
+        return
+    # In the first tenth of its epochs it learns to write bits at all.
+    rows = run.history[len(run.history) // 10 :]
+    pairs = [(row["val_marked_psnr"], row["val_recovered_binary_accuracy"]) for row in rows]
+    run.plot(
+        plotting.curves,
+        {"an epoch of training": tuple(zip(*sorted(pairs), strict=True))},
+        "trade.png",
+        "What image quality costs",
+        "As training asks for a better image, its bits are harder to read. Validation images, "
+        "without noise.",
+        *("PSNR of the marked image (dB)", "share of right bits"),
+    )
 
 
 if __name__ == "__main__":
-    training.start(main)
+    command_line.start(main)

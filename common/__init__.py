@@ -1,22 +1,17 @@
-"""What the five scripts share and what teaches nothing: data, noise, files, plots, command line.
+"""What the scripts share: data, noise, metrics, figures, files, the command line, the run folder.
 
-Importing this package loads TensorFlow with its start-up messages kept off the console, so a
+Importing this package imports TensorFlow with its start-up messages kept off the console, so a
 script imports it before keras.
 """
 
+import contextlib
 import os
 import re
 import sys
 import tempfile
 
-
-class UserError(Exception):
-    """Bad input. The message is the one line the user reads: what is wrong, and the way out."""
-
-
-# Matches information lines, what TensorFlow says where there is no GPU driver at all, and a remark
-# of its that is wrong as well as harmless. Everything else, say a driver that fails to load, is
-# passed on.
+# Information lines, and what TensorFlow says where there is no GPU. All else is passed on, for
+# example a GPU driver that fails to load.
 _START_UP_NOISE = re.compile(
     rb"^WARNING: All log messages before absl|^I0000 |^I \d|: I tensorflow/"
     rb"|failed call to cuInit: .*(?:UNKNOWN ERROR \(303\)|CUDA_ERROR_NO_DEVICE)"
@@ -26,23 +21,32 @@ _START_UP_NOISE = re.compile(
 )
 
 
-def _import_tensorflow_quietly():
-    """Import tensorflow with file descriptor 2 held back, then print what was not noise.
+def _short_on_ctrl_c(kind, error, traceback):
+    """Show no traceback where Ctrl-C comes during the imports, before a script catches it."""
+    if issubclass(kind, KeyboardInterrupt):
+        print("\nInterrupted.", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, traceback)
 
-    The lines come from C++, before any logging level applies, so sys.stderr can't filter them.
+
+sys.excepthook = _short_on_ctrl_c
+
+
+class UserError(Exception):
+    """Bad input. The message is one line: what is wrong, and the way out."""
+
+
+@contextlib.contextmanager
+def without_start_up_noise():
+    """Hold back file descriptor 2, then print what was not TensorFlow's start-up noise.
+
+    The lines come from C++, before any logging level applies: sys.stderr can't filter them.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # 1: warnings and errors
+    stderr = os.dup(2)
     with tempfile.TemporaryFile() as held_back:
-        stderr = os.dup(2)
         os.dup2(held_back.fileno(), 2)
         try:
-            import tensorflow
-
-            # Looks for GPUs, and the first gradient of an UpSampling layer has a remark to make.
-            with tensorflow.GradientTape() as tape:
-                ones = tensorflow.Variable(tensorflow.ones((1, 2, 2, 1)))
-                repeated = tensorflow.repeat(ones, 2, axis=1)
-            tape.gradient(repeated, ones)
+            yield
         finally:
             sys.stderr.flush()
             os.dup2(stderr, 2)
@@ -53,4 +57,14 @@ def _import_tensorflow_quietly():
                     os.write(2, line)
 
 
-_import_tensorflow_quietly()
+# A stream that was closed by whoever started this is opened again, on nothing. Otherwise the next
+# file that is opened takes its number, and TensorFlow's messages end up in it.
+while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+    pass
+os.close(descriptor)
+sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # 1: warnings and errors
+with without_start_up_noise():
+    import tensorflow  # noqa: F401

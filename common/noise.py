@@ -1,25 +1,19 @@
-"""Noise to train against, and attacks on watermarks. The one place that imports imgaug."""
+"""Noise to train against. The one place that imports imgaug."""
 
 import functools
-import io
 
 import numpy as np
-from PIL import Image
-from scipy import ndimage
 
 from common import UserError
 
 
 def gaussian(images, sigma, seed):
-    """Add white Gaussian noise and clip to [0, 1].
+    """Return images, float32 of any shape, with white Gaussian noise, clipped to [0, 1].
 
     Args:
-        images: float32 in [0, 1], any shape.
+        images: values in [0, 1]; left as they are.
         sigma: standard deviation of the noise before clipping.
         seed: anything numpy.random.default_rng takes; the same seed adds the same noise.
-
-    Returns:
-        float32 array of the images' shape. The input is left as it was.
     """
     noisy = np.random.default_rng(seed).standard_normal(images.shape, dtype="float32")
     noisy *= sigma
@@ -55,27 +49,6 @@ def salt_and_pepper(images, amount, seed):
     return np.where(noisy != tall, noisy / np.float32(255), images.reshape(tall.shape)).reshape(
         images.shape
     )
-
-
-def blur(images, sigma):
-    """Return images under a Gaussian blur of `sigma` pixels; shape (n, height, width, 1)."""
-    return ndimage.gaussian_filter(images, (0, sigma, sigma, 0), mode="nearest")
-
-
-def jpeg(images, quality):
-    """Return images as they come out of a JPEG file.
-
-    Args:
-        images: float32 in [0, 1], shape (n, height, width, 1).
-        quality: Pillow's, 1 to 95.
-    """
-    seen = []
-    for image in images:
-        file = io.BytesIO()
-        levels = np.round(np.clip(image[..., 0], 0, 1) * 255).astype(np.uint8)
-        Image.fromarray(levels).save(file, "jpeg", quality=quality)
-        seen.append(np.asarray(Image.open(file), "float32")[..., np.newaxis] / 255)
-    return np.stack(seen)
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 import gzip
 import http.server
+import json
 import os
 import struct
 import subprocess
@@ -14,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 import common  # noqa: E402, F401  before keras: keeps the output clean
-from common import plotting, training  # noqa: E402
+from common import command_line, plotting, run_folder  # noqa: E402
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
@@ -43,7 +44,7 @@ def error_of(capsys):
 
     def run(main, *words):
         with pytest.raises(SystemExit) as exit_info:
-            training.start(main, [str(word) for word in words])
+            command_line.start(main, [str(word) for word in words])
         line = capsys.readouterr().err
         assert exit_info.value.code == 2, line
         assert line.count("\n") == 1, line
@@ -57,6 +58,16 @@ def python(*words, **options):
     return subprocess.run(
         [sys.executable, *map(str, words)], capture_output=True, text=True, **options
     )
+
+
+def report_of(folder):
+    """Return the metrics.json of a run."""
+    return json.loads((Path(folder) / "metrics.json").read_text())
+
+
+def contents(folder):
+    """Return {path: bytes} of all files below a folder."""
+    return {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
 
 
 def small_mnist(train=60, test=30, seed=0):
@@ -156,20 +167,21 @@ def predict_elsewhere(model_file, inputs, folder):
         "model = keras.saving.load_model(sys.argv[1])\n"
         "np.save('out.npy', model.predict(np.load('in.npy'), verbose=0))"
     )
-    done = python("-c", code, model_file, cwd=folder)
+    done = python("-c", code, Path(model_file).resolve(), cwd=folder)
     assert done.returncode == 0, done.stderr
     return np.load(folder / "out.npy")
 
 
 def stop_after_one_epoch(main, words):
     """Run a script's main and interrupt it when it has stored its first epoch."""
-    real_keep = training.Run.keep
+    real_keep = run_folder.RunFolder.keep
 
     def keep_then_stop(run, model, row):
         real_keep(run, model, row)
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training.Run, "keep", keep_then_stop)
-        with pytest.raises(KeyboardInterrupt):
+        patch.setattr(run_folder.RunFolder, "keep", keep_then_stop)
+        with pytest.raises(KeyboardInterrupt) as info:
             main(words)
+    return " ".join(info.value.__notes__)

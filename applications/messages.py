@@ -1,4 +1,4 @@
-"""A message as bits in the cells of an image: what watermark_ae.py embeds and reads back.
+"""A message as bits in the cells of an image: what watermark_photo.py embeds and reads back.
 
 The frame, known before anything is read:
 
@@ -6,8 +6,8 @@ The frame, known before anything is read:
     text     UTF-8, 8 bits a byte, as many as the header says
 
 The cells, squares of CELL x CELL pixels, are shuffled by the key. The first quarter of them holds
-the header, the others the text, its bits in turn over and over, each exclusive-or'ed with a bit
-that the key draws, so that no text gives a plane of all the same.
+the header, the others the text, its bits in turn over and over, each exclusive-or'ed with a random
+bit of the key, so that no text gives a plane of all the same.
 """
 
 import hashlib
@@ -16,7 +16,8 @@ import zlib
 import keras
 import numpy as np
 
-from common import UserError, images, metrics, training
+from applications.inputs import output_paths
+from common import UserError, files, image_files, metrics
 
 CELL = 8  # pixels, the side of a block of JPEG
 LEAST_REPEATS = 16  # cells for a bit
@@ -112,36 +113,35 @@ def _sum_up(votes, count):
     return np.packbits(sums > 0).tobytes()
 
 
-def use(args, architecture):
-    """Do what --message or --extract asks for with the --input images; return the exit code.
+def hide(model, paths, text, key, output_dir):
+    """Write a marked copy of each image file, as PNG, and say how good it is.
+
+    Args:
+        model: of watermark_photo.py.
+        paths: the files.
+        text: the message.
+        key: any text; only who knows it reads the message.
+        output_dir: where the copies go; None: a new folder in runs/.
 
     Raises:
-        UserError: the flags contradict each other, or a file can't be used.
+        UserError: a file can't be read, the message does not fit, or a copy would replace
+            something.
     """
-    if not args.input:
-        raise UserError("--message and --extract want an image: give it with --input")
-    if bool(args.extract) == (args.message is not None):
-        raise UserError("--input wants either --message TEXT, to hide it, or --extract, to read it")
-    args.architecture, args.wanted = architecture, [args.names[architecture]]
-    model = training.find_model(args, architecture)
-    return _reveal(args, model) if args.extract else _hide(args, model)
-
-
-def _hide(args, model):
-    folder = training.output_folder(args, "marked")
-    for path, target in images.targets(args.input, folder, ".png"):
-        picture = images.read_colour(path)
-        bits = embed(args.message, *picture.shape[:2], args.key)
+    folder = files.output_folder(output_dir, "watermark_photo_marked")
+    for path, target in output_paths(paths, folder, ".png"):
+        picture = image_files.read_colour(path)
+        bits = embed(text, *picture.shape[:2], key)
         marked = mark(model, picture, bits)
-        images.write_image(target, marked)
         quality = metrics.psnr(luminance(picture)[None], luminance(marked)[None])
-        print(f"Wrote {target}, {quality:.1f} dB", flush=True)
+        image_files.write_image(target, marked)
+        print(f"{quality:.1f} dB", flush=True)
 
 
-def _reveal(args, model):
+def reveal(model, paths, key):
+    """Print the message of each image file; return the exit code, 1 where one has none."""
     missing = 0
-    for path in args.input:
-        text = extract(read(model, luminance(images.read_colour(path))), args.key)
+    for path in paths:
+        text = extract(read(model, luminance(image_files.read_colour(path))), key)
         missing += text is None
         print(f"{path}: {'no message with this key' if text is None else text}", flush=True)
     return 1 if missing else 0
@@ -157,7 +157,7 @@ def mark(model, picture, bits):
     """Return a picture with bits in its cells, as 8-bit levels would hold it.
 
     Args:
-        model: of architecture `residual`.
+        model: of watermark_photo.py.
         picture: float32 in [0, 1], shape (height, width, 1 or 3); colours all change alike, so
             that luminance alone does.
         bits: from `embed`.
@@ -179,7 +179,7 @@ def read(model, grey):
     """Return the log-odds of each cell's bit, shape (height // CELL, width // CELL).
 
     Args:
-        model: of architecture `residual`.
+        model: of watermark_photo.py.
         grey: float32, shape (height, width, 1).
     """
     extractor, (down, across) = model.get_layer("extractor"), grid(*grey.shape[:2])

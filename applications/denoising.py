@@ -1,0 +1,78 @@
+"""Any picture, of any size, through a denoiser, in tiles."""
+
+import numpy as np
+
+from applications.inputs import output_paths
+from common import files, image_files
+
+TILE, MARGIN = 512, 48  # pixels; no network here looks further than the margin
+
+
+def denoise(network, image, multiple, plus=0):
+    """Return a picture as a convolutional denoiser makes it, worked out in tiles without a seam.
+
+    So the memory it takes does not grow with the picture: some 300 MB for the networks here.
+
+    Args:
+        network: takes and returns (1, height, width, 1), any height and width that are
+        multiple: a multiple of this,
+        plus: and this many pixels more.
+        image: float32 in [0, 1], shape (height, width, 1).
+    """
+
+    def run(piece):
+        return np.asarray(network(piece[np.newaxis], training=False))[0]
+
+    padded = pad_to_multiple(image, multiple, plus)
+    denoised = in_tiles(run, padded, TILE, MARGIN, plus)
+    return denoised[: image.shape[0], : image.shape[1]]
+
+
+def denoise_files(network, paths, output_dir, multiple, plus=0):
+    """Write a denoised copy of each image file under its own name, in shades of grey.
+
+    Args:
+        network, multiple, plus: as for `denoise`.
+        paths: the files.
+        output_dir: where the copies go; None: a new folder in runs/.
+
+    Raises:
+        UserError: a file can't be read, or a copy would replace something.
+    """
+    folder = files.output_folder(output_dir, f"{network.name}_denoised")
+    for path, target in output_paths(paths, folder):
+        image_files.write_image(
+            target, denoise(network, image_files.read_grey(path), multiple, plus)
+        )
+
+
+def pad_to_multiple(image, multiple, plus=0):
+    """Return an image with its last rows and columns mirrored until both sides fit.
+
+    Its shape is (height, width, channels); a side fits that is `plus` more than a multiple.
+    """
+    height, width = ((plus - side) % multiple for side in image.shape[:2])
+    # "symmetric" works for any size, "reflect" would need more pixels than it adds.
+    return np.pad(image, [(0, height), (0, width), (0, 0)], mode="symmetric")
+
+
+def in_tiles(function, image, tile, margin, plus=0):
+    """Return function(image), worked out on one piece of the image after the other.
+
+    Args:
+        function: from (height, width, channels) to the same shape; what it makes of a pixel
+            depends on nothing further away than `margin`.
+        image: shape (height, width, channels).
+        tile: side of the pieces in pixels, a multiple of whatever the function's input must be;
+        margin: so is this, the width of what is shown around each piece.
+        plus: pixels that the sides of an input must have beyond such a multiple.
+    """
+    result = np.empty_like(image)
+    for top in range(0, image.shape[0], tile):
+        for left in range(0, image.shape[1], tile):
+            above, before = max(top - margin, 0), max(left - margin, 0)
+            below, behind = top + tile + margin + plus, left + tile + margin + plus
+            piece = function(image[above:below, before:behind])
+            piece = piece[top - above :, left - before :][:tile, :tile]
+            result[top : top + tile, left : left + tile] = piece
+    return result

@@ -1,0 +1,62 @@
+"""What every application begins with: the model, and where each output goes."""
+
+import os
+from pathlib import Path
+
+from common import UserError
+from common.files import see_that_free
+from common.trained_models import SHIPPED, load_model, read_report
+
+# Image files that are written in the format of their input; others become PNG.
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
+
+
+def model_to_apply(settings, nothing=None):
+    """Return (model, architecture) of --model, or else of the one in models/, and say which it is.
+
+    `nothing` is (metric, baseline): a warning is given if the model measured above that baseline,
+    which is to do nothing. Raises UserError as `load_model` does.
+    """
+    path = Path(settings.model or SHIPPED / f"{settings.name}.keras")
+    report = path.parent / "metrics.json" if settings.model else path.with_suffix(".json")
+    found = load_model(path, settings.names)
+    print(f"Using {path}: {_describe(read_report(report), nothing)}", flush=True)
+    return found
+
+
+def _describe(report, nothing):
+    """Say what a model was trained on and how good it is, from its metrics.json."""
+    try:
+        data, test = report["dataset"], report["test"]
+        measured = ", ".join(f"{name} {test[name]:.4g}" for name in list(test)[:3])
+        text = f"trained on {data['train']:,} images of {data['name']}; its test: {measured}."
+        if nothing and test[nothing[0]] > report["baselines"][nothing[1]][nothing[0]]:
+            text += f"\n*** This model measured worse than doing nothing ({nothing[0]}). ***"
+        return text
+    except (KeyError, TypeError, ValueError):
+        return "what it was trained on, and how good it is, is not known."
+
+
+def output_paths(inputs, folder, ending=None):
+    """Return [(input, path to write)]: in `folder`, under the input's own name.
+
+    Args:
+        inputs: the files to read; none is read yet.
+        folder: where the outputs go.
+        ending: of the outputs, such as ".png"; None: the input's own if in `IMAGE_ENDINGS`.
+
+    Raises:
+        UserError: an input is missing, two of them would write the same file, or an output would
+            replace an input or anything else.
+    """
+    targets = {}
+    for path in map(Path, inputs):
+        if not path.is_file():
+            raise UserError(f"{path}: {'not a file' if os.path.lexists(path) else 'no such file'}")
+        kept = ending or (path.suffix if path.suffix.lower() in IMAGE_ENDINGS else ".png")
+        target = folder / f"{path.stem}{kept}"
+        other, _ = targets.setdefault(str(target).casefold(), (path, target))
+        if other is not path:
+            raise UserError(f"{other} and {path} would both become {target}; rename one")
+    see_that_free(folder, [target.name for _, target in targets.values()])
+    return list(targets.values())

@@ -1,0 +1,73 @@
+"""Put the model of a finished run into models/, with what is to be known of it beside it.
+
+Run it:
+  python benchmarks/ship.py runs/denoise_mnist
+  python benchmarks/ship.py runs/vae_fashion --half    weights rounded to half precision
+"""
+
+import argparse
+import json
+import sys
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+# common comes first: it keeps TensorFlow's start-up messages off the console.
+from common import UserError, command_line, files, trained_models  # noqa: E402
+
+
+LICENCES = {
+    "MNIST": "CC BY-SA 3.0, trained on MNIST by Yann LeCun and Corinna Cortes",
+    "Fashion-MNIST": "MIT, trained on Fashion-MNIST by Zalando SE",
+    "NoisyOffice": "CC BY 4.0, trained on NoisyOffice by F. Zamora-Martinez, S. España-Boquera and "
+    "M. J. Castro-Bleda",
+    "pictures and textures": "MIT, trained on synthetic textures and pictures of scikit-image",
+}
+
+
+def ship(folder, half=False):
+    """Write models/NAME.keras and models/NAME.json from a run folder; return their size in bytes.
+
+    Raises:
+        UserError: the folder holds no finished run.
+    """
+    report = trained_models.read_report(folder / "metrics.json")
+    if not report.get("recipe"):
+        raise UserError(f"{folder}: no finished training there")
+    state = json.loads((folder / "checkpoint" / "state.json").read_text(encoding="utf-8"))
+    settings = json.loads(state["state"])["settings"]
+    sys.path.insert(0, str(ROOT))
+    module = __import__(report["script"])  # knows the layers of its own
+    model, architecture = trained_models.load_model(folder / "model.keras", module.Settings.names)
+    if half:
+        model.set_weights([w.astype("float16").astype("float32") for w in model.get_weights()])
+    path = trained_models.SHIPPED / f"{module.Settings.names[architecture]}.keras"
+    trained_models.save_model(model, path, replace=True)
+    with zipfile.ZipFile(path) as archive:
+        content = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    with files.write_whole(path, replace=True) as temporary:
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+            for name, data in content.items():
+                archive.writestr(name, data)
+    report["licence"] = LICENCES[report["dataset"]["name"]]
+    report["half_precision"] = half
+    report["settings"] = settings
+    files.write_json(path.with_suffix(".json"), report, replace=True)
+    return path.stat().st_size
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folders", nargs="+", metavar="FOLDER", type=Path)
+    parser.add_argument("--half", action="store_true", help="round the weights to half precision")
+    args = parser.parse_args(argv)
+    for folder in args.folders:
+        print(f"{folder}: {ship(folder, args.half):,} bytes in {trained_models.SHIPPED}")
+
+
+if __name__ == "__main__":
+    command_line.start(main)

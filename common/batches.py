@@ -1,0 +1,115 @@
+"""Batches that repeat by their seed, the learning-rate schedule, and the first output bias."""
+
+import math
+
+import keras
+import numpy as np
+import tensorflow
+
+
+class Batches:
+    """An endless stream of shuffled batches, cut into epochs.
+
+    A batch depends on the seed and on its number alone. So a run repeats exactly, and a resumed
+    one sees what it would have seen without the interruption.
+    """
+
+    def __init__(self, count, make_batch, batch_size, max_steps_per_epoch=None, seed=0):
+        """Describe the stream.
+
+        Args:
+            count: how many training examples there are.
+            make_batch: called with an array of their chosen indices and a seed for random numbers;
+                returns (inputs, targets), each an array or a dict or tuple of arrays.
+            batch_size: examples in a batch.
+            max_steps_per_epoch: batches after which an epoch ends although the examples do not;
+                the next one goes on from there. None: an epoch is one pass over the examples.
+            seed: of the order and of what `make_batch` adds.
+        """
+        self.count, self.make_batch = count, make_batch
+        self.batch_size, self.seed = batch_size, seed
+        self.batches_per_pass = math.ceil(count / batch_size)
+        self.steps_per_epoch = min(max_steps_per_epoch or math.inf, self.batches_per_pass)
+        self._order = (None, None)
+
+    def batch(self, step):
+        """Return (inputs, targets) of a training step, counted from 0."""
+        number, position = divmod(int(step), self.batches_per_pass)
+        if self._order[0] != number:
+            generator = np.random.default_rng([self.seed, 0, number])
+            self._order = number, generator.permutation(self.count)
+        chosen = self._order[1][position * self.batch_size :][: self.batch_size]
+        return self.make_batch(chosen, seed=[self.seed, 1, int(step)])
+
+    def dataset(self, epoch=0):
+        """Return the stream from an epoch on, as a tf.data.Dataset.
+
+        The next batch is made while the network trains on this one.
+        """
+        sample = self.make_batch(np.arange(1), seed=[0])
+        flat = tensorflow.nest.flatten(sample)
+
+        def load(step):
+            arrays = tensorflow.numpy_function(
+                lambda step: tensorflow.nest.flatten(self.batch(step)),
+                [step],
+                [array.dtype for array in flat],
+            )
+            for tensor, array in zip(arrays, flat, strict=True):
+                tensor.set_shape((None, *array.shape[1:]))
+            return tensorflow.nest.pack_sequence_as(sample, arrays)
+
+        steps = tensorflow.data.Dataset.range(epoch * self.steps_per_epoch, np.iinfo("int64").max)
+        return steps.map(load).prefetch(2)
+
+
+def denoising_batches(settings, clean, corrupt):
+    """Return the stream of (noisy, clean) batches of a recipe.
+
+    `published` adds the noise once, before training; `fast` adds it afresh to each batch.
+    `corrupt` is called with images and a seed.
+    """
+    noisy = corrupt(clean, settings.seed) if settings.recipe == "published" else None
+
+    def make_batch(chosen, seed):
+        fresh = corrupt(clean[chosen], seed) if noisy is None else noisy[chosen]
+        return fresh, clean[chosen]
+
+    return for_recipe(settings, len(clean), make_batch)
+
+
+def for_recipe(settings, count, make_batch):
+    """Return the stream with the batch size, epoch length and seed of `command_line.Settings`."""
+    return Batches(
+        count, make_batch, settings.batch_size, settings.max_steps_per_epoch, settings.seed
+    )
+
+
+def warm_up_and_cosine(peak, steps, warm_up=0.2):
+    """Return a learning rate that rises to `peak`, then falls to zero.
+
+    It rises over `warm_up`, a share of the steps, and falls along half a cosine: Loshchilov and
+    Hutter 2016, https://arxiv.org/abs/1608.03983
+    """
+    rising = int(warm_up * steps)
+    return keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=peak / 50,
+        warmup_target=peak,
+        warmup_steps=rising,
+        decay_steps=steps - rising,
+    )
+
+
+def init_output_bias(model, images):
+    """Set the bias of the sigmoid at a model's end so that, untrained, it answers the mean grey.
+
+    Otherwise it answers 0.5, and the first steps are spent on making all pixels darker: Karpathy
+    2019, "init well", https://karpathy.github.io/2019/04/25/recipe/
+
+    Args:
+        model: its last layer with weights has a sigmoid and a bias.
+        images: what it is to learn, values in [0, 1].
+    """
+    bias = [layer for layer in model.layers if layer.weights][-1].bias
+    mean = float(np.clip(np.mean(images), 0.01, 0.99))
+    bias.assign(np.full(bias.shape, np.log(mean / (1 - mean))))

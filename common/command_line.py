@@ -1,0 +1,240 @@
+"""The command line that all scripts share, and how a script ends."""
+
+import argparse
+import dataclasses
+import importlib.util
+import inspect
+import itertools
+import os
+import shlex
+import signal
+import sys
+from pathlib import Path
+
+import tensorflow
+
+from common import UserError, without_start_up_noise
+
+_RENAMED = {  # words of the first version
+    ("--recipe", "tutorial"): "--recipe published",
+    ("--architecture", "tutorial"): "--architecture autoencoder",
+}
+_EVERY, _TRAIN = (), ("train",)
+
+
+def number(least, most=1e6, kind=float):
+    """Return an argparse type: a number of this kind, int or float, within bounds."""
+
+    def parse(text):
+        try:
+            value = kind(text[:30])
+        except ValueError:
+            value = float("nan")
+        if not least <= value <= most or len(text) > 30:
+            whole = "whole number" if kind is int else "number"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a {whole} from {least} to {most:g}")
+        return value
+
+    return parse
+
+
+def whole(least, most=10**6):
+    """Return an argparse type: a whole number within bounds."""
+    return number(least, most, int)
+
+
+def flag(text, default=None, kind=str, only=("train", "model"), resume=True, **options):
+    """Return a field of `Settings` that is a flag of the command line.
+
+    Args:
+        text: its line in --help.
+        default: its value where it is not given.
+        kind: bool, for a flag without a value, or an argparse type.
+        only: the actions in which it has an effect, as `Settings.action` names them; none: all.
+        resume: whether it affects the training, so that a resumed one must have the same value.
+        options: for argparse's `add_argument`: choices, metavar, nargs.
+    """
+    options |= {"action": "store_true"} if kind is bool else {"type": kind}
+    metadata = {"options": {"help": text, **options}, "only": only, "resume": resume}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What one run does: the flags all scripts share. A script adds its own in a subclass."""
+
+    script = ""  # the name of the file, without .py
+    names = {}  # {architecture: name of its models and run folders}, default first
+    applied = None  # the architecture that is applied where none is asked for; None: the default
+    applications = ("input",)  # flags that apply a trained model to something
+    moved = {}  # {flag of the first version: the script that has it now}
+
+    recipe: str = flag(
+        "train as the source article did, or to its quality in less time (default: fast)",
+        *("fast", str, _TRAIN),
+        choices=["fast", "published"],
+    )
+    epochs: int = flag("epochs of training", None, whole(1), _TRAIN, metavar="N")
+    batch_size: int = flag("examples in a step", None, whole(1), _TRAIN, metavar="N")
+    learning_rate: float = flag("its highest", None, number(1e-12, 1e38), _TRAIN, metavar="X")
+    data_dir: str = flag("read the dataset from this folder alone", resume=False, metavar="DIR")
+    synthetic: bool = flag("use the synthetic stand-in for the dataset", False, bool)
+    limit: int = flag("use N training and N test images", None, whole(10), metavar="N")
+    output_dir: str = flag("default: a new one in runs/", None, str, _EVERY, False, metavar="DIR")
+    seed: int = flag("repeats a run (default: 0)", None, whole(0, 2**32 - 1), metavar="N")
+    resume: bool = flag("go on with an interrupted training", False, bool, _TRAIN, False)
+    tensorboard: bool = flag("log for TensorBoard", False, bool, _TRAIN, False)
+    show: bool = flag("open the figures in windows as well", False, bool, resume=False)
+    model: str = flag("evaluate or apply this model", None, str, _EVERY, False, metavar="FILE")
+    input: list = flag("apply to these", None, str, _EVERY, False, nargs="+", metavar="FILE")
+
+    # Not flags: what the recipe says, and how the script was called.
+    architecture: str = "autoencoder"
+    max_steps_per_epoch: int | None = None
+    patience: int | None = None
+    command: str = ""
+
+    @property
+    def name(self):
+        """The name of the model and of the run folder."""
+        return self.names[self.architecture]
+
+    @property
+    def action(self):
+        """What is asked for: "train", "model" (evaluate one), or one of `applications`."""
+        asked = [name for name in (*self.applications, "model") if getattr(self, name) is not None]
+        return asked[0] if asked else "train"
+
+    def to_resume(self):
+        """Return {name: value} of the settings that a resumed training must share."""
+        flags = [field for field in dataclasses.fields(self) if field.metadata]
+        names = [f.name for f in flags if f.metadata["resume"] and "train" in f.metadata["only"]]
+        names += ["script", "architecture", "max_steps_per_epoch", "patience"]
+        return {name: getattr(self, name) for name in names}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise UserError(f"{message} (--help lists what there is)")
+
+
+def _written(name):
+    return f"--{name.replace('_', '-')}"
+
+
+def _parser(kind, docstring):
+    """Return the parser of a script; its docstring's first paragraph and "Run it:" are the help."""
+    paragraphs = docstring.strip().split("\n\n")
+    examples = next(text for text in paragraphs if text.startswith("Run it:"))
+    parser = _Parser(
+        prog=f"{kind.script}.py",
+        description=paragraphs[0],
+        epilog=examples.replace("Run it:", "examples:"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    for field in dataclasses.fields(kind):
+        if "options" in field.metadata:
+            options = {**field.metadata["options"], "default": argparse.SUPPRESS}
+            parser.add_argument(_written(field.name), dest=field.name, **options)
+    return parser
+
+
+def parse(kind, docstring, recipes, argv=None):
+    """Return the settings of a run.
+
+    Args:
+        kind: the script's subclass of `Settings`.
+        docstring: the script's.
+        recipes: {architecture: {recipe: {"epochs": …, "batch_size": …, …}}}, the default
+            architecture first. A recipe fills in what the command line leaves open; what is None
+            in it has no effect.
+        argv: the words to parse; None for the command line's own.
+
+    Raises:
+        UserError: the words are off, contradict each other, or one has no effect beside another.
+    """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    for word, following in itertools.pairwise([*argv, ""]):
+        if (word, following) in _RENAMED:
+            raise UserError(f"{word} {following} is now {_RENAMED[word, following]}")
+        if word in kind.moved:
+            raise UserError(f"{word} has moved to {kind.moved[word]}")
+    given = vars(_parser(kind, docstring).parse_args(argv))
+    asked = [name for name in kind.applications if name in given]
+    action = asked[0] if asked else "model" if "model" in given else "train"
+    excluded = [asked, ["synthetic", "data_dir"], ["architecture", "model"]]
+    for names in excluded:
+        both = [_written(name) for name in names if name in given]
+        if len(both) > 1:
+            raise UserError(f"{both[0]} and {both[1]} exclude each other; give one of them")
+    for field in dataclasses.fields(kind):
+        only = field.metadata.get("only") or (action,)
+        if field.name in given and action not in only:
+            wanted = " or ".join("training" if name == "train" else _written(name) for name in only)
+            raise UserError(f"{_written(field.name)} has no effect here; it is for {wanted}")
+    default = (asked and kind.applied) or next(iter(recipes))
+    architecture = given.get("architecture", default)
+    recipe = recipes[architecture][given.get("recipe", "fast")]
+    for name in given.keys() & recipe.keys():
+        if recipe[name] is None:
+            raise UserError(f"{_written(name)} has no effect with --recipe {given['recipe']}")
+    if "tensorboard" in given and not importlib.util.find_spec("tensorboard"):
+        raise UserError("--tensorboard needs a package of its own: pip install tensorboard")
+    filled_in = {"seed": None if asked else 0, "architecture": architecture, **recipe}
+    filled_in["command"] = shlex.join(["python", f"{kind.script}.py", *argv])
+    return kind(**{**filled_in, **given})
+
+
+def start(main, argv=None):
+    """Call a script's main and end the process: 0, 1, 2 for bad input, 130 for Ctrl-C.
+
+    SIGTERM and SIGHUP are answered like Ctrl-C, and a reader of standard output that hangs up, as
+    `head -1` does, ends nothing.
+    """
+    for sent in {"SIGTERM", "SIGHUP"} & set(dir(signal)):  # Windows has no SIGHUP
+        if signal.getsignal(getattr(signal, sent)) == signal.SIG_DFL:  # nohup ignores it
+            signal.signal(getattr(signal, sent), signal.default_int_handler)
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = map(_DeafToHangUps, streams)
+    try:
+        with without_start_up_noise(), tensorflow.GradientTape() as tape:
+            # TensorFlow looks for GPUs, and has a remark on the gradient of an UpSampling layer.
+            ones = tensorflow.Variable(tensorflow.ones((1, 2, 2, 1)))
+            tape.gradient(tensorflow.repeat(ones, 2, axis=1), ones)
+        sys.exit(main(argv))
+    except UserError as error:
+        line = " ".join(str(error).split())
+        line = line if len(line) <= 300 else f"{line[:299]}…"
+        print(f"{Path(inspect.getfile(main)).name}: error: {line}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt as error:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C has nothing left to stop
+        notes = getattr(error, "__notes__", ["Nothing was changed."])
+        print(f"\nInterrupted. {' '.join(notes)}", file=sys.stderr)
+        sys.exit(130)
+    finally:
+        sys.stdout.flush()
+        sys.stdout, sys.stderr = streams
+
+
+class _DeafToHangUps:
+    """A text stream that goes on into nothing when its reader is gone."""
+
+    def __init__(self, stream):
+        self._stream = stream
+
+    def __getattr__(self, name):
+        return getattr(self._stream, name)
+
+    def write(self, text):
+        return self._unless_hung_up(self._stream.write, text)
+
+    def flush(self):
+        self._unless_hung_up(self._stream.flush)
+
+    def _unless_hung_up(self, function, *words):
+        try:
+            return function(*words)
+        except BrokenPipeError:
+            with open(os.devnull, "w") as nothing:
+                os.dup2(nothing.fileno(), self._stream.fileno())

@@ -1,0 +1,121 @@
+"""Writing files so that nothing of the reader's is lost, and nothing half-written is left."""
+
+import contextlib
+import csv
+import json
+import math
+import os
+import platform
+import secrets
+import tempfile
+from pathlib import Path
+
+from common import UserError
+
+
+@contextlib.contextmanager
+def write_whole(path, replace=False):
+    """Give a temporary name beside `path` to write to; move it to `path` if no error came up.
+
+    Args:
+        path: its folder is made where it is missing.
+        replace: whether what stands there may be replaced, being this run's own.
+
+    Raises:
+        UserError: something stands there, the folder can't be written to, or the disk is full.
+    """
+    path = Path(path)
+    # Two machines may share a disk, and a name may be as long as names can be. Keras wants to see
+    # .weights.h5.
+    name = f".{platform.node()[:40]}.{os.getpid()}.{secrets.token_hex(4)}"
+    temporary = path.with_name(name + "".join(path.suffixes[-2:])[-20:])
+    try:
+        if not replace and os.path.lexists(path):
+            raise FileExistsError(0, "it exists")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(
+            f"{path}: can't be written ({reason}); choose another --output-dir"
+        ) from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_json(path, content, replace=False):
+    """Write JSON whole or not at all; what JSON cannot say, such as an infinite PSNR, is null."""
+
+    def clean(value):
+        if isinstance(value, dict):
+            return {key: clean(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(item) for item in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    with write_whole(path, replace) as temporary:
+        text = json.dumps(clean(content), indent=2, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def write_csv(path, header, rows):
+    """Write rows of values as a CSV file."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+
+
+def output_folder(output_dir, name):
+    """Make and return the folder for outputs.
+
+    Args:
+        output_dir: --output-dir's; None: a new folder in runs/.
+        name: of that new one; where something is there, name_2, name_3 and so on.
+
+    Raises:
+        UserError: it can't be made or written to.
+    """
+    folder, number = Path(output_dir or Path("runs", name)), 1
+    while True:
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(exist_ok=output_dir is not None)
+            with tempfile.TemporaryFile(dir=folder):
+                return folder
+        except FileExistsError:
+            if output_dir or not os.path.lexists(folder):  # its parent is a file
+                raise UserError(f"{folder}: not a folder; choose another --output-dir") from None
+            number += 1
+            folder = Path("runs", f"{name}_{number}")
+        except OSError as error:
+            reason = f"{folder}: can't be written to ({error.strerror})"
+            raise UserError(f"{reason}; choose another --output-dir") from None
+
+
+def see_that_free(folder, names, way=""):
+    """Raise UserError, with a further way out, if something bears one of these names already."""
+    for name in names:
+        if os.path.lexists(folder / name):
+            raise UserError(f"{folder / name}: exists already; {way}choose another --output-dir")
+
+
+def lock(folder):
+    """Return a descriptor that keeps other runs out until it is closed or the process ends.
+
+    Raises:
+        UserError: another process has it.
+    """
+    try:
+        import fcntl  # not on Windows
+    except ImportError:
+        return None
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise UserError(f"{folder}: in use by another run; choose another --output-dir") from None
+    except OSError:  # a file system without locks
+        pass
+    return descriptor

@@ -1,0 +1,109 @@
+"""Reading and writing the reader's own image files, padding them and cutting them into tiles."""
+
+import contextlib
+import io
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from common import UserError
+from common.files import write_whole
+
+# What is opened, whatever a file is called. PostScript is not among them: Pillow would run it.
+# Of JPEG Pillow makes MPO, the photos with two frames of phones, where it finds them.
+FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "AVIF", "BMP", "GIF", "JPEG2000")
+_HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
+_REDUCED_COPY = 1  # a bit of TIFF's tag 254, NewSubfileType: a page in lower resolution
+
+
+def read_grey(path, ground="black", content=None):
+    """Return an image file as float32 in [0, 1], shape (height, width, 1).
+
+    Of a file with several frames (MPO, GIF, …) the first is read. EXIF orientation is applied.
+    Colour becomes grey (ITU-R BT.601), transparency is laid on `ground`, and 16 bits are kept.
+    Values are taken as they are stored: an ICC profile is not applied.
+
+    `content` is the file's bytes, where they are at hand. Raises UserError if there is no such
+    file, it is no image of `FORMATS`, it is damaged, or it is a TIFF of several pages.
+    """
+    with open_image(path, content) as image:
+        return to_array(image, path, ground)
+
+
+def read_colour(path, ground="black"):
+    """Return an image file as float32 in [0, 1], shape (height, width, 3), like `read_grey`."""
+    with open_image(path) as image:
+        return to_array(image, path, ground, colour=True)
+
+
+@contextlib.contextmanager
+def open_image(path, content=None):
+    """Give the opened Pillow image of a file; errors of reading it become a UserError."""
+    try:
+        if content is None:
+            if not Path(path).is_file():  # a pipe that nobody writes to would never end
+                what = "not a file" if os.path.lexists(path) else "no such file"
+                raise UserError(f"{path}: {what}")
+            content = Path(path).read_bytes()
+        with (
+            warnings.catch_warnings(action="ignore"),
+            Image.open(io.BytesIO(content), formats=FORMATS) as image,
+        ):
+            yield image
+    except UnidentifiedImageError:
+        way_out = f"{', '.join(FORMATS)} are"
+        if content[4:8] == b"ftyp" and content[8:12] in _HEIC:
+            way_out = "a HEIC photo; convert it first, as ImageMagick does: magick a.heic a.jpg"
+        raise UserError(f"{path}: not an image that can be read; {way_out}") from None
+    except UserError:
+        raise
+    except Exception as error:  # Pillow raises whatever its decoders do
+        raise UserError(f"{path}: cannot be read as an image ({error or type(error)})") from None
+
+
+def to_array(image, path, ground="black", colour=False):
+    """Return a Pillow image as `read_grey` and `read_colour` do; `path` names it in errors."""
+    if image.format == "TIFF" and pages_of_tiff(image) > 1:
+        raise UserError(f"{path}: holds {pages_of_tiff(image)} pages; split it, one to a file")
+    with contextlib.suppress(Exception):  # damaged EXIF data are no reason to refuse a picture
+        image = ImageOps.exif_transpose(image)
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        pixels = np.asarray(image, "float32")[..., np.newaxis]
+        if not np.isfinite(pixels).all():
+            raise UserError(f"{path}: holds values that are not finite")
+        pixels = pixels / max(float(pixels.max()), 1 if image.mode == "F" else 65_535)
+        return np.repeat(np.clip(pixels, 0, 1), 3 if colour else 1, axis=-1)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, ground), image)
+    pixels = np.asarray(image.convert("RGB" if colour else "L"), "float32") / 255
+    return pixels if colour else pixels[..., np.newaxis]
+
+
+def pages_of_tiff(image):
+    """Return how many pages a TIFF has, not counting copies in lower resolution."""
+    count = 0
+    for number in range(image.n_frames):
+        image.seek(number)
+        count += not int(image.tag_v2.get(254, 0)) & _REDUCED_COPY
+    image.seek(0)
+    return count
+
+
+def write_image(path, image):
+    """Write float values in [0, 1], shape (height, width, 1 or 3), as 8 bits, whole or not at all.
+
+    Three channels that are all the same are written as one. The ending says the format. Raises
+    UserError if something of that name is there already, or it can't be written.
+    """
+    pixels = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
+    if (pixels == pixels[..., :1]).all():
+        pixels = pixels[..., 0]
+    with write_whole(path) as temporary:
+        # Pillow's own JPEG quality of 75 leaves smears around letters.
+        options = {"quality": 95} if temporary.suffix.lower() in (".jpg", ".jpeg") else {}
+        Image.fromarray(pixels).save(temporary, **options)
+    print(f"Wrote {path}", flush=True)

@@ -1,0 +1,76 @@
+"""Saving, finding and loading trained models."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from common import UserError
+from common.files import write_whole
+
+SHIPPED = Path(__file__).resolve().parent.parent / "models"
+
+
+def save_model(model, path, replace=False):
+    """Save a model whole or not at all, without its optimizer: a third of the size."""
+    with write_whole(path, replace) as temporary:
+        model.save(temporary)
+        # Keras saves the optimizer of a compiled model whatever it is told.
+        keras.saving.load_model(temporary, compile=False).save(temporary)
+
+
+def load_model(path, names):
+    """Return (model, architecture) of a .keras file, read with safe mode on.
+
+    Args:
+        path: the file.
+        names: {architecture: the name that its models have}.
+
+    Raises:
+        UserError: there is no such file, it is no Keras model, it is another script's, or its
+            weights are not finite.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such file; --model wants a .keras file of this script")
+    try:
+        model = keras.saving.load_model(path, compile=False)
+    except Exception as error:  # Keras raises whatever its parts do
+        raise UserError(f"{path}: not a model that can be loaded ({error})") from None
+    name = model.name.replace("_tutorial", "_autoencoder")  # as the first version called it
+    found = [architecture for architecture, wanted in names.items() if wanted == name]
+    if not found:
+        wanted = " or ".join(map(repr, names.values()))
+        raise UserError(f"{path}: holds a model named {model.name!r}; this script needs {wanted}")
+    if not all(np.isfinite(weight).all() for weight in model.get_weights()):
+        raise UserError(f"{path}: holds weights that are not finite; its training diverged")
+    return model, found[0]
+
+
+def model_to_evaluate(settings):
+    """Return --model's model, or None, and the settings with its architecture."""
+    if settings.model is None:
+        return None, settings
+    model, architecture = load_model(settings.model, settings.names)
+    return model, dataclasses.replace(settings, architecture=architecture)
+
+
+def shipped_beside(settings, dataset):
+    """Return {architecture: model} of the other networks in models/ that know the same dataset."""
+    paths = {key: SHIPPED / f"{name}.keras" for key, name in settings.names.items()}
+    reports = {key: read_report(path.with_suffix(".json")) for key, path in paths.items()}
+    return {
+        key: load_model(path, settings.names)[0]
+        for key, path in paths.items()
+        if key != settings.architecture
+        and reports[key].get("dataset", {}).get("name") == dataset.summary()["name"]
+    }
+
+
+def read_report(report):
+    """Return the content of a metrics.json, or {} where there is none that can be read."""
+    try:
+        return json.loads(report.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
