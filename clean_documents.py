@@ -1,18 +1,18 @@
 """Train a network that removes coffee, folds, footprints and wrinkles from scanned pages.
 
-    dirty patch             (128, 128, 1)              any height and width will do
-      Conv 12 3x3, twice    (128, 128, 12) - - - - - - - - - - - - - - .
-      MaxPool 2             (64, 64, 12)                               '
-      Conv 24 3x3, twice    (64, 64, 24) - - - - - - - - - - - .       '
-      MaxPool 2             (32, 32, 24)                       '       '
-      Conv 48 3x3, twice    (32, 32, 48) - - - - - - - .       '       '
-      MaxPool 2             (16, 16, 48)               '       '       '
-      Conv 96 3x3, twice    (16, 16, 96)               '       '       '
-      UpSampling 2          (32, 32, 96)   <- - - - - -'       '       '
-      Conv 48 3x3, twice    (32, 32, 48)                       '       '
-      UpSampling 2          (64, 64, 48)           <- - - - - -'       '
-      Conv 24 3x3, twice    (64, 64, 24)                               '
-      UpSampling 2          (128, 128, 24)                 <- - - - - -'
+    dirty patch             (128, 128, 1)           any height and width will do
+      Conv 12 3x3, twice    (128, 128, 12) ---------------------------------.
+      MaxPool 2             (64, 64, 12)                                    |
+      Conv 24 3x3, twice    (64, 64, 24) -------------------------.         |
+      MaxPool 2             (32, 32, 24)                          |         |
+      Conv 48 3x3, twice    (32, 32, 48) ---------------.         |         |
+      MaxPool 2             (16, 16, 48)                |         |         |
+      Conv 96 3x3, twice    (16, 16, 96)                |         |         |
+      UpSampling 2          (32, 32, 96)   <------------'         |         |
+      Conv 48 3x3, twice    (32, 32, 48)                          |         |
+      UpSampling 2          (64, 64, 48)   <----------------------'         |
+      Conv 24 3x3, twice    (64, 64, 24)                                    |
+      UpSampling 2          (128, 128, 24) <--------------------------------'
       Conv 12 3x3, twice    (128, 128, 12)
       Conv 1 3x3            (128, 128, 1)
     clean patch = dirty patch + that, clipped to [0, 1]

@@ -1,23 +1,23 @@
 """Train an autoencoder, or a U-Net, to remove salt-and-pepper noise from pictures of clothes.
 
     noisy image        (28, 28, 1)
-      Conv 64 3x3      (28, 28, 64) - - - - - - - - - - - - - - - - - - .
-      MaxPool 2        (14, 14, 64)                                     '
-      Conv 32 3x3      (14, 14, 32) - - - - - - - - - - - - - - - .     '
-      MaxPool 2        (7, 7, 32)                                 '     '
-      Conv 16 3x3      (7, 7, 16) - - - - - - - - - - - - - .     '     '
-      MaxPool 2        (4, 4, 16)   latent: 256 numbers     '     '     '
-      Conv 16 3x3      (4, 4, 16)                           '     '     '
-      UpSampling 2     (8, 8, 16)   cut to (7, 7)  <- - - - '     '     '
-      Conv 32 3x3      (8, 8, 32)                                 '     '
-      UpSampling 2     (16, 16, 32)            <- - - - - - - - - '     '
-      Conv 64 3x3      (14, 14, 64) without padding                     '
-      UpSampling 2     (28, 28, 64)            <- - - - - - - - - - - - '
+      Conv 64 3x3      (28, 28, 64) ------------------------------------.
+      MaxPool 2        (14, 14, 64)                                     |
+      Conv 32 3x3      (14, 14, 32) ------------------------------.     |
+      MaxPool 2        (7, 7, 32)                                 |     |
+      Conv 16 3x3      (7, 7, 16) --------------------------.     |     |
+      MaxPool 2        (4, 4, 16)   latent: 256 numbers     |     |     |
+      Conv 16 3x3      (4, 4, 16)                           |     |     |
+      UpSampling 2     (8, 8, 16)   cut to (7, 7)  <--------'     |     |
+      Conv 32 3x3      (8, 8, 32)                                 |     |
+      UpSampling 2     (16, 16, 32)            <------------------'     |
+      Conv 64 3x3      (14, 14, 64) without padding                     |
+      UpSampling 2     (28, 28, 64)            <------------------------'
                                                Conv 16 3x3
       Conv 1 3x3       (28, 28, 1)
     clean image        (28, 28, 1)
 
-The left column is `--architecture autoencoder`, 49,761 parameters, the dashed lines are what
+The left column is `--architecture autoencoder`, 49,761 parameters; the lines at the right are what
 `--architecture unet` adds, 90,817 parameters.
 
 Run it:
@@ -154,9 +154,6 @@ def main(argv=None):
     if settings.input:
         return denoise_files(settings)
 
-    # imgaug's SaltAndPepper replaces a share of the pixels, each by a value from Beta(0.5, 0.5).
-    # Only 5.6% of these are pure black or white, and half lie between 37 and 218: a filter that
-    # looks for black and white misses nearly all of them, and takes the black ground for noise.
     def add_noise(clean, seed):
         return noise.salt_and_pepper(clean, settings.noise, seed)
 
@@ -224,7 +221,9 @@ def switching_median(images):
     """Return the images with only their pure black and white pixels replaced by the 3x3 median.
 
     It suits noise that is nothing but black and white: Sun and Neuvo 1994,
-    https://doi.org/10.1016/0167-8655(94)90082-5
+    https://doi.org/10.1016/0167-8655(94)90082-5. imgaug's SaltAndPepper replaces pixels by values
+    from Beta(0.5, 0.5), of which 5.6% are pure black or white and half lie between 37 and 218: the
+    filter misses nearly all of them, and takes the black ground of a picture for noise.
     """
     return np.where((images == 0) | (images == 1), metrics.median_3x3(images), images)
 

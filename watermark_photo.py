@@ -135,15 +135,10 @@ def main(argv=None):
             model.summary()
             steps = settings.epochs * stream.steps_per_epoch
             schedule = batches.warm_up_and_cosine(settings.learning_rate, steps)
-            model.compile(
-                keras.optimizers.Adam(schedule, beta_2=0.95),
-                loss={
-                    "marked": None,  # its quality is bounded by the strength
-                    "recovered": "binary_crossentropy",
-                    "recovered_blurred": "binary_crossentropy",
-                },
-                metrics={"recovered": ["binary_accuracy"]},
-            )
+            loss = dict.fromkeys(("recovered", "recovered_blurred"), "binary_crossentropy")
+            loss["marked"] = None  # its quality is bounded by the strength
+            optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
+            model.compile(optimizer, loss, metrics={"recovered": ["binary_accuracy"]})
             model.fit(
                 stream.dataset(run.first_epoch),
                 steps_per_epoch=stream.steps_per_epoch,

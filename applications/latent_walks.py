@@ -10,6 +10,8 @@ from PIL import Image, ImageOps
 from applications.inputs import output_paths
 from common import UserError, files, image_files, plotting
 
+FARTHEST = 1e6  # from the origin of the latent space, in a latent.csv
+
 
 def decode(decoder, z):
     """Return the images, shape (n, 28, 28, 1), of codes of shape (n, latent_dim)."""
@@ -103,8 +105,10 @@ def _write_codes(path, names, codes):
 
 
 def _read_codes(path, dimensions):
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; --decode wants a latent.csv")
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             lines = list(csv.reader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read ({error})") from None
@@ -113,14 +117,16 @@ def _read_codes(path, dimensions):
         if not any(line):
             continue
         try:
-            name, *values = line
-            code = np.array(values, "float32")
+            name, code = line[0], [float(value) for value in line[1:]]
         except ValueError:
-            name, code = "", np.zeros(0)
-        if len(code) != dimensions or not np.isfinite(code).all() or Path(name).name != name:
+            name, code = "", []
+        usable = Path(name).name == name and name.isprintable()
+        if len(code) != dimensions or not np.isfinite(code).all() or not usable:
             raise UserError(
                 f"{path}, line {number}: not a name and the {dimensions} numbers this decoder takes"
             )
+        if max(map(abs, code)) > FARTHEST:
+            raise UserError(f"{path}, line {number}: a number above {FARTHEST:g}")
         if not name or name in names:
             raise UserError(f"{path}, line {number}: each line needs a name of its own")
         names.append(name)

@@ -1,7 +1,7 @@
 """Does cleaning a page help to read it? Tesseract's character error rate, dirty and cleaned.
 
-The pages are drawn, so that their text is known; no network was trained on them. Each is read as
-it is, after a background-median filter, after the network, and as it was before the dirt, all
+The pages are synthetic, so that their text is known; no network was trained on them. Each is read
+as it is, after a background-median filter, after the network, and as it was before the dirt, all
 enlarged three times, because Tesseract wants letters of a scan at 300 dpi.
 
 Run it:
@@ -21,7 +21,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 # common comes first: it keeps TensorFlow's start-up messages off the console.
-from common import documents, metrics, synthetic, training  # noqa: E402
+from applications import page_cleaning  # noqa: E402
+from common import command_line, metrics, trained_models  # noqa: E402
+from synthetic import pages  # noqa: E402
 
 import numpy as np  # noqa: E402
 from PIL import Image  # noqa: E402
@@ -68,26 +70,28 @@ def main(argv=None):
     )
     shipped = ROOT / "models" / "clean_documents.keras"
     parser.add_argument("--model", default=shipped, help="of clean_documents.py")
-    parser.add_argument("--pages", type=training.whole_number(1), default=40)
+    parser.add_argument("--pages", type=command_line.whole(1), default=40)
     args = parser.parse_args(argv)
     if not shutil.which("tesseract"):
         print("Nothing measured: Tesseract is missing (Debian: apt install tesseract-ocr).")
         return
-    network = training.load_model(args.model, ["clean_documents", "clean_documents_tutorial"])
-    ways = {
+    network = trained_models.load_model(args.model, {"unet": "clean_documents"})[0]
+    methods = {
         "dirty": lambda dirty: dirty,
         "background_median": metrics.background_median,
-        "cleaned": documents.cleaner(network),
+        "cleaned": page_cleaning.cleaner(network),
     }
     errors, letters = {}, {}
     with tempfile.TemporaryDirectory() as folder:
-        for number, drawn in enumerate(synthetic.pages(args.pages, seed=100, scale=1)):
-            dirty, clean, kind, lines = drawn
+        for number, page in enumerate(pages.pages(args.pages, seed=100, scale=1)):
+            dirty, clean, kind, lines = page
             text = " ".join(lines)
-            variants = {name: way(dirty.astype("float32") / 255) for name, way in ways.items()}
+            variants = {
+                name: method(dirty.astype("float32") / 255) for name, method in methods.items()
+            }
             variants["clean"] = clean.astype("float32") / 255
-            for name, page in variants.items():
-                found = " ".join(read(page, folder).split())
+            for name, picture in variants.items():
+                found = " ".join(read(picture, folder).split())
                 for group in (kind, "all"):
                     key = name, group
                     errors[key] = errors.get(key, 0) + edit_distance(text, found)
@@ -95,10 +99,13 @@ def main(argv=None):
             print(f"page {number + 1} of {args.pages}", flush=True)
     print("\nCharacter error rate:")
     groups = ["all", *sorted({group for _, group in errors} - {"all"})]
-    training.print_table(
-        {name: {g: errors[name, g] / letters[name, g] for g in groups} for name in [*ways, "clean"]}
+    metrics.print_table(
+        {
+            name: {g: errors[name, g] / letters[name, g] for g in groups}
+            for name in [*methods, "clean"]
+        }
     )
 
 
 if __name__ == "__main__":
-    training.start(main)
+    command_line.start(main)

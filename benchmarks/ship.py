@@ -47,10 +47,13 @@ def ship(folder, half=False):
     trained_models.save_model(model, path, replace=True)
     with zipfile.ZipFile(path) as archive:
         content = {entry.filename: archive.read(entry) for entry in archive.infolist()}
-    with files.write_whole(path, replace=True) as temporary:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-            for name, data in content.items():
-                archive.writestr(name, data)
+    deflated = {"compression": zipfile.ZIP_DEFLATED, "compresslevel": 9}
+    with (
+        files.write_whole(path, replace=True) as temporary,
+        zipfile.ZipFile(temporary, "w", **deflated) as archive,
+    ):
+        for name, data in content.items():
+            archive.writestr(name, data)
     report["licence"] = LICENCES[report["dataset"]["name"]]
     report["half_precision"] = half
     report["settings"] = settings

@@ -5,7 +5,7 @@ in turn: fed from the script's stream of batches, and fed with one batch over an
 nothing to make. What the first takes longer is the input pipeline's share of a step.
 
 Run it:
-  python benchmarks/speed.py --data-dir DIR                  all five scripts
+  python benchmarks/speed.py --data-dir DIR                  all scripts
   python benchmarks/speed.py denoise_mnist --data-dir DIR    one of them
 """
 
@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 # common comes first: it keeps TensorFlow's start-up messages off the console.
-from common import UserError, training  # noqa: E402
+from common import UserError, command_line, metrics  # noqa: E402
 
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
@@ -104,7 +104,7 @@ def measure(script, words):
     keras.Model.fit = measured_fit
     try:
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-            importlib.import_module(script).main([*words, "--output-dir", folder])
+            importlib.import_module(script).main([*words, "--output-dir", f"{folder}/run"])
     except _Measured as measured:
         return measured.args[0]
     finally:
@@ -123,15 +123,15 @@ def main(argv=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("scripts", nargs="*", metavar="SCRIPT", help="(default: all five)")
+    parser.add_argument("scripts", nargs="*", metavar="SCRIPT", help="(default: all)")
     parser.add_argument("--data-dir", required=True, metavar="DIR", help="with the datasets")
     args = parser.parse_args(argv)
     speeds = {}
     for script in check_scripts(args.scripts):
         speeds[script] = measure(script, ["--data-dir", args.data_dir])
         del speeds[script]["image"]
-    training.print_table(speeds)
+    metrics.print_table(speeds)
 
 
 if __name__ == "__main__":
-    training.start(main)
+    command_line.start(main)

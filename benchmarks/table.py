@@ -12,8 +12,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 # common comes first: it keeps TensorFlow's start-up messages off the console.
-from common import UserError, training  # noqa: E402
-from common.images import write_whole  # noqa: E402
+from common import UserError, command_line  # noqa: E402
+from common.files import write_whole  # noqa: E402
 
 import time_to_quality  # noqa: E402
 
@@ -67,13 +67,13 @@ def row(script, trainings):
     first = runs("fast")[0]
     ratio = "–"
     if script not in time_to_quality.FOLLOWED:
-        pairs = zip(runs("tutorial"), runs("fast"), strict=True)
+        pairs = zip(runs("published"), runs("fast"), strict=True)
         times = [time_to_quality.ratio(*pair)[1:] for pair in pairs]
-        reached = [tutorial / fast for tutorial, fast in times if fast is not None]
+        reached = [published / fast for published, fast in times if fast is not None]
         ratio = spread(reached, "{:.1f}") if len(reached) == len(times) else "not reached"
     more = f"{MORE[script]}: {tested('more')}" if runs("more") else "–"
     data = first["dataset"]
-    peaks = [max(run["peak_memory_mb"] for run in runs(name)) for name in ("tutorial", "fast")]
+    peaks = [max(run["peak_memory_mb"] for run in runs(name)) for name in ("published", "fast")]
     return [
         f"`{script}.py`",
         f"{data['name']}, {data['train']:,} training images",
@@ -81,10 +81,10 @@ def row(script, trainings):
         label,
         baseline(before),
         baseline(classical),
-        tested("tutorial"),
+        tested("published"),
         tested("fast"),
         more,
-        seconds("tutorial"),
+        seconds("published"),
         seconds("fast"),
         ratio,
         " and ".join(f"{peak / 1000:.1f}" for peak in peaks),
@@ -94,8 +94,8 @@ def row(script, trainings):
 def render(results):
     """Return the lines between the markers: the table, the speeds, and what they were taken on."""
     heads = [
-        "script", "data", "parameters", "test metric", "input", "classical", "`tutorial`", "`fast`",
-        "more", "`tutorial`, s", "`fast`, s", "ratio", "memory, GB",
+        "script", "data", "parameters", "test metric", "input", "classical", "`published`",
+        "`fast`", "more", "`published`, s", "`fast`, s", "ratio", "memory, GB",
     ]  # fmt: skip
     trainings = results["trainings"]
     scripts = [name for name in SHOWN if f"{name}/fast/0" in trainings]
@@ -147,10 +147,10 @@ def main(argv=None):
     readme = ROOT / "README.md"
     before, _, after = between_markers(readme.read_text(encoding="utf-8"))
     text = f"{before}{START}\n{render(results)}\n{END}{after}"
-    with write_whole(readme) as temporary:
+    with write_whole(readme, replace=True) as temporary:
         temporary.write_text(text, encoding="utf-8")
     print(f"Wrote {readme}")
 
 
 if __name__ == "__main__":
-    training.start(main)
+    command_line.start(main)

@@ -1,9 +1,9 @@
-"""How much faster does `fast` get to the quality of `tutorial`?
+"""How much faster does `fast` get to the quality of `published`?
 
 For each script both recipes are trained to their ends, one at a time: the same network, data,
-validation split and seed. Q is the best validation value that `tutorial` reaches, and the ratio is
+validation split and seed. Q is the best validation value that `published` reaches, and the ratio is
 the time it took to get there over the time `fast` took to get there, evaluations included in both.
-No test data is looked at before a training has ended. The watermark has no ratio: its tutorial
+No test data is looked at before a training has ended. The watermark has no ratio: as published it
 learns nothing. Where a script has more to offer, that is trained as well: a better network, or a
 longer training.
 
@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 # common comes first: it keeps TensorFlow's start-up messages off the console.
-from common import UserError, plotting, training  # noqa: E402
+from common import UserError, command_line, files, plotting  # noqa: E402
 
 import speed  # noqa: E402
 
@@ -38,19 +38,19 @@ RESULTS = ROOT / "benchmarks" / "results.json"
 FIGURE = ROOT / "docs" / "images" / "time_to_quality.png"
 # What is trained: the flags of each, beside --recipe, and how many minutes it takes on 2 cores.
 TRAININGS = {
-    "denoise_mnist": {"tutorial": ([], 5), "fast": ([], 1)},
+    "denoise_mnist": {"published": ([], 5), "fast": ([], 1)},
     "denoise_fashion": {
-        "tutorial": ([], 11),
+        "published": ([], 11),
         "fast": ([], 2),
         "more": (["--architecture", "unet"], 6),
     },
-    "vae_fashion": {"tutorial": ([], 25), "fast": ([], 5), "more": (["--epochs", "56"], 25)},
+    "vae_fashion": {"published": ([], 25), "fast": ([], 5), "more": (["--epochs", "56"], 25)},
     "clean_documents": {
-        "tutorial": (["--architecture", "tutorial"], 25),
-        "fast": (["--architecture", "tutorial"], 4),
+        "published": (["--architecture", "autoencoder"], 25),
+        "fast": (["--architecture", "autoencoder"], 4),
         "more": (["--architecture", "unet"], 20),
     },
-    "watermark_ae": {"tutorial": ([], 2), "fast": ([], 6)},
+    "watermark_ae": {"published": ([], 2), "fast": ([], 6)},
 }
 SEEDS = {"denoise_mnist": 3, "denoise_fashion": 3}  # the others are trained once
 # What is followed during training, from history.csv; val_loss elsewhere.
@@ -99,10 +99,10 @@ def seconds_to(training_result, quality):
     return next((seconds for seconds, value in pairs if value <= quality), None)
 
 
-def ratio(tutorial, fast):
-    """Return Q, and the seconds `tutorial` and `fast` took to get there (None: never)."""
-    quality = min(tutorial["validation"])
-    return quality, seconds_to(tutorial, quality), seconds_to(fast, quality)
+def ratio(published, fast):
+    """Return Q, and the seconds `published` and `fast` took to get there (None: never)."""
+    quality = min(published["validation"])
+    return quality, seconds_to(published, quality), seconds_to(fast, quality)
 
 
 def train(script, words, folder, followed):
@@ -119,15 +119,15 @@ def train(script, words, folder, followed):
     """
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, str(ROOT / f"{script}.py"), *words, "--output-dir", str(folder)]
-    begun = (folder / "checkpoint" / "config.json").is_file()
-    if begun and not (folder / "metrics.json").is_file():
+    if (folder / "checkpoint" / "state.json").is_file():
         command.append("--resume")
     log = folder / "log.txt"
-    with log.open("w") as file:
-        code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT).returncode
-    if code:
-        last = (log.read_text().splitlines() or ["no message"])[-1]
-        raise UserError(f"{script}.py ended with exit code {code} ({last}); see {log}")
+    if not (folder / "metrics.json").is_file():
+        with log.open("w") as file:
+            code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT).returncode
+        if code:
+            last = (log.read_text().splitlines() or ["no message"])[-1]
+            raise UserError(f"{log}: {script}.py ended with exit code {code} ({last})")
     metrics = json.loads((folder / "metrics.json").read_text())
     with (folder / "history.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -139,8 +139,8 @@ def train(script, words, folder, followed):
     }
 
 
-def draw(results, path):
-    """Draw validation values over seconds, a panel for each script that was measured."""
+def plot(results, path):
+    """Plot validation values over seconds, a panel for each script that was measured."""
     import matplotlib.pyplot as plt
     from matplotlib.ticker import LogLocator
 
@@ -150,8 +150,8 @@ def draw(results, path):
     for axis in axes.flat[len(scripts) :]:
         axis.axis("off")
     for axis, script in zip(axes.flat, scripts, strict=False):
-        both = [trainings.get(f"{script}/{recipe}/0") for recipe in ("tutorial", "fast")]
-        for run, color, label in zip(both, ["C0", "C1"], ["tutorial", "fast"], strict=True):
+        both = [trainings.get(f"{script}/{recipe}/0") for recipe in ("published", "fast")]
+        for run, color, label in zip(both, ["C0", "C1"], ["published", "fast"], strict=True):
             if run:
                 axis.plot(run["seconds"], run["validation"], color, marker=".", ms=4, label=label)
         title = script
@@ -178,8 +178,8 @@ def draw(results, path):
     data = ", ".join(dict.fromkeys(run["dataset"]["name"] for run in trainings.values()))
     about = results["machine"]
     caption = (
-        "Validation values over time. The dashed line is the best that the tutorial's recipe "
-        "reaches; stars show when either recipe gets there. The watermark's tutorial learns "
+        "Validation values over time. The dashed line is the best that the published recipe "
+        "reaches; stars show when either recipe gets there. As published the watermark learns "
         "nothing: half of its bits are right by chance.\n"
         f"{data}. {about['processor']}, {about['cores']} cores. Seed 0."
     )
@@ -191,14 +191,14 @@ def main(argv=None):
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("scripts", nargs="*", metavar="SCRIPT", help="what to measure (default: all five)")
+    add("scripts", nargs="*", metavar="SCRIPT", help="what to measure (default: all)")
     add("--data-dir", required=True, metavar="DIR", help="with the datasets")
     add("--results", type=Path, default=RESULTS, help="(default: benchmarks/results.json)")
     add("--figure", type=Path, default=FIGURE, help="(default: docs/images/time_to_quality.png)")
     add("--work-dir", type=Path, default=Path("runs", "benchmark"), help="for the trainings")
-    add("--seeds", type=training.whole_number(1), help="train each with seeds from 0 up to this")
-    add("--limit", type=training.whole_number(10), metavar="N", help="of images, for a quick try")
-    add("--epochs", type=training.whole_number(1), help="for a quick try")
+    add("--seeds", type=command_line.whole(1), help="train each with seeds from 0 up to this")
+    add("--limit", type=command_line.whole(10), metavar="N", help="of images, for a quick try")
+    add("--epochs", type=command_line.whole(1), help="for a quick try")
     args = parser.parse_args(argv)
     plotting.set_up(show=False)
     scripts = speed.check_scripts(args.scripts)
@@ -223,22 +223,23 @@ def main(argv=None):
         if key in results["trainings"]:
             continue
         print(f"[{number} of {len(every)}] {key}: about {minutes} minutes ...", flush=True)
-        recipe = "tutorial" if name == "tutorial" else "fast"
+        recipe = "published" if name == "published" else "fast"
         words = ["--recipe", recipe, "--seed", str(seed), *flags, *quick]
         folder = args.work_dir / key.replace("/", "_")
         followed = FOLLOWED.get(script, "val_loss")
         result = train(script, [*words, *data], folder, followed)
         command = " ".join(["python", f"{script}.py", *words, "--data-dir DIR"])
         results["trainings"][key] = {"command": command, **result}
-        training.write_json(args.results, results)
+        files.write_json(args.results, results, replace=True)
         print(f"    took {result['seconds'][-1]:,.0f} s", flush=True)
     for script in scripts:
         if script not in results["speed"]:
             print(f"Images per second of {script}: about 2 minutes ...", flush=True)
             results["speed"][script] = speed.measure(script, [*data, *quick])
-            training.write_json(args.results, results)
-    draw(results, args.figure)
+            files.write_json(args.results, results, replace=True)
+    args.figure.unlink(missing_ok=True)
+    plot(results, args.figure)
 
 
 if __name__ == "__main__":
-    training.start(main)
+    command_line.start(main)

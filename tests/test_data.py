@@ -244,13 +244,13 @@ def test_files_that_are_something_else_are_named(tmp_path):
     path = tmp_path / "mnist.npz"
     np.save(tmp_path / "a.npy", np.zeros(9))
     path.write_bytes((tmp_path / "a.npy").read_bytes())
-    with pytest.raises(UserError, match="not Keras's mnist.npz, or damaged"):
+    with pytest.raises(UserError, match=r"not Keras's mnist\.npz, or damaged"):
         data.load_mnist(tmp_path)
     header = np.lib.format.header_data_from_array_1_0(np.zeros((2, 28, 28), np.uint8))
     header["shape"] = (10**12, 28, 28)
     with zipfile.ZipFile(path, "w") as archive, archive.open("x_train.npy", "w") as file:
         np.lib.format.write_array_header_1_0(file, header)
-    with pytest.raises(UserError, match="not Keras's mnist.npz, or damaged"):
+    with pytest.raises(UserError, match=r"not Keras's mnist\.npz, or damaged"):
         data.load_mnist(tmp_path)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("x_train.npy", bytes(data.MOST_BYTES + 1))

@@ -1,28 +1,27 @@
 import csv
-import inspect
-import json
 import math
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT, python, stop_after_one_epoch
+from conftest import ROOT, contents, python, report_of
 from PIL import Image
 
 import vae_fashion
-from common import UserError, data, images, latent, metrics, training
+from applications import latent_walks
+from common import UserError, data, image_files, metrics, trained_models
 
-SCRIPT = ROOT / "vae_fashion.py"
 QUICK = ["--synthetic", "--limit", "60", "--epochs", "2"]
 
 
-def test_parameters_and_shapes_are_the_tutorials():
+def test_parameters_and_shapes_are_the_articles():
     encoder, decoder = vae_fashion.build_conv_encoder(), vae_fashion.build_conv_decoder()
     assert (encoder.count_params(), decoder.count_params()) == (494_244, 56_385)
     assert [output.shape for output in encoder.outputs] == [(None, 2)] * 3
     assert decoder.output_shape == (None, 28, 28, 1)
-    assert encoder.get_layer("flatten").output.shape == (None, 12_544)
+    assert encoder.layers[5].output.shape == (None, 12_544)
 
 
 def test_dense_parameters_by_hand():
@@ -33,13 +32,7 @@ def test_dense_parameters_by_hand():
     assert decoder.output_shape == (None, 28, 28, 1)
 
 
-def test_builders_work_pasted_alone_into_an_empty_file(tmp_path):
-    parts = [vae_fashion.Sampling, vae_fashion.build_conv_encoder, vae_fashion.build_conv_decoder]
-    lines = ["import keras", "from keras import layers, ops", *map(inspect.getsource, parts)]
-    lines.append("print(build_conv_encoder().count_params() + build_conv_decoder().count_params())")
-    (tmp_path / "pasted.py").write_text("\n".join(lines))
-    done = python(tmp_path / "pasted.py", cwd=tmp_path)
-    assert done.stdout.strip() == "550629", done.stderr
+NAMES = vae_fashion.Settings.names
 
 
 # ---------------------------------------------------------------- the bound
@@ -121,13 +114,13 @@ def test_importance_weighted_bound_where_the_likelihood_is_known():
     x = np.random.default_rng(0).random((4, 5, 5, 1))
     exact = 25 * metrics.binary_crossentropy(x, np.full_like(x, 0.3))
     decoder = constant_decoder(0.3)
-    of_prior = metrics.importance_weighted_bound(constant_encoder(0.0, 0.0), decoder, x)
+    of_prior = vae_fashion.importance_weighted_bound(constant_encoder(0.0, 0.0), decoder, x)
     assert of_prior == pytest.approx(exact, rel=1e-6)  # q is the prior: all weights agree
     encoder = constant_encoder(0.5, -0.4)
     kl = float(vae_fashion.kl_divergence(*(np.full((1, 2), v) for v in (0.5, -0.4)))[0])
-    one = metrics.importance_weighted_bound(encoder, decoder, np.repeat(x, 500, 0), samples=1)
+    one = vae_fashion.importance_weighted_bound(encoder, decoder, np.repeat(x, 500, 0), samples=1)
     assert one == pytest.approx(exact + kl, abs=0.1)  # one sample: the negative ELBO
-    many = metrics.importance_weighted_bound(encoder, decoder, x, samples=20_000)
+    many = vae_fashion.importance_weighted_bound(encoder, decoder, x, samples=20_000)
     assert many == pytest.approx(exact, abs=0.05)
 
 
@@ -166,35 +159,14 @@ def test_knn_accuracy_by_hand():
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """The folder of a short run in a process of its own, and what it printed."""
-    folder = tmp_path_factory.mktemp("finished")
-    done = python(SCRIPT, *QUICK, "--output-dir", folder / "run", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return folder / "run", done.stdout
+    """The folder of a short run of the convolutional network."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    vae_fashion.main([*QUICK, "--output-dir", str(folder)])
+    return folder
 
 
-FIGURES = {"reconstructions.png", "manifold.png", "latent.png", "new.png", "walk.png", "loss.png"}
-
-
-def test_run_folder_holds_what_it_should(finished):
-    folder, printed = finished
-    names = {path.name for path in folder.iterdir()} - {"encoder.png", "decoder.png"}
-    models = {"model.keras", "encoder.keras", "decoder.keras"}
-    assert names == models | {"history.csv", "metrics.json", "checkpoint"} | FIGURES
-    header = (folder / "history.csv").read_text().splitlines()[0].split(",")
-    assert {"loss", "reconstruction", "kl", "val_loss", "val_reconstruction", "val_kl"} < set(
-        header
-    )
-    assert [line.split()[0] for line in printed.splitlines()[-4:-1]] == [
-        "mean_image",
-        "pca",
-        "model",
-    ]
-
-
-def test_metrics_json(finished):
-    report = json.loads((finished[0] / "metrics.json").read_text())
+def test_metrics_json_and_history(finished):
+    report = report_of(finished)
     test = report["test"]
     assert list(test) == [
         *("negative_elbo", "reconstruction", "kl", "importance_weighted_bound"),
@@ -205,10 +177,13 @@ def test_metrics_json(finished):
     assert report["parameters"] == 550_629
     assert list(report["baselines"]) == ["mean_image", "pca"]
     assert list(report["baselines"]["pca"]) == ["reconstruction", "mse"]
+    header = (finished / "history.csv").read_text().splitlines()[0].split(",")
+    terms = {"loss", "reconstruction", "kl", "val_loss", "val_reconstruction", "val_kl"}
+    assert terms < set(header)
 
 
 def test_models_reload_in_a_fresh_process(finished, tmp_path):
-    folder, _ = finished
+    folder = finished
     x = data.load_fashion_mnist(synthetic=True, limit=20).x_test
     np.save(tmp_path / "x.npy", x)
     code = (
@@ -231,39 +206,22 @@ def test_models_reload_in_a_fresh_process(finished, tmp_path):
     )
     done = python("-c", code, folder, ROOT, cwd=tmp_path)
     assert done.stdout.split() == ["True", "True"], done.stderr
-    model = training.load_model(folder / "model.keras", ["vae_fashion"])
+    model = trained_models.load_model(folder / "model.keras", NAMES)[0]
     ours = model.decoder.predict(model.encoder.predict(x, verbose=0)[0], verbose=0)
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), ours, atol=1e-6)
 
 
-def test_a_stopped_training_resumes_as_if_nothing_had_happened(tmp_path):
-    words = [*QUICK, "--architecture", "dense"]
-    vae_fashion.main([*words, "--output-dir", "whole"])
-    stop_after_one_epoch(vae_fashion.main, [*words, "--output-dir", "parts"])
-    vae_fashion.main([*words, "--output-dir", "parts", "--resume"])
-    reports = [json.loads((tmp_path / f / "metrics.json").read_text()) for f in ("whole", "parts")]
-    assert reports[0]["test"] == reports[1]["test"]
-    losses = [
-        [row["loss"] for row in csv.DictReader((tmp_path / f / "history.csv").open())]
-        for f in ("whole", "parts")
-    ]
-    assert losses[0] == losses[1]
+def test_more_dimensions_and_the_other_dataset():
+    words = [*QUICK, "--latent-dim", "5", "--dataset", "mnist", "--recipe", "published"]
+    vae_fashion.main([*words, "--output-dir", "run"])
+    assert report_of("run")["dataset"]["name"] == "synthetic digits"
+    assert keras.saving.load_model("run/decoder.keras").input_shape == (None, 5)
 
 
-def test_more_dimensions_and_the_other_dataset(tmp_path):
-    vae_fashion.main([*QUICK, "--latent-dim", "5", "--dataset", "mnist", "--recipe", "tutorial"])
-    folder = tmp_path / "runs/vae_fashion"
-    report = json.loads((folder / "metrics.json").read_text())
-    assert report["dataset"]["name"] == "synthetic digits"
-    assert {path.name for path in folder.iterdir()} > FIGURES
-    vae_fashion.main(["--model", str(folder / "model.keras"), *QUICK[:3], "--dataset", "mnist"])
-    assert (folder / "evaluation/decoder.keras").is_file()
-
-
-def test_training_lowers_the_bound_below_the_mean_image(tmp_path):
+def test_training_lowers_the_bound_below_the_mean_image():
     words = "--synthetic --limit 2000 --epochs 10 --architecture dense --output-dir run"
     vae_fashion.main(words.split())
-    report = json.loads((tmp_path / "run/metrics.json").read_text())
+    report = report_of("run")
     assert report["test"]["negative_elbo"] < report["baselines"]["mean_image"]["reconstruction"]
     assert report["test"]["active_dimensions"] == 2
 
@@ -272,41 +230,69 @@ def test_training_lowers_the_bound_below_the_mean_image(tmp_path):
 
 
 @pytest.fixture
-def trained(finished, tmp_path):
-    return ["--model", str(finished[0] / "model.keras"), "--output-dir", str(tmp_path / "out")]
+def trained(finished):
+    return ["--model", str(finished / "model.keras"), "--output-dir", "out"]
 
 
-def test_generate_writes_images_and_a_sheet(trained, tmp_path):
+def test_generate_writes_images_and_a_sheet(trained):
     vae_fashion.main(["--generate", "7", *trained])
-    names = {path.name for path in (tmp_path / "out").iterdir()}
+    names = {path.name for path in Path("out").iterdir()}
     assert names == {f"new_{i:03}.png" for i in range(1, 8)} | {"sheet.png", "latent.csv"}
-    assert Image.open(tmp_path / "out/new_007.png").size == (28, 28)
+    assert Image.open("out/new_007.png").size == (28, 28)
+
+
+def test_generate_says_its_seed_and_takes_a_new_one_each_time(finished, capsys):
+    model = ["--model", str(finished / "model.keras")]
+    for _ in range(2):
+        vae_fashion.main(["--generate", "2", *model])
+    one, two = (Path("runs", name, "latent.csv").read_text() for name in FOLDERS)
+    assert one != two
+    seeds = [line.split()[1] for line in capsys.readouterr().out.splitlines() if "Seed" in line]
+    vae_fashion.main(["--generate", "2", "--seed", seeds[0], *model])
+    assert Path("runs/vae_fashion_generated_3/latent.csv").read_text() == one
+
+
+FOLDERS = ["vae_fashion_generated", "vae_fashion_generated_2"]
 
 
 def test_encode_vary_and_decode(trained, tmp_path):
-    garment = data.load_fashion_mnist(synthetic=True, limit=10).x_test[0]
-    images.write_image(tmp_path / "a.png", garment)
-    big = Image.fromarray(np.round(garment[..., 0] * 255).astype(np.uint8)).resize((90, 140))
-    big.save(tmp_path / "b.jpg")
+    piece = data.load_fashion_mnist(synthetic=True, limit=10).x_test[0]
+    image_files.write_image("a.png", piece)
+    big = Image.fromarray(np.round(piece[..., 0] * 255).astype(np.uint8)).resize((90, 140))
+    big.save("b.jpg")
     vae_fashion.main(["--input", "a.png", "b.jpg", "--vary", "3", *trained])
-    written = {path.name for path in (tmp_path / "out").iterdir()}
+    written = {path.name for path in Path("out").iterdir()}
     for stem in ("a", "b"):
         expected = {f"{stem}_reconstruction.png", f"{stem}_sheet.png"}
         expected |= {f"{stem}_variation_{i:03}.png" for i in (1, 2, 3)}
         assert expected < written
-    rows = list(csv.DictReader((tmp_path / "out/latent.csv").open()))
+    rows = list(csv.DictReader(Path("out/latent.csv").open()))
     assert [row["name"] for row in rows] == ["a", "b"]
     assert list(rows[0]) == ["name", "z_1", "z_2"]
     vae_fashion.main(["--decode", "out/latent.csv", *trained[:2], "--output-dir", "back"])
     for stem in ("a", "b"):
-        assert (tmp_path / f"back/{stem}_decoded.png").read_bytes() == (
-            tmp_path / f"out/{stem}_reconstruction.png"
-        ).read_bytes()
+        back = (tmp_path / f"back/{stem}_decoded.png").read_bytes()
+        assert back == (tmp_path / f"out/{stem}_reconstruction.png").read_bytes()
+
+
+def test_no_use_replaces_what_another_wrote(trained, error_of):
+    """Nor the file that it reads."""
+    main = vae_fashion.main
+    main(["--generate", "3", *trained])
+    before = contents("out")
+    for words in (["--generate", "2"], ["--input", "out/new_001.png"]):
+        assert "exists already; choose another --output-dir" in error_of(main, *words, *trained)
+    assert contents("out") == before
+    main(["--decode", "out/latent.csv", *trained])
+    after = contents("out")
+    assert all(after[path] == content for path, content in before.items())
+    line = error_of(main, "--decode", "out/latent.csv", *trained)
+    assert "new_001_decoded.png: exists already" in line
 
 
 def test_variations_stray_as_far_as_they_are_told(finished):
-    model = training.load_model(finished[0] / "model.keras", ["vae_fashion"])
-    images.write_image("a.png", np.full((28, 28, 1), 0.5))
+    model, _ = trained_models.load_model(finished / "model.keras", NAMES)
+    image_files.write_image("a.png", np.full((28, 28, 1), 0.5))
     seen = []
     decoder = keras.Model(model.decoder.input, model.decoder.output)
 
@@ -317,10 +303,9 @@ def test_variations_stray_as_far_as_they_are_told(finished):
             seen.append(z)
             return decoder.predict(z, verbose=0)
 
-    from pathlib import Path
-
     for spread in (0, 2.0):
-        latent.encode(model.encoder, Recorder(), ["a.png"], Path("out"), vary=400, spread=spread)
+        out = f"out_{spread}"
+        latent_walks.encode(model.encoder, Recorder(), ["a.png"], out, vary=400, spread=spread)
     z_mean, z_log_var, _ = model.encoder.predict(np.full((1, 28, 28, 1), 128 / 255), verbose=0)
     np.testing.assert_allclose(seen[1], np.repeat(z_mean, 400, 0), atol=1e-5)
     np.testing.assert_allclose(seen[3].std(0), 2 * np.exp(z_log_var[0] / 2), rtol=0.15)
@@ -328,34 +313,47 @@ def test_variations_stray_as_far_as_they_are_told(finished):
 
 def test_fit_square_keeps_proportions():
     image = np.ones((10, 40, 1), "float32")
-    fitted = images.fit_square(image, 28)
+    fitted = latent_walks.fit_square(image, 28)
     assert fitted.shape == (28, 28, 1)
     assert fitted[14, 2:-2].min() == 1
     assert fitted[:9].max() == 0
     square = np.random.default_rng(0).random((28, 28, 1), dtype="float32")
-    np.testing.assert_array_equal(images.fit_square(square, 28), square)
+    np.testing.assert_array_equal(latent_walks.fit_square(square, 28), square)
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("name,z_1,z_2\na,1\n", "line 2: not a name and the 2 numbers"),
-        ("name,z_1,z_2\na,1,2\nb,1,x\n", "line 3: not a name and the 2 numbers"),
-        ("name,z_1,z_2\na,1,nan\n", "line 2"),
-        ("name,z_1,z_2\n../a,1,2\n", "line 2"),
-        ("name,z_1,z_2\n", "no latent vectors"),
+        (b"name,z_1,z_2\na,1\n", "line 2: not a name and the 2 numbers"),
+        (b"name,z_1,z_2\na,1,2\nb,1,x\n", "line 3: not a name and the 2 numbers"),
+        (b"name,z_1,z_2\na,1,nan\n", "line 2"),
+        (b"name,z_1,z_2\na,1,1e300\n", "line 2: a number above 1e+06"),
+        (b"name,z_1,z_2\n../a,1,2\n", "line 2"),
+        (b"name,z_1,z_2\na,1,2\na,3,4\n", "line 3: each line needs a name of its own"),
+        (b"name,z_1,z_2\n,3,4\n", "line 2: each line needs a name"),
+        (b"name,z_1,z_2\na\0b,1,2\n", "line 2: not a name"),
+        (b"name,z_1,z_2\n\xff,1,2\n", "cannot be read"),
+        (b"name,z_1,z_2\n", "no codes"),
+        (b"", "no codes"),
     ],
 )
-def test_bad_latent_files_end_in_one_line(error_of, trained, tmp_path, content, words):
-    (tmp_path / "latent.csv").write_text(content)
+def test_bad_latent_files_end_in_one_line(error_of, trained, content, words):
+    Path("latent.csv").write_bytes(content)
     assert words in error_of(vae_fashion.main, "--decode", "latent.csv", *trained)
-    assert list((tmp_path / "out").glob("*")) == []
+    assert not Path("out").exists()
+
+
+def test_latent_files_of_spreadsheets_are_read(trained):
+    """With a byte-order mark, CRLF and a blank last line."""
+    Path("latent.csv").write_bytes(b"\xef\xbb\xbfname,z_1,z_2\r\na,1,2\r\n\r\n")
+    vae_fashion.main(["--decode", "latent.csv", *trained])
+    assert [path.name for path in Path("out").iterdir()] == ["a_decoded.png"]
 
 
 def test_shipped_model_is_small_and_as_good_as_the_readme_says(real_data):
     path = ROOT / "models/vae_fashion.keras"
     assert path.stat().st_size < 2_000_000
-    model = training.load_model(path, ["vae_fashion"])
+    model, _ = trained_models.load_model(path, NAMES)
     x = data.load_fashion_mnist(real_data).x_test
     z_mean, z_log_var, _ = model.encoder.predict(x, batch_size=500, verbose=0)
     epsilon = np.random.default_rng(2).standard_normal(z_mean.shape, "float32")
@@ -365,21 +363,20 @@ def test_shipped_model_is_small_and_as_good_as_the_readme_says(real_data):
     assert distortion + kl == pytest.approx(259.1, abs=0.1)
 
 
-def test_generate_works_without_a_training(tmp_path):
+def test_generate_works_without_a_training():
     vae_fashion.main(["--generate", "2"])
-    assert (tmp_path / "runs/vae_fashion/generated/new_002.png").is_file()
+    assert Path("runs/vae_fashion_generated/new_002.png").is_file()
 
 
 def test_errors_end_in_one_line(error_of, trained, tmp_path):
     main = vae_fashion.main
-    assert "--latent-dim: '1' is not a whole number from 2 up" in error_of(
-        main, "--latent-dim", "1"
-    )
-    assert "cannot be read" in error_of(main, "--decode", "none.csv", *trained)
+    line = error_of(main, "--latent-dim", "1")
+    assert "--latent-dim: '1' is not a whole number from 2 to 1000" in line
+    assert "is not a whole number from 1 to 10000" in error_of(main, "--generate", 10**12)
+    assert "none.csv: no such file" in error_of(main, "--decode", "none.csv", *trained)
     (tmp_path / "text.png").write_text("not an image")
     assert "text.png: not an image" in error_of(main, "--input", "text.png", *trained)
-    digits = ROOT / "models/denoise_mnist.keras"
-    line = error_of(main, *QUICK, "--model", digits)
-    assert "holds a model named 'denoise_mnist'" in line
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/text.png").write_text("")
     with pytest.raises(UserError, match="would both become"):
-        latent.encode(None, None, ["a/x.png", "b/x.png"], tmp_path)
+        latent_walks.encode(None, None, ["text.png", "a/text.png"], "out")
