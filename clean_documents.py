@@ -31,7 +31,7 @@ U-Net: Ronneberger et al. 2015, https://arxiv.org/abs/1505.04597
 
 # common comes first: it keeps TensorFlow's start-up messages off the console.
 from common import batches, command_line, metrics, noisy_office, plotting, run_folder
-from common import trained_models, UserError
+from common import trained_models
 from common.noisy_office import Page
 from common.command_line import flag
 from applications import inputs, page_cleaning
@@ -41,7 +41,7 @@ import dataclasses
 
 import keras
 import numpy as np
-from keras import layers
+from keras import layers, ops
 from PIL import Image
 
 PUBLISHED = {"epochs": 200, "batch_size": 16, "learning_rate": 0.001, "patience": 5}
@@ -56,7 +56,6 @@ RECIPES = {
     },
 }
 PATCH = 128  # pixels, height and width of a training patch
-WINDOW = 256  # pixels, height and width of a piece of a validation page
 PATCHES_PER_PAGE = 32  # in an epoch
 SYNTHETIC_PAGES = 120  # in addition, so that the network sees more fonts and more dirt,
 SYNTHETIC_SHARE = 0.25  # and the share of patches from those
@@ -74,6 +73,7 @@ class Settings(command_line.Settings):
     """The flags of this script alone."""
 
     script = "clean_documents"
+    loses_by_bfloat16 = True
     names = {"unet": "clean_documents", "autoencoder": "clean_documents_autoencoder"}
     architecture: str = flag("default: unet", choices=list(names), only=())
 
@@ -100,9 +100,10 @@ def build_unet(height=None, width=None):
         x = layers.Concatenate()([x, skips.pop()])
         x = layers.Conv2D(filters, 3, **conv)(x)
         x = layers.Conv2D(filters, 3, **conv)(x)
-    change = layers.Conv2D(1, 3, padding="same", name="change")(x)
-    clean = layers.Add()([dirty, change])
-    clean = layers.ReLU(max_value=1, name="clean")(clean)  # clips to [0, 1]
+    change = layers.Conv2D(1, 3, padding="same", kernel_initializer="zeros", name="change")(x)
+    clean = dirty + change
+    # Clipped to [0, 1], but for the gradient: where it is zero, nothing can be learned any more.
+    clean = clean + ops.stop_gradient(ops.clip(clean, 0, 1) - clean)
     return keras.Model(dirty, clean, name="clean_documents")
 
 
@@ -154,7 +155,7 @@ def main(argv=None):
                 steps_per_epoch=stream.steps_per_epoch,
                 epochs=settings.epochs,
                 initial_epoch=run.first_epoch,
-                validation_data=windows(office.validation, WINDOW, WINDOW),
+                validation_data=whole_pages(office.validation),
                 validation_batch_size=4,
                 callbacks=run.callbacks(model),
                 shuffle=False,  # the batches come shuffled
@@ -185,12 +186,12 @@ def main(argv=None):
 def patches(settings, office):
     """Return the stream of (dirty, clean) batches of a recipe.
 
-    `published` trains on large pieces of the pages; `fast` on patches at the scan's own resolution,
+    `published` trains on whole pages; `fast` on patches at the scan's own resolution,
     most of them of the training pages, the others of synthetic pages and of the training pages'
     text under synthetic dirt.
     """
     if settings.recipe == "published":
-        dirty, clean = windows(office.train, WINDOW, 536)
+        dirty, clean = whole_pages(office.train)
 
         def make_batch(chosen, seed):
             return dirty[chosen], clean[chosen]
@@ -200,10 +201,12 @@ def patches(settings, office):
     print(f"Making {SYNTHETIC_PAGES} synthetic pages, and dirt ...", flush=True)
     more = [
         Page("", kind, dirty, clean)
-        for dirty, clean, kind, _ in pages.pages(SYNTHETIC_PAGES, seed=[settings.seed, 2])
+        for dirty, clean, kind, _ in pages.pages(
+            SYNTHETIC_PAGES, seed=batches.seed_for(settings.seed, "pages")
+        )
     ]
     for number, page in enumerate(office.train[::2]):
-        dirty = pages.add_stains(page.clean, seed=[settings.seed, 3, number])
+        dirty = pages.add_stains(page.clean, batches.seed_for(settings.seed, "stains", number))
         more.append(Page(page.name, "", dirty, page.clean))
 
     def make_batch(chosen, seed):
@@ -246,31 +249,35 @@ def cut_patch(page, vary, rng):
     return dirty, clean
 
 
-def windows(pages, height, width):
-    """Return pieces of one size of pages of mixed sizes, side by side.
+def whole_pages(pages):
+    """Return pages of mixed sizes at one size, the smaller ones continued as in a mirror.
 
     Args:
         pages: a list of `Page`.
-        height, width: of a piece, in pixels; what does not fill one is left out.
 
     Returns:
-        (dirty, clean): float32 arrays of shape (n, height, width, 1), values in [0, 1].
+        (dirty, clean): float32 arrays of shape (n, height, width, 1), values in [0, 1], sides
+        multiples of 8.
     """
-    pairs = [
-        [picture[top : top + height, left : left + width] for picture in (page.dirty, page.clean)]
-        for page in pages
-        for top in range(0, page.dirty.shape[0] - height + 1, height)
-        for left in range(0, page.dirty.shape[1] - width + 1, width)
-    ]
-    if not pairs:
-        raise UserError(f"all of the pages are smaller than {width}x{height} pixels")
-    return tuple(np.stack(part).astype("float32") / 255 for part in zip(*pairs, strict=True))
+    sides = np.max([page.dirty.shape[:2] for page in pages], axis=0)
+    height, width = (-(-side // 8) * 8 for side in sides)
+
+    def at_one_size(picture):
+        missing = [(0, height - picture.shape[0]), (0, width - picture.shape[1]), (0, 0)]
+        return np.pad(picture, missing, mode="symmetric").astype("float32") / 255
+
+    return tuple(
+        np.stack([at_one_size(getattr(page, part)) for page in pages])
+        for part in ("dirty", "clean")
+    )
 
 
 def page_at_300_dpi(limit=None):
     """Return a synthetic `Page` of A6 (1748x1240 pixels) at 300 dpi, smaller under a limit."""
     height, width = (600, 420) if limit else (1748, 1240)
-    [(dirty, clean, kind, _)] = pages.pages(1, seed=300, height=height, width=width, scale=3)
+    [(dirty, clean, kind, _)] = pages.pages(
+        1, seed=batches.seed_for("300 dpi"), height=height, width=width, scale=3
+    )
     return Page("300 dpi", kind, dirty, clean)
 
 

@@ -33,7 +33,7 @@ import dataclasses
 
 import keras
 import numpy as np
-from keras import layers
+from keras import layers, ops
 
 TRAIN, INPUT = ("train",), ("input",)
 RECIPES = {
@@ -81,21 +81,25 @@ def build_photo_watermark(noise=0.1, strength=0.0175):
     pattern = layers.Conv2DTranspose(16, 8, strides=8, use_bias=False)(sign)
     x = layers.Concatenate()([encoded, pattern])
     x = layers.Conv2D(16, 3, activation="relu", **conv)(x)
-    x = layers.Conv2D(1, 3, activation="tanh", padding="same")(x)
-    decoder = keras.Model([encoded, watermark], layers.Rescaling(strength)(x), name="decoder")
+    x = layers.Conv2D(1, 3, activation="tanh", padding="same", dtype="float32")(x)
+    decoder = keras.Model(
+        [encoded, watermark], layers.Rescaling(strength, dtype="float32")(x), name="decoder"
+    )
 
     marked = keras.Input((None, None, 1), name="marked")
     x = layers.Conv2D(24, 5, activation="relu", **conv)(marked)
     x = layers.Conv2D(24, 3, activation="relu", **conv)(x)
     x = layers.Conv2D(64, 8, strides=8, activation="relu", **conv)(x)
     x = layers.Conv2D(64, 1, activation="relu", **conv)(x)
-    recovered = layers.Conv2D(1, 1, activation="sigmoid")(x)
+    recovered = layers.Conv2D(1, 1, activation="sigmoid", dtype="float32")(x)
     extractor = keras.Model(marked, recovered, name="extractor")
 
     image = keras.Input((None, None, 1), name="image")
     watermark = keras.Input((None, None, 1), name="watermark")
     change = decoder([encoder(image), watermark])
-    marked = layers.ReLU(max_value=1)(layers.Add()([image, change]))
+    marked = image + change
+    # Clipped to [0, 1], but for the gradient: where it is zero, nothing can be learned any more.
+    marked = marked + ops.stop_gradient(ops.clip(marked, 0, 1) - marked)
     blurred = layers.AveragePooling2D(3, strides=1, padding="same")(marked)
     outputs = {
         "marked": marked,
@@ -131,6 +135,7 @@ def main(argv=None):
                 lambda chosen, seed: with_bits(pictures.x_train[chosen], seed),
             )
             keras.utils.set_random_seed(settings.seed)
+            keras.config.set_dtype_policy(settings.precision)
             model = build_photo_watermark(settings.noise, settings.strength)
             model.summary()
             steps = settings.epochs * stream.steps_per_epoch
@@ -144,7 +149,7 @@ def main(argv=None):
                 steps_per_epoch=stream.steps_per_epoch,
                 epochs=settings.epochs,
                 initial_epoch=run.first_epoch,
-                validation_data=with_bits(pictures.x_validation, seed=1),
+                validation_data=with_bits(pictures.x_validation, batches.seed_for("validation")),
                 validation_batch_size=500,
                 callbacks=run.callbacks(model),
                 shuffle=False,  # the batches come shuffled
@@ -155,7 +160,7 @@ def main(argv=None):
             trained_models.save_model(model.get_layer(name), run.path(f"{name}.keras"))
 
         # The test set, once.
-        inputs, _ = with_bits(pictures.x_test, seed=2)
+        inputs, _ = with_bits(pictures.x_test, batches.seed_for("test"))
         marked = model.predict(inputs, batch_size=500, verbose=0)["marked"]
         results = {"model": evaluate(model.get_layer("extractor"), inputs, marked)}
         plot_examples(run, inputs["image"][:8], marked[:8], results["model"])
@@ -181,8 +186,12 @@ def load_pictures(synthetic=False, limit=None, seed=0):
     ):
         count = min(limit or count, count)
         found = list(textures.pictures([] if synthetic else names).values())
-        pieces = list(textures.textures(count // 2 if found else count, 64, [seed, part]))
-        rng = np.random.default_rng([seed, 3, part])
+        pieces = list(
+            textures.textures(
+                count // 2 if found else count, 64, batches.seed_for(seed, "textures", part)
+            )
+        )
+        rng = np.random.default_rng(batches.seed_for(seed, "places", part))
         while len(pieces) < count:
             picture = found[rng.integers(len(found))]
             top, left = (rng.integers(side - 64 + 1) for side in picture.shape)
@@ -208,7 +217,9 @@ def evaluate(extractor, inputs, marked):
     image, bits = inputs["image"], inputs["watermark"]
     results = {"psnr": metrics.psnr(image, marked), "ssim": metrics.ssim(image, marked)}
     for sigma in (0, 0.1, 0.25):
-        epsilon = np.random.default_rng(3).standard_normal(marked.shape, dtype="float32")
+        epsilon = np.random.default_rng(batches.seed_for("noise")).standard_normal(
+            marked.shape, dtype="float32"
+        )
         found = extractor.predict(marked + sigma * epsilon, batch_size=500, verbose=0)
         name = f"bit_accuracy_noise_{sigma}" if sigma else "bit_accuracy"
         results[name] = metrics.bit_accuracy(bits, found)

@@ -1,10 +1,22 @@
-"""Batches that repeat by their seed, the learning-rate schedule, and the first output bias."""
+"""Random streams by name, batches that repeat, the learning-rate schedule, the output bias."""
 
+import hashlib
 import math
 
 import keras
 import numpy as np
 import tensorflow
+
+LEAST_WARM_UP = 100  # steps
+
+
+def seed_for(*names):
+    """Return a seed for numpy.random.default_rng that belongs to these names alone.
+
+    Such as ("validation",) or (7, "train", 12). Numbers would meet: the noise of training with
+    seed 1 and that of a validation set with seed 1 are the same, and so are those of 7 and [7, 0].
+    """
+    return int.from_bytes(hashlib.sha256(repr(names).encode()).digest()[:16], "big")
 
 
 class Batches:
@@ -36,17 +48,17 @@ class Batches:
         """Return (inputs, targets) of a training step, counted from 0."""
         number, position = divmod(int(step), self.batches_per_pass)
         if self._order[0] != number:
-            generator = np.random.default_rng([self.seed, 0, number])
+            generator = np.random.default_rng(seed_for(self.seed, "order", number))
             self._order = number, generator.permutation(self.count)
         chosen = self._order[1][position * self.batch_size :][: self.batch_size]
-        return self.make_batch(chosen, seed=[self.seed, 1, int(step)])
+        return self.make_batch(chosen, seed=seed_for(self.seed, "train", int(step)))
 
     def dataset(self, epoch=0):
         """Return the stream from an epoch on, as a tf.data.Dataset.
 
         The next batch is made while the network trains on this one.
         """
-        sample = self.make_batch(np.arange(1), seed=[0])
+        sample = self.make_batch(np.arange(1), seed=0)
         flat = tensorflow.nest.flatten(sample)
 
         def load(step):
@@ -69,7 +81,9 @@ def denoising_batches(settings, clean, corrupt):
     `published` adds the noise once, before training; `fast` adds it afresh to each batch.
     `corrupt` is called with images and a seed.
     """
-    noisy = corrupt(clean, settings.seed) if settings.recipe == "published" else None
+    noisy = (
+        corrupt(clean, seed_for(settings.seed, "train")) if settings.recipe == "published" else None
+    )
 
     def make_batch(chosen, seed):
         fresh = corrupt(clean[chosen], seed) if noisy is None else noisy[chosen]
@@ -86,17 +100,18 @@ def for_recipe(settings, count, make_batch):
 
 
 def warm_up_and_cosine(peak, steps, warm_up=0.2):
-    """Return a learning rate that rises to `peak`, then falls to zero.
+    """Return a learning rate that rises to `peak`, then falls to zero along half a cosine.
 
-    It rises over `warm_up`, a share of the steps, and falls along half a cosine: Loshchilov and
-    Hutter 2016, https://arxiv.org/abs/1608.03983
+    Loshchilov and Hutter 2016, https://arxiv.org/abs/1608.03983. It rises over a share `warm_up` of
+    the steps, but over LEAST_WARM_UP at least: a training of a few steps never gets to the peak,
+    where the first of them would ruin the weights.
     """
-    rising = int(warm_up * steps)
+    rising = max(int(warm_up * steps), LEAST_WARM_UP)
     return keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=peak / 50,
         warmup_target=peak,
         warmup_steps=rising,
-        decay_steps=steps - rising,
+        decay_steps=max(steps - rising, 1),
     )
 
 

@@ -6,6 +6,7 @@ import importlib.util
 import inspect
 import itertools
 import os
+import re
 import shlex
 import signal
 import sys
@@ -67,6 +68,7 @@ class Settings:
     names = {}  # {architecture: name of its models and run folders}, default first
     applied = None  # the architecture that is applied where none is asked for; None: the default
     applications = ("input",)  # flags that apply a trained model to something
+    loses_by_bfloat16 = False
     moved = {}  # {flag of the first version: the script that has it now}
 
     recipe: str = flag(
@@ -82,6 +84,11 @@ class Settings:
     limit: int = flag("use N training and N test images", None, whole(10), metavar="N")
     output_dir: str = flag("default: a new one in runs/", None, str, _EVERY, False, metavar="DIR")
     seed: int = flag("repeats a run (default: 0)", None, whole(0, 2**32 - 1), metavar="N")
+    precision: str = flag(
+        "of the computation (default: float32)",
+        *("float32", str, _TRAIN),
+        choices=["float32", "mixed_bfloat16"],
+    )
     resume: bool = flag("go on with an interrupted training", False, bool, _TRAIN, False)
     tensorboard: bool = flag("log for TensorBoard", False, bool, _TRAIN, False)
     show: bool = flag("open the figures in windows as well", False, bool, resume=False)
@@ -180,9 +187,23 @@ def parse(kind, docstring, recipes, argv=None):
             raise UserError(f"{_written(name)} has no effect with --recipe {given['recipe']}")
     if "tensorboard" in given and not importlib.util.find_spec("tensorboard"):
         raise UserError("--tensorboard needs a package of its own: pip install tensorboard")
+    if given.get("precision") == "mixed_bfloat16":
+        _refuse_bfloat16(kind)
     filled_in = {"seed": None if asked else 0, "architecture": architecture, **recipe}
     filled_in["command"] = shlex.join(["python", f"{kind.script}.py", *argv])
     return kind(**{**filled_in, **given})
+
+
+def _refuse_bfloat16(kind):
+    """Raise UserError where mixed_bfloat16 would be slower, or the result worse."""
+    if kind.loses_by_bfloat16:
+        raise UserError(f"{kind.script}.py ends worse with mixed_bfloat16; leave --precision out")
+    known = Path("/proc/cpuinfo")
+    instructions = known.read_text() if known.is_file() else ""
+    if not re.search(r"avx512_bf16|amx_bf16|\bbf16\b", instructions) and not (
+        tensorflow.config.list_physical_devices("GPU")
+    ):
+        raise UserError("this processor has no bfloat16 instructions; leave --precision out")
 
 
 def start(main, argv=None):

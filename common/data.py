@@ -14,6 +14,7 @@ import pooch
 import requests
 
 from common import UserError
+from common.batches import seed_for
 from synthetic.clothes import clothes
 from synthetic.digits import digits
 
@@ -129,8 +130,8 @@ def _load(source, data_dir, synthetic, limit, seed):
     if synthetic:
         name, origin = source.stand_in_name, "synthetic"
         arrays = [
-            source.stand_in(min(limit or count, count), seed=[seed, part])
-            for part, count in enumerate([10_000, 2_000])
+            source.stand_in(min(limit or count, count), seed=seed_for(seed, name, part))
+            for part, count in (("train", 10_000), ("test", 2_000))
         ]
     (x_train, y_train), (x_test, y_test) = [(x[:limit], y[:limit]) for x, y in arrays]
     split = len(x_train) - min(math.ceil(len(x_train) / 10), 5_000)

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import io
-import math
 import re
 import zipfile
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from common import UserError, data, image_files
+from common.batches import seed_for
 from synthetic import pages
 
 UCI_URL = "https://archive.ics.uci.edu/static/public/318/noisyoffice.zip"
@@ -53,24 +53,22 @@ class Documents:
 
 
 def load_noisy_office(data_dir=None, synthetic=False, limit=None, seed=0):
-    """Return NoisyOffice as `Documents`, with no text and no dirt of the test pages in training.
+    """Return NoisyOffice as `Documents`: training, validation and test share no text and no dirt.
 
-    Four files share each clean page, and pages of one family their text and their dirt. So the
-    test pages are another family. Kaggle numbers its files so that the remainder by 3 is the
-    family: 2 is for training, its last sixth of clean pages for validation, and 0 for the test.
-    UCI names them: TR, VA and TE.
+    Pages of one family (UCI: TR, VA, TE; Kaggle: the remainder of a file's number by 3) have their
+    text and the dirt they lie on in common. So the test pages are another family. UCI's VA is for
+    validation; Kaggle has no third family with clean pages, so there `_hold_out` parts of pages.
 
     Args:
         data_dir: only this folder is read, in Kaggle's layout (train, train_cleaned) or UCI's
             (SimulatedNoisyOffice). None: Keras's cache, then a download from UCI, and where
             neither works synthetic pages, which is said loudly.
         synthetic: make synthetic pages without looking for NoisyOffice.
-        limit: use this many training pages (validation included) and as many test pages.
+        limit: use this many training pages and as many test pages.
         seed: of the synthetic pages.
 
-    Raises:
-        UserError: `data_dir` holds no such pages, a page without its twin, twins of two sizes, or
-            a file that can't be read.
+    Raises UserError if `data_dir` holds no such pages, a page without its twin, twins of two sizes,
+    or a file that can't be read.
     """
     name, origin = "NoisyOffice", "local"
     if data_dir is not None:
@@ -92,29 +90,50 @@ def load_noisy_office(data_dir=None, synthetic=False, limit=None, seed=0):
             "needed, files whose number leaves 2 and 0 by 3 (UCI: TR and TE)"
         )
     if not validation:
-        texts = list(dict.fromkeys(page.clean.tobytes() for page in train))
-        if len(texts) == 1:
-            raise UserError(
-                f"{data_dir}: all training pages have one text, none is left to hold out"
-            )
-        held_out = texts[-math.ceil(len(texts) / 6) :]
-        validation = [page for page in train if page.clean.tobytes() in held_out]
-        train = [page for page in train if page.clean.tobytes() not in held_out]
+        train, validation = _hold_out(train)
     return Documents(name, origin, train, validation, test)
 
 
+# Kaggle's pages of family TR all begin with the same text, in three sizes: files 1 to 72 small, 73
+# to 144 large, 145 to 216 normal. And all lie on the same dirt, pixel by pixel.
+_ROWS_TO_TRAIN_ON = [225, 336, 336]  # by size: above what is held out
+_ROWS_TO_HOLD_OUT = slice(364, None)  # of normal pages: text that only they go on to
+_FACES_THAT_REPEAT = range(193, 217)  # typewriter faces, wide: they get no further than others do
+
+
+def _hold_out(pages):
+    """Return (training pages, validation pages) cut so that no text and no dirt is in both.
+
+    The last lines of the pages in normal size are held out, with what the same rows of other pages
+    hold, and all lines of other pages that go as far in the text.
+    """
+    train, validation = [], []
+    for page in pages:
+        number = int(page.name)
+        rows = min(_ROWS_TO_TRAIN_ON[(number - 1) // 72 % 3], page.dirty.shape[0] * 4 // 5)
+        train.append(_cut(page, slice(rows)))
+        if 144 < number < _FACES_THAT_REPEAT.start:
+            validation.append(_cut(page, _ROWS_TO_HOLD_OUT))
+    if not validation:  # a few pages only: what is below what they train on
+        validation = [_cut(page, slice(page.dirty.shape[0] * 17 // 20, None)) for page in pages]
+    return train, validation
+
+
+def _cut(page, rows):
+    return Page(page.name, page.kind, page.dirty[rows], page.clean[rows])
+
+
 def _synthetic_pages(limit, seed):
-    """Return 96 training and 24 test pages, fewer under a limit, from unlike seeds."""
-    train, test = (
+    """Return 96 training, 12 validation and 24 test pages, fewer under a limit."""
+    return [
         [
             Page(str(number), kind, dirty, clean)
             for number, (dirty, clean, kind, _) in enumerate(
-                pages.pages(min(limit or count, count), seed=[seed, part])
+                pages.pages(min(limit or count, count), seed=seed_for(seed, "pages", part))
             )
         ]
-        for part, count in enumerate([96, 24])
-    )
-    return train, [], test
+        for part, count in (("train", 96), ("validation", 12), ("test", 24))
+    ]
 
 
 # ---------------------------------------------------------------- files
@@ -155,26 +174,31 @@ def _cache_or_download():
 
 def _read_pairs(files, where, limit=None):
     """Return pages as three lists: training, validation (may be empty), test."""
-    families = {"train": [], "validation": [], "test": []}
     for noisy, clean in _LAYOUTS:
         paths = [path for path in files if path.parent.name == noisy and path.name[0] != "."]
-        for path in sorted(paths, key=lambda path: (path.stem.zfill(9), path.name)):
-            family, kind, name = _place_page(path)
-            if family is None or len(families[family]) >= (limit or math.inf):
-                continue
-            twin = path.parent.with_name(clean) / name
-            if twin not in files:
-                raise UserError(f"{path}: its clean twin {twin} is missing")
-            pair = [image_files.read_grey(file, content=files[file]()) for file in (path, twin)]
-            dirty, cleaned = (np.round(image * 255).astype(np.uint8) for image in pair)
-            if dirty.shape != cleaned.shape:
-                raise UserError(
-                    f"{path}: {dirty.shape[:2]}, but its twin {cleaned.shape[:2]} pixels"
-                )
-            families[family].append(Page(path.stem, kind, dirty, cleaned))
+        places = {path: _place_page(path) for path in paths}
+        families = []
+        for family in ("train", "validation", "test"):
+            chosen = sorted(path for path in paths if places[path][0] == family)
+            if limit:  # of all fonts and all kinds of dirt
+                chosen = sorted(chosen, key=lambda path: seed_for(path.name))[:limit]
+            chosen = sorted(chosen, key=lambda path: (path.stem.zfill(9), path.name))
+            families.append([_read_pair(files, path, clean, places[path]) for path in chosen])
         if paths:
-            return families.values()
+            return families
     raise UserError(f"no NoisyOffice in {where}: neither Kaggle's train/ nor UCI's {noisy}/")
+
+
+def _read_pair(files, path, clean, place):
+    _, kind, name = place
+    twin = path.parent.with_name(clean) / name
+    if twin not in files:
+        raise UserError(f"{path}: its clean twin {twin} is missing")
+    pair = [image_files.read_grey(file, content=files[file]()) for file in (path, twin)]
+    dirty, cleaned = (np.round(image * 255).astype(np.uint8) for image in pair)
+    if dirty.shape != cleaned.shape:
+        raise UserError(f"{path}: {dirty.shape[:2]}, but its twin {cleaned.shape[:2]} pixels")
+    return Page(path.stem, kind, dirty, cleaned)
 
 
 def _place_page(path):

@@ -14,11 +14,21 @@ SHIPPED = Path(__file__).resolve().parent.parent / "models"
 
 
 def save_model(model, path, replace=False):
-    """Save a model whole or not at all, without its optimizer: a third of the size."""
+    """Save a model whole or not at all, without its optimizer: a third of the size.
+
+    It computes in float32 from then on, whatever it was trained with.
+    """
     with write_whole(path, replace) as temporary:
         model.save(temporary)
         # Keras saves the optimizer of a compiled model whatever it is told.
-        keras.saving.load_model(temporary, compile=False).save(temporary)
+        plain = keras.saving.load_model(temporary, compile=False)
+        config = json.dumps(plain.get_config())
+        if "bfloat16" in config:
+            trained, config = plain, json.loads(config.replace("mixed_bfloat16", "float32"))
+            plain = type(plain).from_config(config)
+            plain.build_from_config(trained.get_build_config())
+            plain.set_weights(trained.get_weights())
+        plain.save(temporary)
 
 
 def load_model(path, names):

@@ -5,13 +5,14 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import ROOT, python
 from PIL import Image, ImageOps
 
 import clean_documents as script
 from applications import page_cleaning
 from applications.denoising import pad_to_multiple
-from common import UserError, metrics, noisy_office
+from common import metrics, noisy_office
 from common.noisy_office import Page
 from synthetic import pages
 
@@ -43,12 +44,23 @@ def test_parameters_and_shapes():
 
 
 def test_unet_starts_from_the_dirty_page():
-    """With a last layer of zeros the network is the identity, clipped."""
+    """Before training the network is the identity, clipped."""
     unet = script.build_unet()
-    last = unet.get_layer("change")
-    last.set_weights([np.zeros_like(weight) for weight in last.get_weights()])
     page = np.random.default_rng(0).uniform(-0.2, 1.2, (1, 16, 24, 1)).astype("float32")
     np.testing.assert_allclose(unet(page), np.clip(page, 0, 1), atol=1e-6)
+
+
+@pytest.mark.parametrize("wanted", [0.0, 1.0])
+def test_a_network_that_has_gone_beyond_black_or_white_still_learns(wanted):
+    """Clipping must not stop the gradient: with relu it did, and training died white."""
+    unet = script.build_unet()
+    change = unet.get_layer("change")
+    change.set_weights([change.get_weights()[0], np.array([5.0 if wanted == 0 else -5.0])])
+    page = np.random.default_rng(0).uniform(size=(1, 16, 16, 1)).astype("float32")
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(tf.square(unet(page) - wanted))
+    assert float(loss) == pytest.approx(1)
+    assert abs(float(tape.gradient(loss, change.bias)[0])) > 0.1
 
 
 def test_tiles_leave_no_seam(shipped, page, monkeypatch):
@@ -91,14 +103,20 @@ def test_background_median_flattens_light_and_keeps_letters():
     np.testing.assert_allclose(restored[20:80, 20:80], letters[20:80, 20:80], atol=0.03)
 
 
-def test_windows_and_patches_keep_dirty_and_clean_together(page):
+def test_whole_pages_show_every_pixel_of_every_page():
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 256, (h, w, 1), dtype=np.uint8) for h, w in ((30, 50), (44, 33))]
+    dirty, clean = script.whole_pages([Page("", "", p, 255 - p) for p in pictures])
+    assert dirty.shape == clean.shape == (2, 48, 56, 1)
+    for picture, seen in zip(pictures, dirty, strict=True):
+        height, width, _ = picture.shape
+        np.testing.assert_allclose(seen[:height, :width], picture / 255, atol=1e-6)
+    np.testing.assert_allclose(clean, 1 - dirty, atol=1e-6)
+    assert dirty.dtype == np.float32
+
+
+def test_patches_keep_dirty_and_clean_together(page):
     both = Page("", "", page[1], page[1])
-    dirty, clean = script.windows([both], 128, 200)
-    assert dirty.shape == (4, 128, 200, 1)
-    np.testing.assert_array_equal(dirty, clean)
-    np.testing.assert_array_equal(dirty[3], page[1][128:256, 200:400] / np.float32(255))
-    with pytest.raises(UserError, match="smaller than"):
-        script.windows([both], 1_000, 10)
     rng = np.random.default_rng(0)
     for _ in range(20):
         dirty, clean = script.cut_patch(both, False, rng)
@@ -189,7 +207,7 @@ def test_ctrl_c_says_how_many_pages_are_done(page, monkeypatch):
 
 def test_real_pages_come_out_as_readme_says(real_data, shipped):
     office = noisy_office.load_noisy_office(real_data)
-    assert (len(office.train), len(office.validation), len(office.test)) == (60, 12, 36)
+    assert (len(office.train), len(office.validation), len(office.test)) == (72, 16, 36)
     dirty = script.evaluate(lambda page: page, office.test)
     assert dirty["rmse"] == pytest.approx(0.1536, abs=0.0001)
     cleaned = script.evaluate(page_cleaning.cleaner(shipped), office.test)

@@ -3,10 +3,12 @@ import dataclasses
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import ROOT, python, wait_for
 
+import clean_documents
 import denoise_fashion
 import denoise_mnist
 import vae_fashion
@@ -54,7 +56,7 @@ def test_an_application_takes_another_architecture_where_the_script_says_so():
 def test_what_a_resumed_training_must_share_is_named_field_by_field():
     assert set(parse(denoise_mnist).to_resume()) == {
         *("script", "architecture", "recipe", "epochs", "batch_size", "learning_rate", "limit"),
-        *("seed", "synthetic", "noise", "max_steps_per_epoch", "patience"),
+        *("seed", "synthetic", "noise", "precision", "max_steps_per_epoch", "patience"),
     }
     assert {"beta", "latent_dim", "dataset"} < set(parse(vae_fashion).to_resume())
     assert not {"generate", "vary", "output_dir", "show"} & set(parse(vae_fashion).to_resume())
@@ -82,6 +84,25 @@ def test_what_has_no_effect_is_refused(script, words, line, monkeypatch):
     monkeypatch.setattr(command_line.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=line):
         parse(script, *words.split())
+
+
+def test_bfloat16_is_refused_where_it_does_not_pay(monkeypatch):
+    known = Path("/proc/cpuinfo")
+    if not known.is_file():
+        pytest.skip("no /proc/cpuinfo")
+    with pytest.raises(UserError, match="ends worse with mixed_bfloat16"):
+        parse(clean_documents, "--precision", "mixed_bfloat16")
+    real = Path.read_text
+    for flags, refused in (("flags: avx2 avx512f", True), ("flags: avx512_bf16", False)):
+        monkeypatch.setattr(
+            Path, "read_text", lambda path, f=flags: f if path == known else real(path)
+        )
+        if refused:
+            with pytest.raises(UserError, match="no bfloat16 instructions"):
+                parse(denoise_mnist, "--precision", "mixed_bfloat16")
+        else:
+            assert parse(denoise_mnist, "--precision", "mixed_bfloat16").precision
+    assert parse(denoise_mnist).precision == "float32"
 
 
 @pytest.mark.parametrize("text", ["0", "-3", "2.5", "many", "", "9" * 5_000, "nan"])

@@ -10,7 +10,7 @@ from conftest import ROOT, report_of
 from PIL import Image
 
 import denoise_mnist
-from common import data, image_files, metrics, noise, trained_models
+from common import batches, data, image_files, metrics, noise, trained_models
 
 
 def test_parameters_and_shapes_are_the_articles():
@@ -111,7 +111,7 @@ def test_shipped_model_denoises_and_is_small():
 
 def test_shipped_model_is_as_good_as_the_readme_says(real_data):
     digits = data.load_mnist(real_data)
-    noisy = noise.gaussian(digits.x_test, 0.5, seed=2)
+    noisy = noise.gaussian(digits.x_test, 0.5, batches.seed_for("test"))
     denoised = shipped().predict(noisy, batch_size=500, verbose=0)
     assert metrics.binary_crossentropy(digits.x_test, denoised) <= 0.0971
     assert metrics.psnr(digits.x_test, denoised) >= 19.8
@@ -124,3 +124,23 @@ def test_resume_refuses_another_noise(error_of):
     stop_after_one_epoch(denoise_mnist.main, words)
     line = error_of(denoise_mnist.main, *words, "--noise", "0.3", "--resume")
     assert "holds a training with noise 0.5, this one has 0.3" in line
+
+
+def test_the_linear_filter_is_the_best_linear_map():
+    """On images that are a linear mixture of a few patterns, far above any local filter."""
+    digits = data.load_mnist(synthetic=True, limit=900)
+
+    def add_noise(clean, seed):
+        return noise.gaussian(clean, 0.5, seed)
+
+    noisy = add_noise(digits.x_validation, 1)
+    restore = denoise_mnist.fit_linear_filter(digits, noisy, add_noise)
+    test = add_noise(digits.x_test, 2)
+    assert metrics.psnr(digits.x_test, restore(test)) > 1 + metrics.psnr(
+        digits.x_test, metrics.median_3x3(test)
+    )
+    # Linear where nothing is clipped: between two images lies what is between their results.
+    one, two = digits.x_test[:1], digits.x_test[1:2]
+    both = np.concatenate([restore(one), restore(two), restore((one + two) / 2)])
+    inside = ((both > 0) & (both < 1)).all(axis=0)
+    np.testing.assert_allclose(both[2][inside], both[:2].mean(0)[inside], atol=1e-4)

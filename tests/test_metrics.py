@@ -41,7 +41,7 @@ def test_crossentropy_agrees_with_keras(pair):
 
 def test_exact_images():
     clean = np.random.default_rng(0).random((3, 9, 9, 1), dtype="float32")
-    assert metrics.psnr(clean, clean) == math.inf
+    assert metrics.psnr(clean, clean) == 100
     assert metrics.ssim(clean, clean) == pytest.approx(1)
     assert metrics.mse(clean, clean) == 0
 

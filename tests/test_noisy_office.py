@@ -2,25 +2,27 @@
 
 import io
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
+from skimage.feature import match_template
+from skimage.transform import rescale
 
 from common import UserError, noisy_office
 
 
-def kaggle(folder, numbers, text=lambda number: (number - 1) // 12):
-    """Write pages in Kaggle's layout: those with the same `text` share a clean page."""
+def kaggle(folder, numbers):
+    """Write pages in Kaggle's layout and sizes, each row of a page of one grey level."""
     for number in numbers:
-        for part, seed in (
-            ("train", number),
-            ("train_cleaned", 1_000 + 3 * text(number) + number % 3),
-        ):
+        height = 258 if number <= 72 else 420
+        for part, shift in (("train", 0), ("train_cleaned", 100)):
             path = folder / part / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            pixels = np.random.default_rng(seed).integers(0, 256, (270, 280), dtype=np.uint8)
-            Image.fromarray(pixels).save(path)
+            rows = (np.arange(height) + shift) % 256
+            Image.fromarray(np.repeat(rows[:, None], 40, axis=1).astype(np.uint8)).save(path)
 
 
 def uci(folder):
@@ -41,27 +43,76 @@ def uci(folder):
     return folder
 
 
-def test_kaggles_pages_are_split_by_family_and_by_clean_page(tmp_path):
-    family = [n for n in range(1, 73) if n % 3 != 1]
-    kaggle(tmp_path / "noisy-office", family)
+def test_kaggles_pages_are_split_by_family_and_by_place(tmp_path):
+    kaggle(tmp_path / "noisy-office", [n for n in range(1, 217) if n % 3 != 1])
     office = noisy_office.load_noisy_office(tmp_path)
-    train, validation, test = office.train, office.validation, office.test
-    assert {int(page.name) % 3 for page in train + validation} == {2}
-    assert {int(page.name) % 3 for page in test} == {0}
-    assert (len(train), len(validation), len(test)) == (20, 4, 24)
-    texts = [{page.clean.tobytes() for page in part} for part in (train, validation, test)]
-    assert not texts[0] & texts[1]
-    assert not (texts[0] | texts[1]) & texts[2]
-    assert [page.kind for page in train[:4]] == ["coffee", "folds", "footprints", "wrinkles"]
-    assert [page.kind for page in test[:4]] == ["coffee", "folds", "footprints", "wrinkles"]
-    assert train[0].dirty.shape == (270, 280, 1)
-    assert train[0].dirty.dtype == np.uint8
     assert office.summary() == {
-        "name": "NoisyOffice", "source": "local", "train": 20, "validation": 4, "test": 24,
+        "name": "NoisyOffice", "source": "local", "train": 72, "validation": 16, "test": 72,
     }  # fmt: skip
+    assert {int(page.name) % 3 for page in office.train + office.validation} == {2}
+    assert {int(page.name) % 3 for page in office.test} == {0}
+    assert {page.dirty.shape for page in office.test} == {(258, 40, 1), (420, 40, 1)}
+    kinds = ["coffee", "folds", "footprints", "wrinkles"]
+    for part in (office.train, office.validation, office.test):
+        assert [page.kind for page in part[:4]] == kinds
+        assert all(page.dirty.dtype == np.uint8 for page in part)
+    # The grey level of a row says which one it was.
+    rows = {name: set() for name in ("train", "validation")}
+    for name, found in rows.items():
+        for page in getattr(office, name):
+            first = int(page.dirty[0, 0, 0]) + (256 if name == "validation" else 0)
+            found.update(range(first, first + len(page.dirty)))
+    assert rows["train"] == set(range(336))
+    assert rows["validation"] == set(range(364, 420))
+    assert {int(page.name) for page in office.validation} <= set(range(145, 193))
     few = noisy_office.load_noisy_office(tmp_path, limit=10)
-    assert len(few.train) + len(few.validation) == 10
-    assert len(few.test) == 10
+    assert (len(few.train), len(few.test)) == (10, 10)
+    assert len({page.kind for page in few.train}) > 2
+    assert len(few.validation) >= 1
+
+
+def test_a_few_pages_are_split_by_place_too(tmp_path):
+    kaggle(tmp_path, [2, 5, 8, 3])
+    office = noisy_office.load_noisy_office(tmp_path)
+    train = max(int(page.dirty[-1, 0, 0]) for page in office.train)
+    validation = min(int(page.dirty[0, 0, 0]) for page in office.validation)
+    assert train + 10 < validation
+
+
+def dirt(page):
+    """Return what lies under the letters, float32 (h, w)."""
+    return ndimage.median_filter(page.astype("float32"), 15)
+
+
+def grey(folder, number):
+    path = Path(folder, "noisy-office", "train", f"{number}.png")
+    return np.asarray(Image.open(path, formats=["PNG"]).convert("L"))
+
+
+def test_no_dirt_of_the_validation_pages_is_in_training(real_data):
+    """By correlation at all places. What was cut away is the control: there it is found."""
+    office = noisy_office.load_noisy_office(real_data)
+    for page in office.validation[4:8]:  # one of each kind of dirt
+        strip = dirt(page.dirty[..., 0])[8:-8, 8:-8]
+        others = [other for other in office.train if other.kind == page.kind][::6]
+        found = [match_template(dirt(other.dirty[..., 0]), strip).max() for other in others]
+        cut_away = dirt(grey(real_data, int(page.name) - 12)[360:])
+        assert max(found) < 0.7 < 0.8 < match_template(cut_away, strip).max()
+
+
+def test_no_text_of_the_validation_pages_is_in_training(real_data):
+    """By correlation with the same typeface in the small size. A line from above is the control."""
+    office = noisy_office.load_noisy_office(real_data)
+    train = {page.name: page.clean[..., 0].astype("float32") for page in office.train}
+    held_out = {page.name: page.clean[..., 0].astype("float32") for page in office.validation}
+
+    def likeness(line, page):
+        sizes = [rescale(line, zoom, anti_aliasing=True) for zoom in np.arange(0.76, 0.9, 0.01)]
+        return max(match_template(page, each).max() for each in sizes)
+
+    for normal, small in (("158", "14"), ("146", "2"), ("182", "38"), ("170", "26")):
+        assert likeness(held_out[normal][28:56, 20:180], train[small]) < 0.7
+        assert likeness(train[normal][140:168, 20:180], train[small]) > 0.75
 
 
 def test_ucis_pages_are_split_by_their_names(tmp_path):
@@ -86,7 +137,7 @@ def test_broken_page_folders_are_named(tmp_path):
     (tmp_path / "a" / "train_cleaned" / "5.png").unlink()
     assert "5.png is missing" in error(tmp_path / "a")
     Image.new("L", (9, 8)).save(tmp_path / "a" / "train_cleaned" / "5.png")
-    assert "(270, 280), but its twin (8, 9)" in error(tmp_path / "a")
+    assert "(258, 40), but its twin (8, 9)" in error(tmp_path / "a")
     (tmp_path / "a" / "train_cleaned" / "5.png").write_text("no image")
     assert "5.png: not an image" in error(tmp_path / "a")
     kaggle(tmp_path / "b", [2, 5])

@@ -233,6 +233,68 @@ def test_wrong_words_and_files_end_in_one_line(name, error_of, tmp_path):
     assert not Path("runs").exists() or not list(Path("runs").iterdir())
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("recipe", ["fast", "published"])
+@pytest.mark.parametrize("name", ["denoise_mnist", "denoise_fashion", "watermark_ae"])
+def test_no_noise_of_training_is_that_of_validation_or_test(name, recipe, seed, monkeypatch):
+    """By the seeds that each part's noise is made with."""
+    script, seen = importlib.import_module(name), {"train": set(), "other": set()}
+    real = np.random.default_rng
+
+    class StopError(Exception):
+        pass
+
+    def note(seed=None):
+        seen[phase].add(seed if isinstance(seed, int) else repr(seed))
+        return real(seed)
+
+    def fit(model, dataset, **settings):
+        nonlocal phase
+        phase = "train"
+        next(iter(dataset))
+        raise StopError
+
+    real_batches = script.batches.denoising_batches
+
+    def noted_batches(*words):
+        nonlocal phase
+        phase = "train"
+        made = real_batches(*words)
+        phase = "other"
+        return made
+
+    phase = "other"
+    monkeypatch.setattr(np.random, "default_rng", note)
+    monkeypatch.setattr(keras.Model, "fit", fit)
+    monkeypatch.setattr(script.batches, "denoising_batches", noted_batches)
+    words = f"--synthetic --limit 20 --epochs 1 --recipe {recipe} --seed {seed}".split()
+    with pytest.raises(StopError):
+        script.main(words)
+    assert seen["train"]
+    assert not seen["train"] & seen["other"]
+    assert script.batches.seed_for("test") not in seen["train"]
+    assert script.batches.seed_for("validation") in seen["other"]
+
+
+@pytest.mark.parametrize("name", ["denoise_mnist", "vae_fashion"])
+def test_a_model_trained_in_bfloat16_is_saved_in_float32(name, monkeypatch):
+    script = importlib.import_module(name)
+    monkeypatch.setattr(script.command_line, "_refuse_bfloat16", lambda kind: None)
+    words = "--synthetic --limit 20 --epochs 1 --precision mixed_bfloat16 --output-dir run"
+    try:
+        script.main([*words.split(), *SCRIPTS[name].split()])
+    finally:
+        keras.config.set_dtype_policy("float32")
+    model = keras.saving.load_model("run/model.keras", compile=False)
+    assert {layer.dtype_policy.name for layer in model.layers} == {"float32"}
+    again = ["--synthetic", "--limit", "20", "--model", "run/model.keras"]
+    script.main([*again, "--output-dir", "evaluation"])
+    metric = next(iter(report_of("run")["test"]))
+    assert report_of("evaluation")["test"][metric] == pytest.approx(
+        report_of("run")["test"][metric], rel=1e-4
+    )
+
+
 def test_every_script_stands_here():
     scripts = {path.stem for path in ROOT.glob("*.py")} - {"app"}
     assert scripts == set(SCRIPTS)

@@ -107,3 +107,15 @@ def test_real_digits_are_mostly_black(real_data):
     digits = data.load_mnist(real_data)
     assert 0.75 < np.mean(digits.x_test == 0) < 0.85
     assert norm.cdf(1 / math.sqrt(2)) == pytest.approx(0.76, abs=1e-3)
+
+
+def test_quantisation_hides_bits_at_the_quality_it_is_asked_for():
+    rng = np.random.default_rng(0)
+    images = rng.uniform(size=(30, 20, 20, 1)).astype("float32")
+    bits = rng.integers(0, 2, images.shape).astype("float32")
+    marked, step = script.quantise(images, bits, 25.0)
+    assert metrics.psnr(images, marked) == pytest.approx(25, abs=0.1)
+    assert metrics.bit_accuracy(bits, script.read_quantised(marked, step)) > 0.97
+    # Levels of like parity lie two steps apart: noise beyond half a step is read wrong.
+    found = script.read_quantised(script.noisy(marked, step / 4), step)
+    assert 0.9 < metrics.bit_accuracy(bits, found) < 0.98

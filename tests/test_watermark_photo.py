@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import watermark_attacks
 from conftest import ROOT, python
+from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
 import watermark_photo as script
@@ -52,15 +53,34 @@ def test_attacks_do_what_they_say():
     np.testing.assert_allclose(watermark_attacks.jpeg(flat, 75), flat, atol=1e-6)
 
 
-def test_pictures_for_training_and_test_are_not_the_same(tmp_path):
-    pieces = script.load_pictures(limit=40)
-    assert pieces.x_train.shape == (40, 64, 64, 1)
-    assert pieces.x_test.shape == (40, 64, 64, 1)
-    assert pieces.summary()["name"] == "pictures and textures"
-    one, two = script.load_pictures(limit=10), script.load_pictures(limit=10)
-    np.testing.assert_array_equal(one.x_train, two.x_train)
-    drawn = script.load_pictures(synthetic=True, limit=10)
-    assert drawn.summary()["source"] == "synthetic"
+def test_pictures_for_training_and_test_are_not_the_same():
+    """Pieces of a picture are found in it again, and in no other."""
+    from synthetic import textures
+
+    pieces = script.load_pictures(limit=60)
+    assert pieces.x_train.shape == pieces.x_test.shape == (60, 64, 64, 1)
+    found = textures.pictures(script.PICTURES)
+    names = list(found)
+    assert len(names) > 8
+
+    def sources(images):
+        """Return the names of the pictures that these pieces were cut from."""
+        said = set()
+        for piece in np.round(images[..., 0] * 255).astype(np.uint8):
+            for name in names:
+                rows = sliding_window_view(found[name], 64, axis=1)
+                said.update([name] if (rows == piece[31]).all(-1).any() else [])
+        return said
+
+    parts = [sources(x) for x in (pieces.x_train, pieces.x_validation, pieces.x_test)]
+    assert parts[0] <= set(script.PICTURES[:-3])
+    assert parts[1] <= {script.PICTURES[-3]}
+    assert parts[2] <= set(script.PICTURES[-2:])
+    assert all(parts)
+    flat = [x.reshape(len(x), -1) for x in (pieces.x_train, pieces.x_validation, pieces.x_test)]
+    together = np.concatenate(flat)
+    assert len(np.unique(together, axis=0)) == len(together)  # textures differ, too
+    assert script.load_pictures(synthetic=True, limit=10).summary()["source"] == "synthetic"
 
 
 # ---------------------------------------------------------------- the message
