@@ -106,19 +106,8 @@ def main(argv=None):
             stream = batches.denoising_batches(settings, digits.x_train, add_noise)
             keras.utils.set_random_seed(settings.seed)
             keras.config.set_dtype_policy(settings.precision)
-            model = build_denoiser()
+            model = build_and_compile(settings, stream, digits)
             model.summary()
-            optimizer = keras.optimizers.Adam(settings.learning_rate)
-            if settings.recipe == "fast":
-                # A high rate does no harm where no noisy image is ever seen twice. beta_2 = 0.95
-                # forgets squared gradients after 20 steps, not 1,000.
-                batches.init_output_bias(model, digits.x_train)
-                steps = settings.epochs * stream.steps_per_epoch
-                schedule = batches.warm_up_and_cosine(settings.learning_rate, steps)
-                optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
-            # -x·log(y) - (1 - x)·log(1 - y), mean over pixels x and outputs y: least at y = x, for
-            # grey pixels, too. Choose the squared error where PSNR is all that counts.
-            model.compile(optimizer, loss="binary_crossentropy")
             model.fit(
                 stream.dataset(run.first_epoch),
                 steps_per_epoch=stream.steps_per_epoch,
@@ -146,6 +135,23 @@ def main(argv=None):
         run.plot_history("binary cross-entropy (nats per pixel)")
         run.finish(model, results)
     plotting.wait_for_windows(settings.show)
+
+
+def build_and_compile(settings, stream, digits):
+    """Return the model of a recipe, ready for `fit`."""
+    model = build_denoiser()
+    optimizer = keras.optimizers.Adam(settings.learning_rate)
+    if settings.recipe == "fast":
+        # A high rate does no harm where no noisy image is ever seen twice. beta_2 = 0.95 forgets
+        # squared gradients after 20 steps, not 1,000.
+        batches.init_output_bias(model, digits.x_train)
+        steps = settings.epochs * stream.steps_per_epoch
+        schedule = batches.warm_up_and_cosine(settings.learning_rate, steps)
+        optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
+    # -x·log(y) - (1 - x)·log(1 - y), mean over pixels x and outputs y: least at y = x, for grey
+    # pixels, too. Choose the squared error where PSNR is all that counts.
+    model.compile(optimizer, loss="binary_crossentropy")
+    return model
 
 
 def fit_linear_filter(digits, noisy_validation, add_noise):

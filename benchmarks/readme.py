@@ -1,0 +1,294 @@
+"""Put what was measured into README.md: its tables, and every number in its text.
+
+A table stands between `<!-- table NAME -->` and `<!-- end NAME -->`. A number in the text is
+followed by a comment that says where it comes from, which readers of the page do not see:
+`20.00<!-- trainings.denoise_mnist/fast/0.test.psnr .2f -->`.
+
+Run it:
+  python benchmarks/readme.py            results.json to README
+  python benchmarks/readme.py --check    say what would change, and change nothing
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+# common comes first: it keeps TensorFlow's start-up messages off the console.
+from common import UserError, command_line  # noqa: E402
+from common.files import write_whole  # noqa: E402
+
+import time_to_quality  # noqa: E402
+
+README = ROOT / "README.md"
+NUMBER = re.compile(r"([^\s|()]+)<!-- (\S+) (\S+) -->")
+TABLE = re.compile(r"<!-- table (\w+) -->\n.*?<!-- end \1 -->", re.S)
+NONE = "–"
+# The test metric of each script, how it is written, and the rows of its baselines that stand for
+# the input as it is and for the best classical method.
+MEASURE = {
+    "denoise_mnist": ("PSNR, dB", "psnr", ".2f", "noisy_input", "linear_filter"),
+    "denoise_fashion": ("PSNR, dB", "psnr", ".2f", "noisy_input", "outlier_median"),
+    "clean_documents": ("RMSE", "rmse", ".4f", "noisy_input", "background_median"),
+    "vae_fashion": ("−ELBO, nats", "negative_elbo", ".1f", None, None),
+    "watermark_ae": ("right bits, no noise", "bit_accuracy", ".1%", None, "quantisation"),
+}
+# {table: ({heading: (metric, format)}, {row: training, or training#baseline})}
+TABLES = {
+    "denoise_mnist": (
+        {
+            "cross-entropy": ("binary_crossentropy", ".4f"),
+            "MSE": ("mse", ".4f"),
+            "PSNR, dB": ("psnr", ".2f"),
+            "SSIM": ("ssim", ".3f"),
+        },
+        {
+            "noisy input": "denoise_mnist/fast/0#noisy_input",
+            "median filter 3x3": "denoise_mnist/fast/0#median_3x3",
+            "best linear filter": "denoise_mnist/fast/0#linear_filter",
+            "`--recipe published`": "denoise_mnist/published/0",
+            "`--recipe fast`": "denoise_mnist/fast/0",
+        },
+    ),
+    "denoise_fashion": (
+        {"MSE": ("mse", ".4f"), "PSNR, dB": ("psnr", ".2f"), "SSIM": ("ssim", ".3f")},
+        {
+            "noisy input": "denoise_fashion/fast/0#noisy_input",
+            "median filter 3x3": "denoise_fashion/fast/0#median_3x3",
+            "median filter, outliers only": "denoise_fashion/fast/0#outlier_median",
+            "`--recipe published`": "denoise_fashion/published/0",
+            "`--recipe fast`": "denoise_fashion/fast/0",
+            "`--epochs 60`, six times `fast`": "denoise_fashion/long/0",
+            "`--architecture unet`": "denoise_fashion/unet/0",
+        },
+    ),
+    "clean_documents": (
+        {
+            "RMSE": ("rmse", ".4f"),
+            "coffee": ("rmse_coffee", ".3f"),
+            "folds": ("rmse_folds", ".3f"),
+            "footprints": ("rmse_footprints", ".3f"),
+            "wrinkles": ("rmse_wrinkles", ".3f"),
+            "synthetic page, 300 dpi": ("rmse_300dpi", ".3f"),
+        },
+        {
+            "dirty": "clean_documents/unet/0#noisy_input",
+            "divided by the median": "clean_documents/unet/0#background_median",
+            "`--architecture autoencoder --recipe published`": "clean_documents/published/0",
+            "`--architecture autoencoder`": "clean_documents/fast/0",
+            "U-Net": "clean_documents/unet/0",
+        },
+    ),
+    "vae_fashion": (
+        {
+            "−ELBO": ("negative_elbo", ".1f"),
+            "reconstruction": ("reconstruction", ".1f"),
+            "KL": ("kl", ".1f"),
+            "MSE": ("mse", ".4f"),
+            "10 nearest": ("knn_accuracy", ".1%"),
+            "active": ("active_dimensions", "d"),
+            "−ELBO of the first 1,000": ("negative_elbo_first", ".1f"),
+            "importance-weighted, of the same": ("importance_weighted_first", ".1f"),
+        },
+        {
+            "mean image": "vae_fashion/fast/0#mean_image",
+            "PCA, 2 components": "vae_fashion/fast/0#pca",
+            "`--recipe published`": "vae_fashion/published/0",
+            "`--recipe fast`": "vae_fashion/fast/0",
+            "`--architecture dense`": "vae_fashion/dense/0",
+            "`--epochs 56`": "vae_fashion/long/0",
+            "PCA, 16 components": "vae_fashion/latent_16/0#pca",
+            "`--latent-dim 16`": "vae_fashion/latent_16/0",
+            "`--latent-dim 16 --epochs 30`": "vae_fashion/latent_16_long/0",
+        },
+    ),
+    "watermark_ae": (
+        {
+            "PSNR, dB": ("psnr", ".2f"),
+            "SSIM": ("ssim", ".3f"),
+            "bits, no noise": ("bit_accuracy", ".1%"),
+            "σ = 0.1": ("bit_accuracy_noise_0.1", ".1%"),
+            "σ = 0.25": ("bit_accuracy_noise_0.25", ".1%"),
+            "σ = 0.5": ("bit_accuracy_noise_0.5", ".1%"),
+            "black pixels": ("bit_accuracy_black", ".1%"),
+            "strokes": ("bit_accuracy_stroke", ".1%"),
+        },
+        {
+            "least significant bit": "watermark_ae/fast/0#least_significant_bit",
+            "quantisation, at the PSNR of `fast`": "watermark_ae/fast/0#quantisation",
+            "`--recipe published`": "watermark_ae/published/0",
+            "`--recipe fast`": "watermark_ae/fast/0",
+            "`--noise 0.12 --psnr 20.05 --epochs 80`": "watermark_ae/noise/0",
+        },
+    ),
+}
+
+
+def spread(values, form):
+    """Return the mean of one or more values, and how far they spread where that shows."""
+    mean, low, high = (
+        format(value, form) for value in (sum(values) / len(values), min(values), max(values))
+    )
+    return mean if low == high else f"{mean} ({low} to {high})"
+
+
+def rows_of(heads, rows):
+    """Return a table in Markdown."""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [heads, ["---"] * len(heads), *rows])
+
+
+def table_of(name, trainings):
+    """Return one of TABLES in Markdown; rows that were not measured yet are left out."""
+    columns, rows = TABLES[name]
+    lines = []
+    for label, place in rows.items():
+        key, _, baseline = place.partition("#")
+        if key not in trainings:
+            continue
+        training = trainings[key]
+        found = training["baselines"].get(baseline, {}) if baseline else training["test"]
+        cells = [format(found[m], form) if m in found else "" for m, form in columns.values()]
+        seconds = "" if baseline else f"{training['seconds'][-1]:,.0f} s"
+        lines.append([label, *cells, seconds])
+    return rows_of(["", *columns, "training"], lines)
+
+
+def summary_row(script, trainings):
+    """Return the cells of one script in the table of all."""
+    label, metric, form, before, classical = MEASURE[script]
+
+    def runs(name):
+        return [v for k, v in sorted(trainings.items()) if k.startswith(f"{script}/{name}/")]
+
+    def tested(name):
+        return spread([run["test"][metric] for run in runs(name)], form) if runs(name) else NONE
+
+    def baseline(name):
+        return format(first["baselines"][name][metric], form) if name else NONE
+
+    first = runs("fast")[0]
+    ratios = [NONE] * len(time_to_quality.MARGINS)
+    if script not in time_to_quality.FOLLOWED:
+        pairs = list(zip(runs("published"), runs("fast"), strict=True))
+        ratios = [ratio_cell(pairs, margin) for margin in time_to_quality.MARGINS]
+    seconds = [
+        spread([run["seconds"][-1] for run in runs(name)], ",.0f") for name in ("published", "fast")
+    ]
+    peaks = [max(run["peak_memory_mb"] for run in runs(name)) for name in ("published", "fast")]
+    data = first["dataset"]
+    return [
+        f"`{script}.py`",
+        f"{data['name']}, {data['train']:,}",
+        f"{first['parameters']:,}",
+        label,
+        *(baseline(before), baseline(classical), tested("published"), tested("fast")),
+        *seconds,
+        *ratios,
+        " and ".join(f"{peak / 1000:.1f}" for peak in peaks),
+    ]
+
+
+def ratio_cell(pairs, margin):
+    """Return how many times as fast `fast` is, over the seeds."""
+    times = [time_to_quality.ratio(*pair, margin)[1:] for pair in pairs]
+    if any(fast is None for _, fast in times):
+        return "not reached"
+    return spread([published / fast for published, fast in times], ".1f")
+
+
+def summary(results):
+    """Return the table of all scripts, that of their speeds, and what they were taken on."""
+    trainings = results["trainings"]
+    scripts = [name for name in MEASURE if f"{name}/fast/0" in trainings]
+    heads = [
+        *("script", "training images", "parameters", "test metric", "input", "classical"),
+        *("`published`", "`fast`", "`published`, s", "`fast`, s"),
+        *(f"ratio at {margin:.0%}" for margin in time_to_quality.MARGINS),
+        "memory, GB",
+    ]
+    table = rows_of(heads, [summary_row(script, trainings) for script in scripts])
+    lines = [
+        [
+            f"`{script}.py`",
+            f"{measured['training_images_per_second']:,.0f}",
+            f"{measured['step_ms']:.0f} ms",
+            f"{measured['input_share']:.0%}",
+            f"{measured['predict_images_per_second']:,.0f}, of "
+            f"{measured['image'][0]}x{measured['image'][1]} pixels",
+        ]
+        for script, measured in results["speed"].items()
+    ]
+    heads = ["script", "training, images/s", "step", "waiting for batches", "`predict`, images/s"]
+    dates = sorted(run["date"] for run in trainings.values())
+    commits = list(dict.fromkeys(run["commit"] for run in trainings.values()))
+    about, versions = results["machine"], next(iter(trainings.values()))["versions"]
+    taken = (
+        f"Measured on {about['processor']}, {about['cores']} cores, {about['system']}, with Python "
+        f"{versions['python']}, TensorFlow {versions['tensorflow']} and Keras {versions['keras']}, "
+        + (f"{dates[0]} to {dates[-1]}" if dates[-1] != dates[0] else dates[0])
+        + f", at commit {', '.join(commits)}."
+    )
+    return "\n".join([table, "", rows_of(heads, lines), "", taken])
+
+
+def value_of(results, place):
+    """Return what stands in the results at a place such as `trainings.a/b/0.test.psnr`.
+
+    Raises:
+        UserError: nothing does.
+    """
+    found, names = results, place.split(".")
+    try:
+        while names:
+            # A name may have dots of its own, as bit_accuracy_noise_0.1 has.
+            taken = next(n for n in range(len(names), 0, -1) if ".".join(names[:n]) in found)
+            found, names = found[".".join(names[:taken])], names[taken:]
+    except (StopIteration, TypeError, KeyError):
+        raise UserError(f"{place}: not in results.json") from None
+    return found
+
+
+def render(text, results):
+    """Return README's text with all that was measured put in.
+
+    Raises:
+        UserError: it asks for something that was not measured.
+    """
+
+    def table(match):
+        name = match[1]
+        made = summary(results) if name == "results" else table_of(name, results["trainings"])
+        return f"<!-- table {name} -->\n{made}\n<!-- end {name} -->"
+
+    def number(match):
+        _, place, form = match.groups()
+        return f"{format(value_of(results, place), form)}<!-- {place} {form} -->"
+
+    return NUMBER.sub(number, TABLE.sub(table, text))
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true")
+    args = parser.parse_args(argv)
+    results = time_to_quality.read_results(time_to_quality.RESULTS)
+    if not results["trainings"]:
+        raise UserError(f"{time_to_quality.RESULTS}: nothing was measured yet")
+    before = README.read_text(encoding="utf-8")
+    after = render(before, results)
+    if args.check:
+        changed = sum(a != b for a, b in zip(before.split("\n"), after.split("\n"), strict=False))
+        print(f"{changed} lines would change")
+        return 1 if before != after else 0
+    with write_whole(README, replace=True) as temporary:
+        temporary.write_text(after, encoding="utf-8")
+    print(f"Wrote {README}")
+
+
+if __name__ == "__main__":
+    command_line.start(main)
