@@ -25,6 +25,8 @@ from applications import page_cleaning  # noqa: E402
 from common import command_line, metrics, trained_models  # noqa: E402
 from synthetic import pages  # noqa: E402
 
+import time_to_quality  # noqa: E402
+
 import numpy as np  # noqa: E402
 from PIL import Image  # noqa: E402
 
@@ -71,6 +73,7 @@ def main(argv=None):
     shipped = ROOT / "models" / "clean_documents.keras"
     parser.add_argument("--model", default=shipped, help="of clean_documents.py")
     parser.add_argument("--pages", type=command_line.whole(1), default=40)
+    parser.add_argument("--results", type=Path, default=time_to_quality.RESULTS)
     args = parser.parse_args(argv)
     if not shutil.which("tesseract"):
         print("Nothing measured: Tesseract is missing (Debian: apt install tesseract-ocr).")
@@ -99,12 +102,13 @@ def main(argv=None):
             print(f"page {number + 1} of {args.pages}", flush=True)
     print("\nCharacter error rate:")
     groups = ["all", *sorted({group for _, group in errors} - {"all"})]
-    metrics.print_table(
-        {
-            name: {g: errors[name, g] / letters[name, g] for g in groups}
-            for name in [*methods, "clean"]
-        }
-    )
+    rates = {
+        name: {g: errors[name, g] / letters[name, g] for g in groups}
+        for name in [*methods, "clean"]
+    }
+    metrics.print_table(rates)
+    rates = {name: rate["all"] for name, rate in rates.items()}
+    time_to_quality.store(args.results, "ocr", {"pages": args.pages, "error_rate": rates})
 
 
 if __name__ == "__main__":

@@ -234,6 +234,31 @@ def summary(results):
     return "\n".join([table, "", rows_of(heads, lines), "", taken])
 
 
+def with_comparisons(results):
+    """Return the results with what follows from pairs of them, under `compared`.
+
+    For each script with both recipes, at seed 0: `quality`, the best validation value of
+    `published`; `published` and `fast`, the seconds each took to it; `ratio`; and `gain`, by how
+    much each training is better on the test set than the best classical method.
+    """
+    compared, trainings = {}, results["trainings"]
+    for script, (_, metric, _, _, classical) in MEASURE.items():
+        pair = [trainings.get(f"{script}/{recipe}/0") for recipe in time_to_quality.PAIR]
+        facts = compared[script] = {}
+        if all(pair) and script not in time_to_quality.FOLLOWED:
+            facts["quality"], *seconds = time_to_quality.ratio(*pair)
+            facts["published"], facts["fast"] = seconds
+            for margin in time_to_quality.MARGINS if all(seconds) else []:
+                _, published, fast = time_to_quality.ratio(*pair, margin)
+                facts[f"ratio_{margin:.0%}"] = published / fast
+        facts["gain"] = {
+            key.split("/")[1]: abs(run["test"][metric] - run["baselines"][classical][metric])
+            for key, run in trainings.items()
+            if key.startswith(f"{script}/") and key.endswith("/0") and classical in run["baselines"]
+        }
+    return {**results, "compared": compared}
+
+
 def value_of(results, place):
     """Return what stands in the results at a place such as `trainings.a/b/0.test.psnr`.
 
@@ -265,8 +290,9 @@ def render(text, results):
 
     def number(match):
         _, place, form = match.groups()
-        return f"{format(value_of(results, place), form)}<!-- {place} {form} -->"
+        return f"{format(value_of(compared, place), form)}<!-- {place} {form} -->"
 
+    compared = with_comparisons(results)
     return NUMBER.sub(number, TABLE.sub(table, text))
 
 

@@ -96,9 +96,16 @@ def read_results(path):
         return {"machine": machine(), "trainings": {}, "speed": {}}
     try:
         results = json.loads(path.read_text())
-        return {key: results[key] for key in ("machine", "trainings", "speed")}
+        return {**results, **{key: results[key] for key in ("machine", "trainings", "speed")}}
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: damaged ({error!r}); remove it to measure anew") from None
+
+
+def store(path, name, measured):
+    """Put what another benchmark measured into the results, with its date and commit."""
+    about = {"date": datetime.date.today().isoformat(), "commit": commit()}
+    files.write_json(path, {**read_results(path), name: {**measured, **about}}, replace=True)
+    print(f"Wrote {path}")
 
 
 def seconds_to(training, quality):

@@ -4,7 +4,7 @@ Each of 20 runs hides 16 random bytes with a key of its own, attacks the marked 
 it back. Then messages are looked for where none are: in unmarked photos, with a thousand keys.
 
 Run it:
-  python benchmarks/watermark_attacks.py
+  python benchmarks/watermark_attacks.py    counts go to results.json
 """
 
 import argparse
@@ -17,6 +17,8 @@ sys.path.insert(0, str(ROOT))
 # common comes first: it keeps TensorFlow's start-up messages off the console.
 from applications import messages  # noqa: E402
 from common import command_line, image_files, metrics, noise, trained_models  # noqa: E402
+
+import time_to_quality  # noqa: E402
 
 import io  # noqa: E402
 
@@ -52,10 +54,10 @@ def jpeg(images, quality):
 
 ATTACKS = {
     "none": lambda image, seed: image,
-    "Gaussian noise 0.1": lambda image, seed: noise.gaussian(image, 0.1, seed),
-    "JPEG, quality 75": lambda image, seed: jpeg(image, 75),
-    "salt and pepper 5%": lambda image, seed: noise.salt_and_pepper(image, 0.05, seed),
-    "blur 0.7": lambda image, seed: blur(image, 0.7),
+    "gaussian_0.1": lambda image, seed: noise.gaussian(image, 0.1, seed),
+    "jpeg_75": lambda image, seed: jpeg(image, 75),
+    "salt_and_pepper_0.05": lambda image, seed: noise.salt_and_pepper(image, 0.05, seed),
+    "blur_0.7": lambda image, seed: blur(image, 0.7),
 }
 
 
@@ -67,6 +69,7 @@ def main(argv=None):
     parser.add_argument("--model", default=shipped, help="of watermark_photo.py")
     parser.add_argument("--runs", type=command_line.whole(1), default=20)
     parser.add_argument("--tries", type=command_line.whole(1), default=1000)
+    parser.add_argument("--results", type=Path, default=time_to_quality.RESULTS)
     args = parser.parse_args(argv)
     model = trained_models.load_model(args.model, {"residual": "watermark_photo"})[0]
     path = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
@@ -93,6 +96,10 @@ def main(argv=None):
     found = [messages.extract(log_odds[n % len(photos)], str(n)) for n in range(args.tries)]
     wrong = sum(text is not None for text in found)
     print(f"Unmarked photos: {wrong} messages in {args.tries} tries")
+    time_to_quality.store(
+        *(args.results, "attacks"),
+        {"runs": args.runs, "psnr": min(qualities), "read": right, "found_in_unmarked": wrong},
+    )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """benchmarks/: what is computed from the trainings, and that README says what was measured."""
 
 import json
+import re
 
 import pytest
+import readme
 import speed
-import table
 import time_to_quality
 from conftest import ROOT, small_mnist, write_idx
 
@@ -13,24 +14,41 @@ from common import UserError, files
 
 def run_of(seconds, validation, **test):
     """Return a training as results.json holds it."""
+    baselines = {"noisy_input": {"psnr": 9.0}, "linear_filter": {"psnr": 17.0}}
     return {
         "seconds": seconds,
         "validation": validation,
         "test": test,
-        "baselines": {"noisy_input": {"psnr": 9.0}, "median_3x3": {"psnr": 14.0}},
+        "baselines": baselines,
         "dataset": {"name": "MNIST", "train": 9000},
         "parameters": 28353,
         "peak_memory_mb": 1234.0,
         "date": "2026-01-02",
+        "commit": "abcdef1",
         "versions": {"python": "3.11.7", "tensorflow": "2.21.0", "keras": "3.15.1"},
     }
 
 
-def test_ratio_counts_to_the_first_epoch_as_good_as_the_best_of_published():
+@pytest.mark.parametrize(
+    ("margin", "published_s", "fast_s"),
+    [
+        (0.0, 30, 3 - 1 / 2),  # 0.2, half-way between 0.3 and 0.1
+        (0.5, 20, 2),  # 0.3, at the very end of an epoch
+        (1.0, 15, 1 + 2 / 3),  # 0.4
+    ],
+)
+def test_seconds_to_a_quality_lie_on_the_line_between_two_epochs(margin, published_s, fast_s):
     published = run_of([10, 20, 30, 40], [0.5, 0.3, 0.2, 0.25])
-    fast = run_of([1, 2, 3, 4], [0.6, 0.21, 0.2, 0.1])
-    assert time_to_quality.ratio(published, fast) == (0.2, 30, 3)
-    assert time_to_quality.ratio(published, run_of([1, 2], [0.4, 0.3])) == (0.2, 30, None)
+    fast = run_of([1, 2, 3], [0.6, 0.3, 0.1])
+    quality, *seconds = time_to_quality.ratio(published, fast, margin)
+    assert quality == pytest.approx(0.2 * (1 + margin))
+    assert seconds == pytest.approx([published_s, fast_s])
+
+
+def test_a_quality_never_reached_has_no_ratio():
+    published, slow = run_of([10, 20], [0.5, 0.2]), run_of([1, 2], [0.4, 0.3])
+    assert time_to_quality.ratio(published, slow) == (0.2, 20, None)
+    assert readme.ratio_cell([(published, slow)], 0.0) == "not reached"
 
 
 def test_a_row_shows_means_and_spreads_over_seeds():
@@ -40,38 +58,64 @@ def test_a_row_shows_means_and_spreads_over_seeds():
         "denoise_mnist/fast/0": run_of([10, 20], [0.1, 0.05], psnr=20.0),
         "denoise_mnist/fast/1": run_of([10, 20], [0.2, 0.1], psnr=20.1),
     }
-    cells = table.row("denoise_mnist", trainings)
-    assert cells[2:] == [
+    cells = readme.summary_row("denoise_mnist", trainings)
+    assert cells[2:10] == [
         "28,353",
         "PSNR, dB",
         "9.00",
-        "14.00",
+        "17.00",
         "19.25 (19.00 to 19.50)",
         "20.05 (20.00 to 20.10)",
-        "–",
         "310 (300 to 320)",
         "20",
-        "23.0 (16.0 to 30.0)",
-        "1.2 and 1.2",
     ]
-    trainings["denoise_mnist/fast/1"] = run_of([10], [0.2], psnr=20.0)
-    assert table.row("denoise_mnist", trainings)[-2] == "not reached"
+    assert cells[-2:] == ["23.0 (16.0 to 30.0)", "1.2 and 1.2"]
 
 
 def test_readme_shows_what_was_measured():
     results = time_to_quality.read_results(time_to_quality.RESULTS)
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert table.between_markers(readme)[1] == table.render(results)
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme.render(text, results) == text
     assert set(results["speed"]) == set(speed.SCRIPTS)
     assert {f"{name}/{recipe}/0" for name in speed.SCRIPTS for recipe in ("published", "fast")} <= (
         results["trainings"].keys()
     )
+    assert all(
+        re.fullmatch("[0-9a-f]{7,}", run["commit"]) for run in results["trainings"].values()
+    )
 
 
-@pytest.mark.parametrize("text", ["no markers", f"{table.START}\n{table.START}\n{table.END}"])
-def test_markers_must_be_there_once(text):
-    with pytest.raises(UserError, match="must each stand there once"):
-        table.between_markers(text)
+# What is no measurement: how much noise there is, what an option is set to, quantiles, time-outs.
+SETTINGS = [
+    *("at 10%", "to 30%", "at 40%", "10% noise", "σ = 0.1", "5 minutes", "15 seconds", "300 dpi"),
+    *("at 5%, 1% and 0%",),
+]
+
+
+def test_no_measured_number_stands_without_its_source():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for pattern in (readme.TABLE.pattern, r"^```.*?^```", r"`[^`\n]*`", r"\]\(\S+\)"):
+        text = re.sub(pattern, "", text, flags=re.S | re.M)
+    text = readme.NUMBER.sub("", text)
+    for setting in SETTINGS:
+        text = text.replace(setting, "")
+    units = "dB|%|ms|s|seconds|minutes|hours|nats|MB|GB|times|points"
+    bare = re.findall(rf"[^\n.]*?\d[\d.,]* ?(?:{units})(?!\w)", text)
+    bare += re.findall(r"[^\n]*?\b\d[\d,]*\.\d{2,}", text)
+    assert not bare
+
+
+def test_numbers_and_tables_are_put_in_from_the_results():
+    results = {"trainings": {"a/b/0": {"test": {"bits_0.1": 0.987}}}}
+    place = "trainings.a/b/0.test.bits_0.1 .1%"
+    assert readme.render(f"so 12%<!-- {place} --> it is", results) == (
+        f"so 98.7%<!-- {place} --> it is"
+    )
+    with pytest.raises(UserError, match="bits_0.2: not in results.json"):
+        readme.render("12%<!-- trainings.a/b/0.test.bits_0.2 .1% -->", results)
+    run = run_of([10, 20], [0.2, 0.1], psnr=19.0, ssim=0.5)
+    table = readme.table_of("denoise_mnist", {"denoise_mnist/fast/0": run})
+    assert table.splitlines()[-1] == "| `--recipe fast` |  |  | 19.00 | 0.500 | 20 s |"
 
 
 def test_measures_both_recipes_and_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
