@@ -173,7 +173,7 @@ def main(argv=None):
             stream = batches.denoising_batches(settings, clothes.x_train, add_noise)
             keras.utils.set_random_seed(settings.seed)
             keras.config.set_dtype_policy(settings.precision)
-            model = build_and_compile(settings, stream)
+            model = build_and_compile(settings, stream, clothes)
             model.summary()
             model.fit(
                 stream.dataset(run.first_epoch),
@@ -208,13 +208,14 @@ def main(argv=None):
     plotting.wait_for_windows(settings.show)
 
 
-def build_and_compile(settings, stream):
+def build_and_compile(settings, stream, clothes):
     """Return the model of a recipe, ready for `fit`."""
     model = BUILDERS[settings.architecture]()
     optimizer = keras.optimizers.Adam(settings.learning_rate)
     if settings.recipe == "fast":
         if settings.architecture == "autoencoder":
             model = build_autoencoder(initializer="he_normal")
+            batches.init_output_bias(model, clothes.x_train)
         steps = settings.epochs * stream.steps_per_epoch
         schedule = batches.warm_up_and_cosine(settings.learning_rate, steps)
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)

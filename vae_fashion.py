@@ -351,7 +351,8 @@ def evaluate(encoder, decoder, dataset, z_mean, z_log_var):
     decoded = latent_walks.decode(decoder, z_mean + np.exp(z_log_var / 2) * epsilon)
     kl = np.asarray(kl_divergence(z_mean, z_log_var))
     codes = encoder.predict(dataset.x_train, batch_size=500, verbose=0)[0]
-    rebuilt = metrics.pca(dataset.x_train, x, z_mean.shape[1])
+    components = metrics.principal_components(dataset.x_train)
+    rebuilt = metrics.rebuild(x, *components, z_mean.shape[1])
     model, first = fidelity(decoded), slice(FIRST)
     return {
         # Clipped, or a single pixel that is sure and wrong costs more than all others.

@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from applications.inputs import output_paths
-from common import UserError, files, image_files, plotting
+from common import UserError, files, image_files, metrics, plotting
+from common.trained_models import predict
 
 FARTHEST = 1e6  # from the origin of the latent space, in a latent.csv
 
@@ -75,6 +76,34 @@ def encode(encoder, decoder, paths, output_dir, vary=None, spread=1.0, seed=0):
         target = folder / f"{path.stem}_sheet.png"
         sheet(both, target, path.name, caption, min(len(both), 10))
     _write_codes(folder / "latent.csv", stems, z_mean)
+
+
+def encode_with_each(parts, paths, output_dir):
+    """Write codes and reconstructions of image files by several autoencoders.
+
+    Args:
+        parts: {name: (encoder, decoder)}: (n, 28, 28, 1) to (n, size) and back.
+        paths: the files; each is fitted into 28x28 pixels.
+        output_dir: where a sheet of each file and a CSV file of each autoencoder's codes go; None:
+            a new folder in runs/.
+    """
+    folder = files.output_folder(output_dir, "latent_spaces_encoded")
+    targets = output_paths(paths, folder, "_sheet.png")
+    files.see_that_free(folder, [f"{name}.csv" for name in parts])
+    images = np.stack([fit_square(image_files.read_grey(path), 28) for path, _ in targets])
+    rebuilt = {"image": images}
+    for name, (encoder, decoder) in parts.items():
+        codes = predict(encoder, images)
+        rebuilt[name] = np.clip(predict(decoder, codes), 0, 1)
+        _write_codes(folder / f"{name}.csv", [path.stem for path, _ in targets], codes)
+    for index, (path, target) in enumerate(targets):
+        row = [each[index] for each in rebuilt.values()]
+        errors = ", ".join(
+            f"{name} (MSE {metrics.mse(images[index], each[index]):.4f})"
+            for name, each in list(rebuilt.items())[1:]
+        )
+        caption = f"From the left: the image in 28x28 pixels, {errors}."
+        sheet(np.stack(row), target, path.name, caption, len(row))
 
 
 def decode_file(decoder, path, output_dir):

@@ -222,15 +222,16 @@ def summary(results):
         for script, measured in results["speed"].items()
     ]
     heads = ["script", "training, images/s", "step", "waiting for batches", "`predict`, images/s"]
-    dates = sorted(run["date"] for run in trainings.values())
-    commits = list(dict.fromkeys(run["commit"] for run in trainings.values()))
-    about, versions = results["machine"], next(iter(trainings.values()))["versions"]
-    taken = (
-        f"Measured on {about['processor']}, {about['cores']} cores, {about['system']}, with Python "
-        f"{versions['python']}, TensorFlow {versions['tensorflow']} and Keras {versions['keras']}, "
-        + (f"{dates[0]} to {dates[-1]}" if dates[-1] != dates[0] else dates[0])
-        + f", at commit {', '.join(commits)}."
-    )
+    taken = {}
+    for run in trainings.values():
+        versions = run["versions"]
+        with_what = (
+            f"{run['machine']}, with Python {versions['python']}, TensorFlow "
+            f"{versions['tensorflow']} and Keras {versions['keras']}, {run['date']}, at commit"
+        )
+        taken.setdefault(with_what, {})[run["commit"]] = None
+    taken = "; ".join(f"{where} {', '.join(commits)}" for where, commits in taken.items())
+    taken = f"Measured on {taken}."
     return "\n".join([table, "", rows_of(heads, lines), "", taken])
 
 

@@ -80,31 +80,34 @@ AXES = {
 }
 
 
+def about():
+    """Return when a result was taken, with which code, and on what the times depend."""
+    return {"date": datetime.date.today().isoformat(), "commit": commit(), "machine": machine()}
+
+
 def machine():
-    """Return what the times depend on."""
     name = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").is_file():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
         name = names[0] if names else name
-    return {"processor": name, "cores": os.cpu_count(), "system": platform.system()}
+    return f"{name}, {os.cpu_count()} cores, {platform.system()}"
 
 
 def read_results(path):
     """Return what was measured so far; raise UserError if it can't be read."""
     if not path.is_file():
-        return {"machine": machine(), "trainings": {}, "speed": {}}
+        return {"trainings": {}, "speed": {}}
     try:
         results = json.loads(path.read_text())
-        return {**results, **{key: results[key] for key in ("machine", "trainings", "speed")}}
+        return {**results, **{key: results[key] for key in ("trainings", "speed")}}
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: damaged ({error!r}); remove it to measure anew") from None
 
 
 def store(path, name, measured):
     """Put what another benchmark measured into the results, with its date and commit."""
-    about = {"date": datetime.date.today().isoformat(), "commit": commit()}
-    files.write_json(path, {**read_results(path), name: {**measured, **about}}, replace=True)
+    files.write_json(path, {**read_results(path), name: {**measured, **about()}}, replace=True)
     print(f"Wrote {path}")
 
 
@@ -132,7 +135,13 @@ def seconds_to(training, quality):
 
 
 def ratio(published, fast, margin=0.0):
-    """Return Q·(1 + margin), and the seconds both recipes took to get there (None: never)."""
+    """Return Q·(1 + margin), and the seconds both recipes took to get there (None: never).
+
+    Raises:
+        UserError: they were timed on different machines.
+    """
+    if published["machine"] != fast["machine"]:
+        raise UserError("results.json: a published and a fast recipe from different machines")
     quality = min(published["validation"]) * (1 + margin)
     return quality, seconds_to(published, quality), seconds_to(fast, quality)
 
@@ -173,8 +182,7 @@ def train(script, words, folder, followed):
         rows = list(csv.DictReader(file))
     return {
         **metrics,
-        "date": datetime.date.today().isoformat(),
-        "commit": commit(),
+        **about(),
         "seconds": [round(float(row["seconds"]), 1) for row in rows],
         "validation": [round(float(row[followed]), 6) for row in rows],
     }
@@ -219,12 +227,12 @@ def plot(results, path):
     handles, labels = axes.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=2)
     data = ", ".join(dict.fromkeys(run["dataset"]["name"] for run in trainings.values()))
-    about = results["machine"]
+    machines = ", ".join(dict.fromkeys(run["machine"] for run in trainings.values()))
     caption = (
-        "Validation values over time. The dashed line is the best that the published recipe reaches; "
-        "stars show when either recipe gets there. As published the watermark learns nothing: half "
-        "of its bits are right by chance.\n"
-        f"{data}. {about['processor']}, {about['cores']} cores. Seed 0."
+        "Validation values over time. The dashed line is the best that the published recipe "
+        "reaches; stars show when either recipe gets there. As published the watermark learns "
+        "nothing: half of its bits are right by chance.\n"
+        f"{data}. Seed 0. {machines}."
     )
     plotting.save(figure, path, caption)
 
@@ -246,8 +254,6 @@ def main(argv=None):
     plotting.set_up(show=False)
     scripts = speed.check_scripts(args.scripts)
     results = read_results(args.results)
-    if results["machine"] != machine():
-        raise UserError(f"{args.results}: measured on another machine; give another --results")
     quick = [word for name in ("limit", "epochs") if (value := getattr(args, name)) is not None
              for word in (f"--{name}", str(value))]  # fmt: skip
     data = ["--data-dir", args.data_dir]

@@ -1,5 +1,7 @@
 """How near images are to clean ones. All are float32 in [0, 1], shape (n, height, width, 1)."""
 
+import math
+
 import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
@@ -56,16 +58,39 @@ def background_median(page, window=21):
     return np.clip(page * 255 / np.maximum(background, 1), 0, 1).astype("float32")
 
 
-def pca(train, test, components):
-    """Return test images rebuilt from this many principal components of the training images.
+def principal_components(images):
+    """Return the mean of images, shape (pixels,), and their principal axes, the longest first.
 
-    Shapes are (n, height, width, 1) and (m, height, width, 1).
+    Images are of shape (n, height, width, 1), the axes are the rows of (pixels, pixels).
     """
-    mean = train.mean(0).ravel()
-    centred = train.reshape(len(train), -1) - mean
+    flat = images.reshape(len(images), -1)
+    mean = flat.mean(0)
     # The right singular vectors of the images are those of their much smaller scatter matrix.
-    axes = np.linalg.svd(centred.T @ centred)[2][:components]
-    return (((test.reshape(len(test), -1) - mean) @ axes.T) @ axes + mean).reshape(test.shape)
+    return mean, np.linalg.svd((flat - mean).T @ (flat - mean))[2]
+
+
+def project(images, mean, axes, count):
+    """Return the first principal components of images, shape (n, count)."""
+    return (images.reshape(len(images), -1) - mean) @ axes[:count].T
+
+
+def rebuild(images, mean, axes, count):
+    """Return images rebuilt from their first principal components, in the same shape."""
+    return (project(images, mean, axes, count) @ axes[:count] + mean).reshape(images.shape)
+
+
+def distance_to_nearest(images, others):
+    """Return how far each image is from the nearest of the others, shape (n,).
+
+    The distance is the root mean square over the pixels.
+    """
+    flat, known = images.reshape(len(images), -1), others.reshape(len(others), -1)
+    lengths = np.square(known).sum(1)
+    nearest = [
+        np.min(lengths - 2 * (part @ known.T), axis=1) + np.square(part).sum(1)
+        for part in np.array_split(flat, math.ceil(len(flat) / 500))
+    ]
+    return np.sqrt(np.maximum(np.concatenate(nearest), 0) / flat.shape[1])
 
 
 def knn_accuracy(codes, labels, test_codes, test_labels, k=10):

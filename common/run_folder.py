@@ -201,12 +201,62 @@ class RunFolder:
             "weights": str(weights.relative_to(self.folder)),
             "weights_sha256": _sha256(weights),
         }
-        _write_state(self.folder, self._state)
+        self._write_state()
         if before:
             (self.folder / before).unlink(missing_ok=True)
-        with files.write_whole(self.path("history.csv"), replace=True) as path:
-            files.write_csv(path, list(row), [each.values() for each in history])
         return self.out_of_patience()
+
+    def _write_state(self):
+        """Write state.json, with a checksum of itself so that damage is seen, and history.csv."""
+        text = json.dumps(self._state)
+        sealed = {"sha256": hashlib.sha256(text.encode()).hexdigest(), "state": text}
+        files.write_json(self.folder / _STATE, sealed, replace=True)
+        with files.write_whole(self.path("history.csv"), replace=True) as path:
+            rows = [row.values() for row in self.history]
+            files.write_csv(path, list(self.history[0]), rows)
+
+    def trained(self, name, train):
+        """Return one of several models of this run: trained before an interruption, or now.
+
+        Args:
+            name: of the model.
+            train: called with nothing; returns the model and a dict with loss and val_loss.
+
+        Raises:
+            UserError: training diverged, or what is stored is damaged.
+        """
+        path = self.path("checkpoint") / f"{name}.keras"
+        kept = self._state.get("models", {})
+        if name in kept:
+            if not path.is_file() or _sha256(path) != kept[name]:
+                raise UserError(f"{path}: damaged; leave --resume out")
+            return keras.saving.load_model(path, compile=False)
+        started = time.perf_counter()
+        before = self.history[-1]["seconds"] if self.history else 0.0
+        model, losses = train()
+        seconds = time.perf_counter() - started
+        if not math.isfinite(losses["val_loss"]):
+            raise UserError(f"{name}: training diverged; lower --learning-rate")
+        print(f"{name}: loss {losses['val_loss']:.4g} after {seconds:.0f} s", flush=True)
+        save_model(model, path, replace=True)
+        row = {"model": name, "epoch": self.settings.epochs, "seconds": round(before + seconds, 3)}
+        self._state = {
+            "format": _FORMAT,
+            "settings": self._to_share(),
+            "history": [*self.history, {**row, **losses}],
+            "models": {**kept, name: _sha256(path)},
+        }
+        self._write_state()
+        return model
+
+    def of_each(self, models, results):
+        """Return the `models` entry of metrics.json, {name: what is to be known of it}."""
+        seconds = np.diff([0.0, *(row["seconds"] for row in self.history)])
+        took = dict(zip([row["model"] for row in self.history], seconds, strict=True))
+        return {
+            name: {**self._training(model, took[name]), "test": results[name]}
+            for name, model in models.items()
+        }
 
     def _finite_losses(self):
         return [row["val_loss"] for row in self.history if math.isfinite(row["val_loss"])]
@@ -252,7 +302,21 @@ class RunFolder:
                 loss,
             )
 
-    def finish(self, model, results, row="model", others=()):
+    def _training(self, model, seconds):
+        """Return how a model was trained, as metrics.json has it."""
+        settings = self.settings
+        trained = {
+            "epochs": self.history[-1]["epoch"] if self.history else None,
+            "batch_size": settings.batch_size,
+            "learning_rate": settings.learning_rate,
+            "seed": settings.seed,
+            "seconds_training": seconds,
+        }
+        if not self.history:
+            trained |= {"batch_size": None, "learning_rate": None}
+        return {"parameters": model.count_params(), **trained}
+
+    def finish(self, model, results, row="model", others=(), models=None):
         """Write metrics.json and print the table that ends every run.
 
         Args:
@@ -260,27 +324,24 @@ class RunFolder:
             results: {row name: {metric: value}}: the model's row, the baselines' and others'.
             row: the name of the model's row.
             others: names of rows that are no baselines: only printed.
+            models: of a run that trains several, `of_each`.
         """
         settings, data = self.settings, self.dataset.summary()
         seconds = self.history[-1]["seconds"] if self.history else None
-        training = {key: getattr(settings, key) for key in ("batch_size", "learning_rate")}
         libraries = {"keras": keras, "tensorflow": tensorflow, "numpy": np}
         report = {
             "script": settings.script,
             "dataset": data,
             "recipe": settings.recipe if self.history else None,
             "architecture": settings.architecture,
-            "parameters": model.count_params(),
-            "epochs": len(self.history) or None,
-            **{key: value if self.history else None for key, value in training.items()},
-            "seed": settings.seed,
-            "seconds_training": seconds,
+            **self._training(model, seconds),
             "seconds_total": time.perf_counter() - self._started + self.seconds_before,
             "peak_memory_mb": peak_memory_mb(),
             "versions": {"python": platform.python_version()}
             | {name: library.__version__ for name, library in libraries.items()},
             "test": results[row],
             "baselines": {k: v for k, v in results.items() if k != row and k not in others},
+            **({"models": models} if models else {}),
         }
         files.write_json(self.path("metrics.json"), report)
         print(f"\n{data['name']} ({data['source']}), {data['test']:,} test images")
@@ -296,14 +357,6 @@ def _random_states(model):
 
 def _sha256(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _write_state(folder, state):
-    """Write state.json with a checksum of itself, so that damage of any kind is seen."""
-    text = json.dumps(state)
-    sealed = {"sha256": hashlib.sha256(text.encode()).hexdigest(), "state": text}
-    with files.write_whole(folder / _STATE, replace=True) as path:
-        path.write_text(json.dumps(sealed), encoding="utf-8")
 
 
 def _read_state(folder):

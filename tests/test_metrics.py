@@ -92,3 +92,22 @@ def test_gaussian_noise_is_clipped_and_leaves_its_input():
     assert (noisy == 0).mean() == pytest.approx(0.5, abs=0.04)
     assert (noisy == 1).mean() == pytest.approx(0.0228, abs=0.012)
     assert black.max() == 0
+
+
+def test_pca_against_a_singular_value_decomposition():
+    rng = np.random.default_rng(0)
+    train, test = rng.random((50, 4, 3, 1)), rng.random((5, 4, 3, 1))
+    mean = train.mean(0)
+    axes = np.linalg.svd((train - mean).reshape(50, 12))[2][:3]
+    expected = ((test - mean).reshape(5, 12) @ axes.T @ axes).reshape(test.shape) + mean
+    components = metrics.principal_components(train)
+    np.testing.assert_allclose(metrics.rebuild(test, *components, 3), expected, atol=1e-10)
+    np.testing.assert_allclose(metrics.rebuild(test, *components, 12), test, atol=1e-10)
+
+
+def test_distance_to_nearest_against_all_pairs():
+    rng = np.random.default_rng(0)
+    images, others = rng.random((1_100, 3, 2, 1)), rng.random((30, 3, 2, 1))
+    gaps = np.square(images[:, None] - others[None]).mean((2, 3, 4)) ** 0.5
+    np.testing.assert_allclose(metrics.distance_to_nearest(images, others), gaps.min(1), atol=1e-7)
+    assert metrics.distance_to_nearest(others, others).max() < 1e-6

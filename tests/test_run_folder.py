@@ -113,7 +113,7 @@ def test_patience_holds_on_resuming_and_where_nothing_is_finite():
             run.best_model()
 
 
-@pytest.mark.parametrize("killed_in", ["save_model", "_write_state", "files.write_csv"])
+@pytest.mark.parametrize("killed_in", ["save_model", "RunFolder._write_state", "files.write_csv"])
 def test_a_kill_while_an_epoch_is_stored_loses_that_epoch_at_most(monkeypatch, killed_in):
     """Whichever file the kill falls before, what was stored still fits together."""
     model = small_model()

@@ -137,16 +137,6 @@ def test_the_first_layer_bends_all_over_the_latent_space(architecture):
 # ---------------------------------------------------------------- the other metrics
 
 
-def test_pca_against_a_singular_value_decomposition():
-    rng = np.random.default_rng(0)
-    train, test = rng.random((50, 4, 3, 1)), rng.random((5, 4, 3, 1))
-    mean = train.mean(0)
-    axes = np.linalg.svd((train - mean).reshape(50, 12))[2][:3]
-    expected = ((test - mean).reshape(5, 12) @ axes.T @ axes).reshape(test.shape) + mean
-    np.testing.assert_allclose(metrics.pca(train, test, 3), expected, atol=1e-10)
-    np.testing.assert_allclose(metrics.pca(train, test, 12), test, atol=1e-10)
-
-
 def test_knn_accuracy_by_hand():
     codes = np.array([[0.0], [0.1], [0.2], [5.0], [5.1], [5.2], [5.3]])
     labels = np.array([1, 1, 0, 0, 0, 0, 1])
