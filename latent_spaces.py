@@ -30,9 +30,11 @@ from applications import inputs, latent_walks
 
 import dataclasses
 import functools
+import math
 
 import keras
 import numpy as np
+import tensorflow
 from keras import layers, ops
 from scipy.linalg import orthogonal_procrustes, sqrtm, subspace_angles
 from scipy.spatial.distance import pdist
@@ -40,10 +42,13 @@ from scipy.spatial.distance import pdist
 SIZES = [2, 4, 8, 16, 32, 64, 128]  # of the bottleneck
 SIZE = 32  # where the five are compared
 UNITS, ACTIVE = 1_024, 51  # of the sparse one, and how many are on: 5%
-# 20 epochs of 250 steps, whatever the number of images.
-RECIPES = {"fast": {"epochs": 20, "batch_size": 128, "learning_rate": 0.002}}
-STEPS_PER_EPOCH = 250
-CONTRACTION = 0.1
+# Steps are those of each epoch, whatever the number of images; all take about as long.
+RECIPES = {"fast": {"epochs": 10}}
+LINEAR = {"steps": 500, "batch_size": 128, "learning_rate": 0.005}
+DEEP = {"steps": 200, "batch_size": 128, "learning_rate": 0.005}
+WIDE = {"steps": 80, "batch_size": 128, "learning_rate": 0.005}
+SIGMOID = {"steps": 300, "batch_size": 128, "learning_rate": 0.01}
+CONTRACTION = 0.05
 # The trainings whose models are kept and applied: {kind: name of the training}.
 KINDS = {
     "linear": f"linear_{SIZE}",
@@ -66,6 +71,8 @@ class Settings(command_line.Settings):
     architecture: str = "linear, plain, sparse, contractive, variational"
     recipe: str = "fast"
     precision: str = "float32"
+    batch_size: None = None
+    learning_rate: None = None
     tensorboard: bool = False
     model: str = flag("apply this one alone", None, str, ("input",), False, metavar="FILE")
 
@@ -115,7 +122,9 @@ class TiedDense(layers.Layer):
 
     def build(self, input_shape):
         """Make one kernel, and a bias for each way."""
-        self.kernel = self.add_weight((input_shape[-1], self.units), "glorot_uniform", name="w")
+        # Small at first: at the border, where no digit has ink, they stay as they are.
+        small = keras.initializers.RandomNormal(stddev=0.02)
+        self.kernel = self.add_weight((input_shape[-1], self.units), small, name="w")
         self.bias = self.add_weight((self.units,), "zeros", name="b")
         self.bias_back = self.add_weight((input_shape[-1],), "zeros", name="b_back")
 
@@ -237,16 +246,16 @@ def cross_entropy(image, rebuilt):
     return ops.sum(keras.losses.binary_crossentropy(image, rebuilt), axis=(1, 2))
 
 
-# {name: (function that builds the network, its arguments, the loss)}
+# {name: (function that builds the network, its arguments, its loss, how it is trained)}
 TRAININGS = {
-    **{f"linear_{size}": (build_linear, {"size": size}, squared_error) for size in SIZES},
-    **{f"plain_{size}": (build_plain, {"size": size}, squared_error) for size in SIZES},
-    "sparse": (build_sparse, {"units": UNITS, "active": ACTIVE}, squared_error),
-    "copying": (build_sparse, {"units": UNITS, "active": UNITS}, squared_error),
-    "contractive": (build_contractive, {"contraction": CONTRACTION}, squared_error),
-    "uncontracted": (build_contractive, {"contraction": 0.0}, squared_error),
-    "variational_2": (build_variational, {"size": 2}, cross_entropy),
-    f"variational_{SIZE}": (build_variational, {"size": SIZE}, cross_entropy),
+    **{f"linear_{size}": (build_linear, [size], squared_error, LINEAR) for size in SIZES},
+    **{f"plain_{size}": (build_plain, [size], squared_error, DEEP) for size in SIZES},
+    "sparse": (build_sparse, [UNITS, ACTIVE], squared_error, WIDE),
+    "copying": (build_sparse, [UNITS, UNITS], squared_error, WIDE),
+    "contractive": (build_contractive, [128, CONTRACTION], squared_error, SIGMOID),
+    "uncontracted": (build_contractive, [128, 0.0], squared_error, SIGMOID),
+    "variational_2": (build_variational, [2], cross_entropy, DEEP),
+    f"variational_{SIZE}": (build_variational, [SIZE], cross_entropy, DEEP),
 }
 
 
@@ -300,27 +309,27 @@ def main(argv=None):
 
 def train(name, settings, digits):
     """Train one of `TRAININGS`; return the model, and its losses at the end."""
-    build, options, loss = TRAININGS[name]
-    clean = digits.x_train
-    stream = batches.Batches(
-        *(len(clean), lambda chosen, seed: (clean[chosen], clean[chosen]), settings.batch_size),
-        seed=settings.seed,
-    )
+    build, sizes, loss, recipe = TRAININGS[name]
+    steps = settings.epochs * recipe["steps"]
+    images = tensorflow.constant(digits.x_train)
+    # Each image once before any of them twice: with a fresh choice for each batch the linear
+    # autoencoder's space stays ten times as far from that of PCA.
+    rng = np.random.default_rng(batches.seed_for(settings.seed, "order"))
+    passes = math.ceil(steps * recipe["batch_size"] / len(images))
+    order = np.concatenate([rng.permutation(len(images)) for _ in range(passes)])
+    order = order[: steps * recipe["batch_size"]].reshape(steps, -1)
+    # Made by TensorFlow alone, 20 steps at a time: Python takes longer for a batch than these
+    # networks for a step.
+    stream = tensorflow.data.Dataset.from_tensor_slices(order)
+    stream = stream.map(lambda chosen: (tensorflow.gather(images, chosen),) * 2).prefetch(2)
     keras.utils.set_random_seed(settings.seed)
-    model = build(**options)
-    steps = settings.epochs * STEPS_PER_EPOCH
-    schedule = batches.warm_up_and_cosine(settings.learning_rate, steps)
-    # 25 steps at a time: Keras takes longer between two steps than these networks in one.
-    model.compile(keras.optimizers.Adam(schedule), loss=loss, steps_per_execution=25)
-    history = model.fit(
-        stream.dataset(),
-        steps_per_epoch=STEPS_PER_EPOCH,
-        epochs=settings.epochs,
-        shuffle=False,  # the batches come shuffled
-        verbose=0,
-    ).history
+    model = build(*sizes)
+    schedule = batches.warm_up_and_cosine(recipe["learning_rate"], steps)
+    model.compile(keras.optimizers.Adam(schedule), loss=loss, steps_per_execution=20)
+    lengths = {"epochs": settings.epochs, "steps_per_epoch": recipe["steps"]}
+    history = model.fit(stream, **lengths, shuffle=False, verbose=0)
     validation = model.evaluate(digits.x_validation, digits.x_validation, 500, verbose=0)
-    return model, {"loss": history["loss"][-1], "val_loss": validation}
+    return model, {"loss": history.history["loss"][-1], "val_loss": validation}
 
 
 def apply(settings):
@@ -445,10 +454,11 @@ def plot_planes(run, planes, digits, results):
     run.plot(
         *(_planes, (planes, digits, results), "planes.png"),
         "Two latent dimensions: plain and variational",
-        "Above: the codes of test images. Below: what the decoder makes of the same region, which "
-        "holds 95% of them. The plain autoencoder scatters its codes as it likes, with rays and "
-        "empty places between; what it decodes there is no digit. The variational one fills the "
-        "region around the origin without gaps.",
+        "Above: the codes of test images, the middle 95% in each direction. Below: what the "
+        "decoder makes of the same region. The plain autoencoder scatters its codes as it likes, "
+        "with rays and empty places between; what it decodes there is no digit. The variational "
+        "one fills the region around the origin. 'Gaps' are places whose image is farther from all "
+        "training images than 95% of reconstructions are.",
     )
 
 
@@ -461,19 +471,14 @@ def _planes(content, path, title, caption, show=False):
     for (above, below), (name, (encoder, decoder)) in zip(axes.T, planes.items(), strict=True):
         codes = trained_models.predict(encoder, digits.x_test)
         low, high = np.quantile(codes, [0.025, 0.975], axis=0)
-        for label, digit in enumerate(digits.class_names):
-            chosen = codes[digits.y_test == label][:300].T
-            colour, marker = plotting.TEN_COLOURS[label], "os^vDPX<>p"[label]
-            above.scatter(*chosen, s=9, lw=0, c=colour, marker=marker, label=digit)
+        plotting.mark_classes(above, codes[:3_000], digits.y_test[:3_000], digits.class_names)
         limits = {"xlim": (low[0], high[0]), "ylim": (low[1], high[1])}
-        found = results[name]
-        heading = f"gaps {found['gaps']:.0%}, 10 nearest {found['knn_accuracy']:.0%}"
-        above.set(**limits, title=f"{name.split('_')[0]}: {heading}")
+        heading = "gaps {gaps:.0%}, 10 nearest {knn_accuracy:.0%}".format(**results[name])
+        above.set(**limits, aspect="auto", title=f"{name.split('_')[0]}: {heading}")
         grid = np.meshgrid(*np.linspace(low, high, 16).T)
-        z = np.stack(grid, axis=-1)[::-1].reshape(-1, 2)
-        tiles = trained_models.predict(decoder, z)[..., 0].reshape(16, 16, 28, 28)
-        picture = tiles.swapaxes(1, 2).reshape(16 * 28, 16 * 28)
+        tiles = trained_models.predict(decoder, np.stack(grid, axis=-1)[::-1].reshape(-1, 2))
         extent = (low[0], high[0], low[1], high[1])
+        picture = plotting.mosaic(tiles, 16)
         below.imshow(picture, cmap="gray", vmin=0, vmax=1, extent=extent, aspect="auto")
         below.set(xlabel="first latent dimension", ylabel="second latent dimension")
     handles, labels = axes[0, 0].get_legend_handles_labels()
@@ -497,8 +502,7 @@ def unit_effects(decoder, codes, units):
 def plot_autoencoders(run, models, rebuilt, digits, results, count=8):
     """Write a figure with a row for each autoencoder: reconstructions, and what units stand for."""
     examples = list(digits.example_of_each_class().values())[:count]
-    blank = np.ones((1, 28, 28, 1))
-    rows = {"input": np.concatenate([digits.x_test[examples], *[blank] * (1 + count)])}
+    rows = {"input": [*digits.x_test[examples], *[None] * (1 + count)]}
     axes = metrics.principal_components(digits.x_train)[1][:count].reshape(count, 28, 28, 1)
     axes = 0.5 + axes / (2 * abs(axes).max((1, 2, 3), keepdims=True))
     labels = {
@@ -516,17 +520,19 @@ def plot_autoencoders(run, models, rebuilt, digits, results, count=8):
         if name in models:
             encoder, decoder = split(models[name])
             codes = trained_models.predict(encoder, digits.x_test[:1_000])
-            busiest = np.argsort(codes.std(0))[::-1][:count]
-            units = unit_effects(decoder, codes, busiest)
+            varying = np.argsort(codes.std(0))[np.count_nonzero(codes.std(0) == 0) :]
+            middle = max(0, (len(varying) - count) // 2)
+            units = unit_effects(decoder, codes, varying[middle : middle + count])
         pictures = np.clip(rebuilt[name][examples], 0, 1)
         label = f"{label}\nMSE {results[name]['mse']:.4f}"
-        rows[label] = np.concatenate([pictures, blank, units])
+        rows[label] = [*pictures, None, *units]
     run.plot(
         *(plotting.image_rows, rows, "autoencoders.png"),
         "Eight bottlenecks: test images, reconstructions, and what single units stand for",
         "At the right: what one unit more changes in the image, white where it adds ink, black "
-        "where it takes some; the units that vary most. Those of the sparse one are strokes. With "
-        "all of its units on the same network copies, and its units are pixels and noise.",
+        "where it takes some; the units in the middle of how much they vary. Those of the sparse "
+        "one are strokes. With all of its units on the same network copies, and its units stand "
+        "for nothing.",
         cell=0.55,
         column_titles=[digits.class_names[digits.y_test[n]] for n in examples]
         + ["", "units", *[""] * (count - 1)],
@@ -545,12 +551,13 @@ def plot_errors_and_components(run, models, components, results):
         "until there are so many that the training time is what limits it.",
         *("numbers in the code", "MSE on test images"),
         ticks=SIZES,
+        wide="PCA",
     )
     count, axes = 8, components[1][:SIZE]
     found = models[f"linear_{SIZE}"].get_layer("rows").get_weights()[0]
     # An orthonormal basis of its space, then the rotation that brings it nearest to PCA's.
     basis = np.linalg.svd(found, full_matrices=False)[2]
-    turned = orthogonal_procrustes(basis, axes)[0].T @ basis
+    turned = orthogonal_procrustes(basis.T, axes.T)[0].T @ basis
     rows = {
         "its own axes": found / np.linalg.norm(found, axis=1, keepdims=True),
         "aligned": turned,

@@ -13,6 +13,7 @@ Run it:
   python vae_fashion.py                                two latent dimensions, in four minutes
   python vae_fashion.py --latent-dim 16
   python vae_fashion.py --architecture dense --dataset mnist
+  python vae_fashion.py --architecture dense --compare-beta
   python vae_fashion.py --generate 25                  new clothes as PNG files, and a sheet
   python vae_fashion.py --input shoe.png --vary 8      its code, and 8 variations
   python vae_fashion.py --decode latent.csv            codes back into images
@@ -23,12 +24,13 @@ Kingma and Welling 2013, https://arxiv.org/abs/1312.6114
 """
 
 # common comes first: it keeps TensorFlow's start-up messages off the console.
-from common import batches, command_line, data, files, metrics, plotting, run_folder
-from common import trained_models
+from common import UserError, batches, command_line, data, files, metrics, plotting
+from common import run_folder, trained_models
 from common.command_line import flag, number, whole
 from applications import inputs, latent_walks
 
 import dataclasses
+import functools
 import importlib.util
 import secrets
 import shutil
@@ -37,7 +39,6 @@ import keras
 import numpy as np
 from keras import layers, ops
 from scipy.special import logsumexp
-from scipy.stats import norm
 
 TRAIN = ("train",)
 RECIPES = {
@@ -60,6 +61,8 @@ RECIPES = {
         "published": {"epochs": 50, "batch_size": 128, "learning_rate": 0.001},
     },
 }
+BETAS = [0, 1, 4]  # of --compare-beta
+REACH = 2.3  # of the manifold's figure, in standard deviations of the prior
 FIRST = 1_000  # test images that the importance-weighted bound is taken on
 MODELS = ["encoder.keras", "decoder.keras"]
 FIGURES = ["reconstructions.png", "manifold.png", "latent.png", "new.png", "walk.png"]
@@ -78,6 +81,7 @@ class Settings(command_line.Settings):
     dataset: str = flag("default: fashion", "fashion", choices=["fashion", "mnist"])
     latent_dim: int = flag("numbers in a code (default: 2)", 2, whole(2, 1_000), TRAIN)
     beta: float = flag("weight of the KL divergence (default: 1)", 1.0, number(0), TRAIN)
+    compare_beta: bool = flag("train with β = 0, 1 and 4 (dense only)", False, bool, TRAIN)
     seed: int = flag(
         "repeats a run (default: 0; --generate and --vary: another one each time)",
         *(None, whole(0, 2**32 - 1), ("train", "model", "generate", "input")),
@@ -91,6 +95,11 @@ class Settings(command_line.Settings):
 @keras.saving.register_keras_serializable("vae_fashion")
 class Sampling(layers.Layer):
     """Samples z = z_mean + exp(z_log_var / 2)·ε, which gradients can pass through."""
+
+    # The reparameterisation trick. A number taken from N(μ, σ²) has no derivative with respect to
+    # μ and σ: it is not computed from them, only likelier or less likely. So the random number is
+    # taken from N(0, 1), which depends on nothing, and moved and stretched: z = μ + σ·ε has the
+    # same distribution, dz/dμ = 1 and dz/dσ = ε, and the encoder learns from the decoder's error.
 
     def __init__(self, seed=0, **kwargs):
         super().__init__(**kwargs)
@@ -162,18 +171,33 @@ BUILDERS = {
 }
 
 
+# What is wrong with the loss that the article publishes, and what each fault does:
+# 1. The cross-entropy is the mean over the pixels, 784 times as small as their sum. Beside it the
+#    KL divergence weighs 784 times too much, and the encoder stops telling images apart.
+# 2. Against that the KL divergence is multiplied by 5e-4. Together that is a β of 0.39: better
+#    images, but the codes fill another space than the prior, and samples of it fall into gaps.
+#    It is no bound on -log p(x) any more, so that two models can't be compared by it.
+# 3. The KL divergence is averaged over the latent dimensions too, where it should be summed: with
+#    more dimensions it weighs less and less. And exp(s) is the standard deviation in the sampling
+#    but the variance in the KL divergence, so the codes are pulled to the wrong width.
+
+
 def reconstruction(image, decoded):
     """Return the cross-entropy summed over the pixels, in nats, shape (n,).
 
-    The published loss takes its mean, 784 times as little, beside the KL divergence. On a grey
-    value x it is the expected code length of a pixel that is white with probability x, so bounds
-    can't be compared with those of a density of grey values.
+    On a grey value x it is the expected code length of a pixel that is white with probability x,
+    so bounds can't be compared with those of a density of grey values.
     """
     return ops.sum(keras.losses.binary_crossentropy(image, decoded), axis=(1, 2))
 
 
 def kl_divergence(z_mean, z_log_var):
-    """Return KL(N(z_mean, exp(z_log_var)) ‖ N(0, 1)) in nats, shape (n,)."""
+    """Return KL(N(z_mean, exp(z_log_var)) ‖ N(0, 1)) in nats, shape (n,).
+
+    Without it the encoder would put each image far from all others, with no variance: a plain
+    autoencoder, whose decoder knows what to make of those points alone. It pulls all codes towards
+    one distribution that can be sampled, and they overlap, so that neighbours look alike.
+    """
     return 0.5 * ops.sum(ops.square(z_mean) + ops.exp(z_log_var) - 1 - z_log_var, axis=-1)
 
 
@@ -239,18 +263,14 @@ def main(argv=None):
     plotting.set_up(settings.show)
     if settings.action in settings.applications:
         return apply(settings)
+    if settings.compare_beta:
+        return compare_beta(settings)
 
     model, settings = trained_models.model_to_evaluate(settings)
-    load = data.load_mnist if settings.dataset == "mnist" else data.load_fashion_mnist
-    clothes = load(settings.data_dir, settings.synthetic, settings.limit, settings.seed)
-
+    clothes = load(settings)
     with run_folder.RunFolder(settings, clothes, MODELS + FIGURES + DIAGRAMS) as run:
         if model is None:
-
-            def make_batch(chosen, seed):
-                return clothes.x_train[chosen], clothes.x_train[chosen]
-
-            stream = batches.for_recipe(settings, len(clothes.x_train), make_batch)
+            stream = stream_of(settings, clothes)
             keras.utils.set_random_seed(settings.seed)
             keras.config.set_dtype_policy(settings.precision)
             model = build_and_compile(settings, stream, clothes)
@@ -284,6 +304,21 @@ def main(argv=None):
         run.plot_history("negative ELBO (nats per image)" if settings.beta == 1 else "loss (nats)")
         run.finish(model, results)
     plotting.wait_for_windows(settings.show)
+
+
+def load(settings):
+    """Return the dataset that --dataset names."""
+    load = data.load_mnist if settings.dataset == "mnist" else data.load_fashion_mnist
+    return load(settings.data_dir, settings.synthetic, settings.limit, settings.seed)
+
+
+def stream_of(settings, clothes):
+    """Return the stream of batches: each image is its own target."""
+
+    def make_batch(chosen, seed):
+        return clothes.x_train[chosen], clothes.x_train[chosen]
+
+    return batches.for_recipe(settings, len(clothes.x_train), make_batch)
 
 
 def diagram(model, path):
@@ -327,6 +362,70 @@ def apply(settings):
         latent_walks.encode(
             model.encoder, model.decoder, settings.input, folder, vary, spread, seed
         )
+
+
+def compare_beta(settings):
+    """Train the dense network with three weights of the KL divergence, and compare the codes."""
+    if settings.architecture != "dense" or settings.beta != Settings.beta:
+        raise UserError("--compare-beta is for --architecture dense, and sets --beta itself")
+    clothes = load(settings)
+
+    def train(beta):
+        stream = stream_of(settings, clothes)
+        keras.utils.set_random_seed(settings.seed)
+        model = build_and_compile(dataclasses.replace(settings, beta=float(beta)), stream, clothes)
+        history = model.fit(
+            stream.dataset(),
+            steps_per_epoch=stream.steps_per_epoch,
+            epochs=settings.epochs,
+            validation_data=(clothes.x_validation, clothes.x_validation),
+            validation_batch_size=500,
+            shuffle=False,
+            verbose=0,
+        ).history
+        return model, {name: history[name][-1] for name in ("loss", "val_loss")}
+
+    with run_folder.RunFolder(settings, clothes, ["beta.png"]) as run:
+        models = {
+            f"beta_{beta}": run.trained(f"beta_{beta}", functools.partial(train, beta))
+            for beta in BETAS
+        }
+        results, planes = {}, {}
+        epsilon = np.random.default_rng(batches.seed_for(settings.seed, "new")).standard_normal(
+            (36, settings.latent_dim), "float32"
+        )
+        for name, model in models.items():
+            z_mean, z_log_var, _ = model.encoder.predict(clothes.x_test, batch_size=500, verbose=0)
+            rows = evaluate(model.encoder, model.decoder, clothes, z_mean, z_log_var)
+            results[name] = rows["model"]
+            planes[name] = z_mean, latent_walks.decode(model.decoder, epsilon)
+        run.plot(
+            *(_betas, (planes, clothes), "beta.png", "The weight β of the KL divergence"),
+            "Above: codes of test images (z_mean) and the prior's 1σ and 2σ. Below: decoded "
+            "samples of the prior. With β = 0 nothing holds the codes together: most of them lie "
+            "far out, and the prior's samples fall between them. With β = 1 codes and prior agree. "
+            "With β = 4 the codes crowd together and tell less: images are blurred.",
+        )
+        run.finish(models["beta_1"], results, "beta_1", models, run.of_each(models, results))
+    plotting.wait_for_windows(settings.show)
+
+
+def _betas(content, path, title, caption, show=False):
+    import matplotlib.pyplot as plt
+
+    planes, clothes = content
+    figure, axes = plt.subplots(2, len(planes), figsize=(11, 7.2), layout="constrained")
+    figure.suptitle(title, fontsize=12)
+    for (above, below), (name, (codes, new)) in zip(axes.T, planes.items(), strict=True):
+        some = slice(3_000)
+        plotting.mark_classes(above, codes[some], clothes.y_test[some], clothes.class_names)
+        plotting.mark_prior(above)
+        above.set(title=f"β = {name.removeprefix('beta_')}")
+        below.imshow(plotting.mosaic(new, 6), cmap="gray", vmin=0, vmax=1)
+        below.set_axis_off()
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", markerscale=2.5, frameon=False)
+    plotting.save(figure, path, caption, show)
 
 
 def evaluate(encoder, decoder, dataset, z_mean, z_log_var):
@@ -405,16 +504,17 @@ def plot_plane(run, decoder, dataset, codes):
         f" Of the {codes.shape[1]} dimensions the two most active ones are shown, {first + 1} "
         f"and {second + 1}; in the manifold all others are zero."
     ) * (codes.shape[1] > 2)
-    quantiles = norm.ppf(np.linspace(0.05, 0.95, 20))
+    places = np.linspace(-REACH, REACH, 20)
     grid = np.zeros((400, codes.shape[1]), "float32")
-    grid[:, second] = np.repeat(quantiles[::-1], 20)
-    grid[:, first] = np.tile(quantiles, 20)
+    grid[:, second] = np.repeat(places[::-1], 20)
+    grid[:, first] = np.tile(places, 20)
+    edge = REACH * 20 / 19  # half an image further out
     run.plot(
-        *(latent_walks.sheet, latent_walks.decode(decoder, grid), "manifold.png"),
+        *(plotting.plane, latent_walks.decode(decoder, grid), "manifold.png"),
         "The manifold: what the decoder makes of each place",
-        "Each image is a decoded point; the points are the prior's quantiles from 5% to 95% in "
-        "both directions, so that equal areas of the figure are equally likely. Neighbours look "
-        f"alike; where two kinds meet, the decoder mixes them.{which}",
+        "Each image is a decoded point, at its place in the scatter plot of latent.png. Neighbours "
+        f"look alike; where two kinds meet, the decoder mixes them.{which}",
+        (-edge, edge, -edge, edge),
         columns=20,
     )
     run.plot(

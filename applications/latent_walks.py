@@ -176,15 +176,10 @@ def sheet(images, path, title, caption, columns, show=False):
     """Plot images, shape (n, height, width, 1) in [0, 1], edge to edge in rows of `columns`."""
     import matplotlib.pyplot as plt
 
-    count, height, width = images.shape[:3]
-    rows = math.ceil(count / columns)
-    tiles = np.ones((rows * columns, height, width))
-    tiles[:count] = images[..., 0]
-    picture = tiles.reshape(rows, columns, height, width).swapaxes(1, 2)
     cell = np.clip(4.5 / columns, 0.22, 0.6)  # inches an image takes
-    size = (max(columns * cell, 4.5), rows * cell + 0.4)
+    size = (max(columns * cell, 4.5), math.ceil(len(images) / columns) * cell + 0.4)
     figure, axis = plt.subplots(figsize=size, layout="constrained")
-    axis.imshow(picture.reshape(rows * height, columns * width), cmap="gray", vmin=0, vmax=1)
+    axis.imshow(plotting.mosaic(images, columns), cmap="gray", vmin=0, vmax=1)
     axis.set_axis_off()
     figure.suptitle(title.replace("$", r"\$"), fontsize=12)
     plotting.save(figure, path, caption, show)

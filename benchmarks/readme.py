@@ -30,14 +30,52 @@ NONE = "–"
 # The test metric of each script, how it is written, and the rows of its baselines that stand for
 # the input as it is and for the best classical method.
 MEASURE = {
+    "latent_spaces": ("MSE, 32 numbers", "mse", ".4f", None, "pca_32"),
     "denoise_mnist": ("PSNR, dB", "psnr", ".2f", "noisy_input", "linear_filter"),
     "denoise_fashion": ("PSNR, dB", "psnr", ".2f", "noisy_input", "outlier_median"),
     "clean_documents": ("RMSE", "rmse", ".4f", "noisy_input", "background_median"),
     "vae_fashion": ("−ELBO, nats", "negative_elbo", ".1f", None, None),
     "watermark_ae": ("right bits, no noise", "bit_accuracy", ".1%", None, "quantisation"),
 }
-# {table: ({heading: (metric, format)}, {row: training, or training#baseline})}
+# {table: ({heading: (metric, format)}, {row: training, training#baseline or training.model})}
 TABLES = {
+    "latent_spaces": (
+        {
+            "MSE": ("mse", ".4f"),
+            "PSNR, dB": ("psnr", ".2f"),
+            "angle to PCA": ("angle_to_pca", ".2f"),
+            "units on": ("active_units", ".1%"),
+            "units never on": ("dead_units", ".0%"),
+            "‖∂h/∂x‖": ("jacobian", ".2f"),
+            "the same, normalised": ("jacobian_normalised", ".2f"),
+            "codes move": ("movement", ".3f"),
+        },
+        {
+            "PCA, 32": "latent_spaces/fast/0#pca_32",
+            "linear, 32": "latent_spaces/fast/0.linear_32",
+            "plain, 32": "latent_spaces/fast/0.plain_32",
+            "PCA, 51": "latent_spaces/fast/0#pca_51",
+            "sparse, 51 of 1,024": "latent_spaces/fast/0.sparse",
+            "all of 1,024": "latent_spaces/fast/0.copying",
+            "contractive, 128": "latent_spaces/fast/0.contractive",
+            "its twin without the penalty": "latent_spaces/fast/0.uncontracted",
+            "variational, 32": "latent_spaces/fast/0.variational_32",
+        },
+    ),
+    "latent_planes": (
+        {
+            "gaps": ("gaps", ".0%"),
+            "10 nearest": ("knn_accuracy", ".1%"),
+            "middle": ("middle", ".2f"),
+            "Fréchet": ("frechet", ".1f"),
+            "MSE": ("mse", ".4f"),
+        },
+        {
+            "plain, 2": "latent_spaces/fast/0.plain_2",
+            "variational, 2": "latent_spaces/fast/0.variational_2",
+            "training images themselves": "latent_spaces/fast/0#images",
+        },
+    ),
     "denoise_mnist": (
         {
             "cross-entropy": ("binary_crossentropy", ".4f"),
@@ -145,13 +183,17 @@ def table_of(name, trainings):
     columns, rows = TABLES[name]
     lines = []
     for label, place in rows.items():
-        key, _, baseline = place.partition("#")
+        key, kind, part = re.fullmatch("([^#.]*)([#.]?)(.*)", place).groups()
         if key not in trainings:
             continue
         training = trainings[key]
-        found = training["baselines"].get(baseline, {}) if baseline else training["test"]
+        found, seconds = training["test"], f"{training['seconds'][-1]:,.0f} s"
+        if kind == "#":
+            found, seconds = training["baselines"].get(part, {}), ""
+        elif kind == ".":
+            found = training["models"][part]["test"]
+            seconds = f"{training['models'][part]['seconds_training']:.0f} s"
         cells = [format(found[m], form) if m in found else "" for m, form in columns.values()]
-        seconds = "" if baseline else f"{training['seconds'][-1]:,.0f} s"
         lines.append([label, *cells, seconds])
     return rows_of(["", *columns, "training"], lines)
 
@@ -167,17 +209,20 @@ def summary_row(script, trainings):
         return spread([run["test"][metric] for run in runs(name)], form) if runs(name) else NONE
 
     def baseline(name):
-        return format(first["baselines"][name][metric], form) if name else NONE
+        found = first["baselines"].get(name, {})
+        return format(found[metric], form) if metric in found else NONE
 
     first = runs("fast")[0]
     ratios = [NONE] * len(time_to_quality.MARGINS)
-    if script not in time_to_quality.FOLLOWED:
+    if runs("published") and script not in time_to_quality.FOLLOWED:
         pairs = list(zip(runs("published"), runs("fast"), strict=True))
         ratios = [ratio_cell(pairs, margin) for margin in time_to_quality.MARGINS]
+    recipes = [runs(name) for name in time_to_quality.PAIR if runs(name)]
     seconds = [
-        spread([run["seconds"][-1] for run in runs(name)], ",.0f") for name in ("published", "fast")
+        spread([run["seconds"][-1] for run in runs(name)], ",.0f") if runs(name) else NONE
+        for name in time_to_quality.PAIR
     ]
-    peaks = [max(run["peak_memory_mb"] for run in runs(name)) for name in ("published", "fast")]
+    peaks = [max(run["peak_memory_mb"] for run in each) for each in recipes]
     data = first["dataset"]
     return [
         f"`{script}.py`",

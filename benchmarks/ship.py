@@ -28,7 +28,7 @@ LICENCES = {
 
 
 def ship(folder, half=False):
-    """Write models/NAME.keras and models/NAME.json from a run folder; return their size in bytes.
+    """Write models/NAME.keras and models/NAME.json from a run folder; return {path: its bytes}.
 
     Raises:
         UserError: the folder holds no finished run.
@@ -37,13 +37,25 @@ def ship(folder, half=False):
     if not report.get("recipe"):
         raise UserError(f"{folder}: no finished training there")
     state = json.loads((folder / "checkpoint" / "state.json").read_text(encoding="utf-8"))
-    settings = json.loads(state["state"])["settings"]
-    sys.path.insert(0, str(ROOT))
+    report["settings"] = json.loads(state["state"])["settings"]
+    report["licence"] = LICENCES[report["dataset"]["name"]]
+    report["half_precision"] = half
     module = __import__(report["script"])  # knows the layers of its own
-    model, architecture = trained_models.load_model(folder / "model.keras", module.Settings.names)
-    if half:
+    trained = report.pop("models", None)
+    if trained is None:
+        return dict([_ship_model(folder / "model.keras", module.Settings.names, report)])
+    return dict(
+        _ship_model(folder / f"{kind}.keras", module.Settings.names, report | trained[name])
+        for kind, name in module.KINDS.items()
+    )
+
+
+def _ship_model(source, names, report):
+    """Write one model with its report beside it; return its path and how many bytes it has."""
+    model, architecture = trained_models.load_model(source, names)
+    if report["half_precision"]:
         model.set_weights([w.astype("float16").astype("float32") for w in model.get_weights()])
-    path = trained_models.SHIPPED / f"{module.Settings.names[architecture]}.keras"
+    path = trained_models.SHIPPED / f"{names[architecture]}.keras"
     trained_models.save_model(model, path, replace=True)
     with zipfile.ZipFile(path) as archive:
         content = {entry.filename: archive.read(entry) for entry in archive.infolist()}
@@ -54,11 +66,8 @@ def ship(folder, half=False):
     ):
         for name, data in content.items():
             archive.writestr(name, data)
-    report["licence"] = LICENCES[report["dataset"]["name"]]
-    report["half_precision"] = half
-    report["settings"] = settings
     files.write_json(path.with_suffix(".json"), report, replace=True)
-    return path.stat().st_size
+    return path, path.stat().st_size
 
 
 def main(argv=None):
@@ -69,7 +78,8 @@ def main(argv=None):
     parser.add_argument("--half", action="store_true", help="round the weights to half precision")
     args = parser.parse_args(argv)
     for folder in args.folders:
-        print(f"{folder}: {ship(folder, args.half):,} bytes in {trained_models.SHIPPED}")
+        for path, size in ship(folder, args.half).items():
+            print(f"{path}: {size:,} bytes")
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ RESULTS = ROOT / "benchmarks" / "results.json"
 FIGURE = ROOT / "docs" / "images" / "time_to_quality.png"
 # What is trained: the flags of each, beside --recipe, and how many minutes it takes on 2 cores.
 TRAININGS = {
+    "latent_spaces": {"fast": ([], 6)},
     "denoise_mnist": {"published": ([], 5), "fast": ([], 1)},
     "denoise_fashion": {
         "published": ([], 11),
@@ -194,7 +195,7 @@ def plot(results, path):
     from matplotlib.ticker import LogLocator
 
     trainings = results["trainings"]
-    scripts = [name for name in TRAININGS if f"{name}/fast/0" in trainings]
+    scripts = [name for name in AXES if f"{name}/fast/0" in trainings]
     rows = -(-len(scripts) // 2)
     figure, axes = plt.subplots(rows, 2, figsize=(9, 2.9 * rows), layout="constrained")
     axes = np.atleast_1d(axes)
@@ -252,7 +253,9 @@ def main(argv=None):
     add("--epochs", type=command_line.whole(1), help="for a quick try")
     args = parser.parse_args(argv)
     plotting.set_up(show=False)
-    scripts = speed.check_scripts(args.scripts)
+    scripts = args.scripts or list(TRAININGS)
+    for script in set(scripts) - set(TRAININGS):
+        raise UserError(f"{script}: no such script; there are {', '.join(TRAININGS)}")
     results = read_results(args.results)
     quick = [word for name in ("limit", "epochs") if (value := getattr(args, name)) is not None
              for word in (f"--{name}", str(value))]  # fmt: skip
@@ -272,8 +275,8 @@ def main(argv=None):
         if key in results["trainings"]:
             continue
         print(f"[{number} of {len(every)}] {key}: about {minutes} minutes ...", flush=True)
-        recipe = "published" if name == "published" else "fast"
-        words = ["--recipe", recipe, "--seed", str(seed), *flags, *quick]
+        recipe = ["--recipe", "published"] if name == "published" else []
+        words = [*recipe, "--seed", str(seed), *flags, *quick]
         folder = args.work_dir / key.replace("/", "_")
         followed = FOLLOWED.get(script, "val_loss")
         result = train(script, [*words, *data], folder, followed)
@@ -282,7 +285,7 @@ def main(argv=None):
         files.write_json(args.results, results, replace=True)
         print(f"    took {result['seconds'][-1]:,.0f} s", flush=True)
     for script in scripts:
-        if script not in results["speed"]:
+        if script in speed.SCRIPTS and script not in results["speed"]:
             print(f"Images per second of {script}: about 2 minutes ...", flush=True)
             results["speed"][script] = speed.measure(script, [*data, *quick])
             files.write_json(args.results, results, replace=True)

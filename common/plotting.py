@@ -4,6 +4,7 @@ All functions that plot take what they show, then `path` (the file to write), `t
 `caption` (below) and, by name, `show` (open a window as well).
 """
 
+import math
 import textwrap
 
 import matplotlib
@@ -13,10 +14,10 @@ from common import UserError
 from common.files import write_whole
 
 _CHARACTERS_PER_INCH = 15  # of the caption's font
-# Petroff 2021, https://arxiv.org/abs/2107.02270: ten colours that colour-blind readers can tell.
+# Trubetskoy 2017, https://sashamaps.net/docs/resources/20-colors/: ten that are easy to tell apart.
 TEN_COLOURS = [
-    *("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6"),
-    *("#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd"),
+    *("#4363d8", "#f58231", "#e6194b", "#3cb44b", "#911eb4"),
+    *("#9a6324", "#000000", "#f032e6", "#42d4f4", "#b8a800"),
 ]
 
 
@@ -46,7 +47,7 @@ def save(figure, path, caption, show=False):
     text = "\n".join(lines).replace("$", r"\$")  # no formulas
     figure.text(0.01, edge, text, fontsize=8, va="bottom", color="0.3")
     with write_whole(path) as temporary:
-        figure.savefig(temporary, dpi=120)
+        figure.savefig(temporary, dpi=120, bbox_inches="tight", pad_inches=0.08)
     print(f"Wrote {path}", flush=True)
     if show:
         plt.show(block=False)
@@ -65,6 +66,7 @@ def wait_for_windows(show):
 def image_rows(rows, path, title, caption, show=False, cell=0.9, column_titles=()):
     """Plot rows of images, {label: (columns, height, width, 1 or 3) in [0, 1]}, label at the left.
 
+    None in a row leaves its place empty.
     `cell` is the inches an image takes, or a pair: in width and in height.
     """
     import matplotlib.pyplot as plt
@@ -80,6 +82,9 @@ def image_rows(rows, path, title, caption, show=False, cell=0.9, column_titles=(
     figure.suptitle(title, fontsize=12)
     for row, (label, images) in zip(axes, rows.items(), strict=True):
         for axis, image in zip(row, images, strict=True):
+            if image is None:
+                axis.axis("off")
+                continue
             grey = image[..., 0] if image.shape[-1] == 1 else image
             axis.imshow(grey, cmap="gray", vmin=0, vmax=1)
             axis.set(xticks=[], yticks=[])
@@ -90,18 +95,30 @@ def image_rows(rows, path, title, caption, show=False, cell=0.9, column_titles=(
 
 
 def curves(
-    lines, path, title, caption, xlabel, ylabel, show=False, mark=None, ticks=None, **limits
+    lines,
+    path,
+    title,
+    caption,
+    xlabel,
+    ylabel,
+    show=False,
+    mark=None,
+    ticks=None,
+    wide=None,
+    **limits,
 ):
     """Plot several lines, {label: (values along the axis, values)}.
 
-    `mark` is (x, text) of a vertical line, `ticks` is where they stand on a logarithmic axis (None:
-    a linear one), `limits` may hold xlim and ylim.
+    `wide` is the label of a line that another lies on, `mark` is (x, text) of a vertical line,
+    `ticks` is where they stand on a logarithmic axis (None: a linear one), `limits` may hold xlim
+    and ylim.
     """
     import matplotlib.pyplot as plt
 
     figure, axis = plt.subplots(figsize=(7, 4.2), layout="constrained")
     for style, (label, (x, y)) in zip("os^Dv", lines.items(), strict=False):
-        axis.plot(x, y, f"{style}-" if len(x) <= 30 else "-", label=label, ms=4)
+        width = {"lw": 6, "alpha": 0.4} if label == wide else {}
+        axis.plot(x, y, f"{style}-" if len(x) <= 30 else "-", label=label, ms=4, **width)
     if mark:
         axis.axvline(mark[0], color="0.6", lw=1)
         place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
@@ -140,15 +157,60 @@ def scatter(points, path, title, caption, labels, names, show=False):
     import matplotlib.pyplot as plt
 
     figure, axis = plt.subplots(figsize=(7.6, 6), layout="constrained")
+    mark_classes(axis, points, labels, names)
+    mark_prior(axis)
+    axis.set(title=title, xlabel="first latent dimension", ylabel="second latent dimension")
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2.5, frameon=False)
+    save(figure, path, caption, show)
+
+
+def mark_classes(axis, points, labels, names):
+    """Plot points, shape (n, 2), on an axis, each class in a colour and with a marker of its own.
+
+    The frame is square and holds all of them.
+    """
     for label, name in enumerate(names):
         marker, colour = "os^vDPX<>p"[label % 10], TEN_COLOURS[label % 10]
         chosen = points[labels == label].T
         axis.scatter(*chosen, s=9, alpha=0.75, lw=0, marker=marker, color=colour, label=name)
+    limit = max(2.3, float(np.abs(points).max()) * 1.05)
+    axis.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
+
+
+def mark_prior(axis):
+    """Plot the 1- and 2-sigma circles of the normal prior on an axis."""
+    import matplotlib.pyplot as plt
+
     for sigma in (1, 2):
         axis.add_patch(plt.Circle((0, 0), sigma, fill=False, color="k", lw=1, ls="--"))
         axis.annotate(f"{sigma}σ", (0, sigma), ha="center", va="bottom", fontsize=9)
-    limit = max(2.3, float(np.quantile(np.abs(points), 0.999)) * 1.05)
-    axis.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", title=title)
-    axis.set(xlabel="first latent dimension", ylabel="second latent dimension")
-    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2.5, frameon=False)
+
+
+def mosaic(images, columns):
+    """Return images, shape (n, height, width, 1), edge to edge in rows of `columns`: one picture.
+
+    What is missing in the last row is white.
+    """
+    count, height, width = images.shape[:3]
+    rows = math.ceil(count / columns)
+    tiles = np.ones((rows * columns, height, width))
+    tiles[:count] = images[..., 0]
+    tiles = tiles.reshape(rows, columns, height, width).swapaxes(1, 2)
+    return tiles.reshape(rows * height, columns * width)
+
+
+def plane(images, path, title, caption, region, columns, show=False):
+    """Plot decoded points of a latent plane at their places.
+
+    Args:
+        images: shape (n, height, width, 1), row by row, the top row first.
+        path, title, caption, show: see above.
+        region: (left, right, bottom, top) in the units of the latent space.
+        columns: how many images in a row.
+    """
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(9, 9.2), layout="constrained")
+    axis.imshow(mosaic(images, columns), cmap="gray", vmin=0, vmax=1, extent=region)
+    axis.set(title=title, xlabel="first latent dimension", ylabel="second latent dimension")
     save(figure, path, caption, show)

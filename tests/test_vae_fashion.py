@@ -373,3 +373,21 @@ def test_errors_end_in_one_line(error_of, trained, tmp_path):
     (tmp_path / "a/text.png").write_text("")
     with pytest.raises(UserError, match="would both become"):
         latent_walks.encode(None, None, ["text.png", "a/text.png"], "out")
+
+
+# ---------------------------------------------------------------- --compare-beta
+
+
+def test_compare_beta_trains_three_and_says_what_beta_does(error_of):
+    words = "--architecture dense --compare-beta --synthetic --limit 300 --epochs 4".split()
+    vae_fashion.main([*words, "--output-dir", "three"])
+    report = report_of("three")
+    kl = [report["models"][f"beta_{beta}"]["test"]["kl"] for beta in (0, 1, 4)]
+    assert kl[0] > kl[1] > kl[2]
+    assert report["test"] == report["models"]["beta_1"]["test"]
+    with Image.open("three/beta.png") as image:
+        assert np.asarray(image.convert("L")).std() > 5
+    main = vae_fashion.main
+    assert "is for --architecture dense" in error_of(main, "--compare-beta")
+    beta = ("--architecture", "dense", "--compare-beta", "--beta", "2")
+    assert "sets --beta itself" in error_of(main, *beta)
