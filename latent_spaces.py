@@ -46,7 +46,7 @@ UNITS, ACTIVE = 1_024, 51  # of the sparse one, and how many are on: 5%
 RECIPES = {"fast": {"epochs": 10}}
 LINEAR = {"steps": 500, "batch_size": 128, "learning_rate": 0.005}
 DEEP = {"steps": 200, "batch_size": 128, "learning_rate": 0.005}
-WIDE = {"steps": 80, "batch_size": 128, "learning_rate": 0.005}
+WIDE = {"steps": 100, "batch_size": 128, "learning_rate": 0.004}
 SIGMOID = {"steps": 300, "batch_size": 128, "learning_rate": 0.01}
 CONTRACTION = 0.05
 # The trainings whose models are kept and applied: {kind: name of the training}.

@@ -2,7 +2,8 @@
 
 Run it:
   python benchmarks/ship.py runs/denoise_mnist
-  python benchmarks/ship.py runs/vae_fashion --half    weights rounded to half precision
+  python benchmarks/ship.py runs/vae_fashion --half        weights rounded to half precision
+  python benchmarks/ship.py runs/latent_spaces --coarse    to steps of σ / 32, a byte for each
 """
 
 import argparse
@@ -17,6 +18,7 @@ sys.path.insert(0, str(ROOT))
 # common comes first: it keeps TensorFlow's start-up messages off the console.
 from common import UserError, command_line, files, trained_models  # noqa: E402
 
+import numpy as np  # noqa: E402
 
 LICENCES = {
     "MNIST": "CC BY-SA 3.0, trained on MNIST by Yann LeCun and Corinna Cortes",
@@ -27,7 +29,16 @@ LICENCES = {
 }
 
 
-def ship(folder, half=False):
+def coarse(weight):
+    """Return a weight rounded to multiples of a 32nd of its standard deviation."""
+    step = float(weight.std()) / 32 or 1
+    return (np.round(weight / step) * step).astype("float32")
+
+
+ROUND = {"half": lambda weight: weight.astype("float16").astype("float32"), "coarse": coarse}
+
+
+def ship(folder, rounded=None):
     """Write models/NAME.keras and models/NAME.json from a run folder; return {path: its bytes}.
 
     Raises:
@@ -39,7 +50,7 @@ def ship(folder, half=False):
     state = json.loads((folder / "checkpoint" / "state.json").read_text(encoding="utf-8"))
     report["settings"] = json.loads(state["state"])["settings"]
     report["licence"] = LICENCES[report["dataset"]["name"]]
-    report["half_precision"] = half
+    report["rounded"] = rounded
     module = __import__(report["script"])  # knows the layers of its own
     trained = report.pop("models", None)
     if trained is None:
@@ -53,8 +64,8 @@ def ship(folder, half=False):
 def _ship_model(source, names, report):
     """Write one model with its report beside it; return its path and how many bytes it has."""
     model, architecture = trained_models.load_model(source, names)
-    if report["half_precision"]:
-        model.set_weights([w.astype("float16").astype("float32") for w in model.get_weights()])
+    if report["rounded"]:
+        model.set_weights([ROUND[report["rounded"]](weight) for weight in model.get_weights()])
     path = trained_models.SHIPPED / f"{names[architecture]}.keras"
     trained_models.save_model(model, path, replace=True)
     with zipfile.ZipFile(path) as archive:
@@ -75,10 +86,11 @@ def main(argv=None):
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folders", nargs="+", metavar="FOLDER", type=Path)
-    parser.add_argument("--half", action="store_true", help="round the weights to half precision")
+    for name in ROUND:
+        parser.add_argument(f"--{name}", dest="rounded", action="store_const", const=name)
     args = parser.parse_args(argv)
     for folder in args.folders:
-        for path, size in ship(folder, args.half).items():
+        for path, size in ship(folder, args.rounded).items():
             print(f"{path}: {size:,} bytes")
 
 
