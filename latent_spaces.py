@@ -66,7 +66,6 @@ class Settings(command_line.Settings):
     """The flags of this script alone."""
 
     script = "latent_spaces"
-    name = "latent_spaces"
     names = {kind: f"latent_spaces_{kind}" for kind in KINDS}
     architecture: str = "linear, plain, sparse, contractive, variational"
     recipe: str = "fast"
@@ -75,6 +74,11 @@ class Settings(command_line.Settings):
     learning_rate: None = None
     tensorboard: bool = False
     model: str = flag("apply this one alone", None, str, ("input",), False, metavar="FILE")
+
+    @property
+    def name(self):
+        """The name of the model, or of the run folder of all five."""
+        return self.names.get(self.architecture, self.script)
 
 
 def build_linear(size=32):
