@@ -16,6 +16,7 @@ from PIL import Image
 
 import clean_documents
 from common import trained_models
+from synthetic import pages
 
 # {script: the words of a training that takes seconds}
 SCRIPTS = {
@@ -42,6 +43,12 @@ def small_documents(monkeypatch):
     monkeypatch.setattr(clean_documents, "SYNTHETIC_PAGES", 4)
     monkeypatch.setattr(clean_documents, "PATCH", 32)
     monkeypatch.setattr(clean_documents, "PATCHES_PER_PAGE", 4)
+    real = pages.pages
+
+    def small_pages(*words, height=208, width=272, **options):
+        return real(*words, height=min(height, 208), width=min(width, 272), **options)
+
+    monkeypatch.setattr(pages, "pages", small_pages)
 
 
 def words_of(name, *more):

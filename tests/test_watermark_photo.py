@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import watermark_attacks
 from conftest import ROOT, python
-from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
 import watermark_photo as script
@@ -68,8 +67,7 @@ def test_pictures_for_training_and_test_are_not_the_same():
         said = set()
         for piece in np.round(images[..., 0] * 255).astype(np.uint8):
             for name in names:
-                rows = sliding_window_view(found[name], 64, axis=1)
-                said.update([name] if (rows == piece[31]).all(-1).any() else [])
+                said.update([name] if piece[31].tobytes() in found[name].tobytes() else [])
         return said
 
     parts = [sources(x) for x in (pieces.x_train, pieces.x_validation, pieces.x_test)]
