@@ -182,8 +182,10 @@ def mark_prior(axis):
     import matplotlib.pyplot as plt
 
     for sigma in (1, 2):
-        axis.add_patch(plt.Circle((0, 0), sigma, fill=False, color="k", lw=1, ls="--"))
-        axis.annotate(f"{sigma}σ", (0, sigma), ha="center", va="bottom", fontsize=9)
+        axis.add_patch(plt.Circle((0, 0), sigma, fill=False, color="k", lw=1, ls="--", zorder=3))
+        white = {"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.8}
+        place = {"ha": "center", "va": "center", "bbox": white, "zorder": 4}
+        axis.annotate(f"{sigma}σ", (0, sigma), fontsize=9, **place)
 
 
 def mosaic(images, columns):
