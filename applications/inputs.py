@@ -18,7 +18,8 @@ def model_to_apply(settings, nothing=None):
     which is to do nothing. Raises UserError as `load_model` does.
     """
     path = Path(settings.model or SHIPPED / f"{settings.name}.keras")
-    report = path.parent / "metrics.json" if settings.model else path.with_suffix(".json")
+    report = path.with_suffix(".json")
+    report = report if report.is_file() else path.parent / "metrics.json"
     found = load_model(path, settings.names)
     print(f"Using {path}: {_describe(read_report(report), nothing)}", flush=True)
     return found
