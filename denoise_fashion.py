@@ -241,18 +241,20 @@ def outlier_median(noisy, clean):
     pure, and take the black ground of a picture for noise.
     """
 
-    def filter_above(threshold):
-        def restore(images):
-            padded = np.pad(images, [(0, 0), (1, 1), (1, 1), (0, 0)], mode="edge")
-            windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
-            neighbours = np.delete(windows.reshape(*images.shape, 9), 4, axis=-1)
-            unlike = np.sort(abs(neighbours - images[..., np.newaxis]), axis=-1)[..., :4].sum(-1)
-            return np.where(unlike > threshold, metrics.median_3x3(images), images)
+    def difference(images):
+        padded = np.pad(images, [(0, 0), (1, 1), (1, 1), (0, 0)], mode="edge")
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
+        neighbours = np.delete(windows.reshape(*images.shape, 9), 4, axis=-1)
+        return np.sort(abs(neighbours - images[..., np.newaxis]), axis=-1)[..., :4].sum(-1)
 
-        return restore
-
-    filters = [filter_above(threshold) for threshold in np.arange(0.3, 2.5, 0.1)]
-    return max(filters, key=lambda restore: metrics.psnr(clean, restore(noisy)))
+    unlike, median = difference(noisy), metrics.median_3x3(noisy)
+    threshold = max(
+        np.arange(0.3, 2.5, 0.1),
+        key=lambda least: metrics.psnr(clean, np.where(unlike > least, median, noisy)),
+    )
+    return lambda images: np.where(
+        difference(images) > threshold, metrics.median_3x3(images), images
+    )
 
 
 def predictor(network):

@@ -303,7 +303,7 @@ def main(argv=None):
         results["images"] = {"frechet": frechet(digits.x_train, digits.x_test, components)}
 
         plot_planes(run, planes, digits, results)
-        plot_autoencoders(run, models, rebuilt, digits, results)
+        plot_autoencoders(run, models, rebuilt, digits, components, results)
         plot_errors_and_components(run, models, components, results)
         plot_spectra(run, spectra, results)
         main_one = f"plain_{SIZE}"
@@ -500,15 +500,19 @@ def unit_effects(decoder, codes, units):
     moved = np.repeat(mean[None], len(units), axis=0)
     moved[np.arange(len(units)), units] += step[units]
     change = trained_models.predict(decoder, moved) - trained_models.predict(decoder, mean[None])
-    return 0.5 + change / np.maximum(2 * abs(change).max((1, 2, 3), keepdims=True), 1e-6)
+    return around_grey(change)
 
 
-def plot_autoencoders(run, models, rebuilt, digits, results, count=8):
+def around_grey(changes):
+    """Return changes, shape (n, 28, 28, 1), each scaled to its own range: 0.5 where it is zero."""
+    return 0.5 + changes / np.maximum(2 * abs(changes).max((1, 2, 3), keepdims=True), 1e-6)
+
+
+def plot_autoencoders(run, models, rebuilt, digits, components, results, count=8):
     """Write a figure with a row for each autoencoder: reconstructions, and what units stand for."""
     examples = list(digits.example_of_each_class().values())[:count]
     rows = {"input": [*digits.x_test[examples], *[None] * (1 + count)]}
-    axes = metrics.principal_components(digits.x_train)[1][:count].reshape(count, 28, 28, 1)
-    axes = 0.5 + axes / (2 * abs(axes).max((1, 2, 3), keepdims=True))
+    axes = around_grey(components[1][:count].reshape(count, 28, 28, 1))
     labels = {
         f"pca_{SIZE}": f"PCA, {SIZE}",
         f"linear_{SIZE}": f"linear, {SIZE}",

@@ -308,8 +308,8 @@ def main(argv=None):
 
 def load(settings):
     """Return the dataset that --dataset names."""
-    load = data.load_mnist if settings.dataset == "mnist" else data.load_fashion_mnist
-    return load(settings.data_dir, settings.synthetic, settings.limit, settings.seed)
+    loader = data.load_mnist if settings.dataset == "mnist" else data.load_fashion_mnist
+    return loader(settings.data_dir, settings.synthetic, settings.limit, settings.seed)
 
 
 def stream_of(settings, clothes):
@@ -319,6 +319,12 @@ def stream_of(settings, clothes):
         return clothes.x_train[chosen], clothes.x_train[chosen]
 
     return batches.for_recipe(settings, len(clothes.x_train), make_batch)
+
+
+def sample_prior(seed, count, latent_dim):
+    """Return the codes of the figures of new images, shape (count, latent_dim)."""
+    rng = np.random.default_rng(batches.seed_for(seed, "new"))
+    return rng.standard_normal((count, latent_dim), "float32")
 
 
 def diagram(model, path):
@@ -391,9 +397,7 @@ def compare_beta(settings):
             for beta in BETAS
         }
         results, planes = {}, {}
-        epsilon = np.random.default_rng(batches.seed_for(settings.seed, "new")).standard_normal(
-            (36, settings.latent_dim), "float32"
-        )
+        epsilon = sample_prior(settings.seed, 36, settings.latent_dim)
         for name, model in models.items():
             z_mean, z_log_var, _ = model.encoder.predict(clothes.x_test, batch_size=500, verbose=0)
             rows = evaluate(model.encoder, model.decoder, clothes, z_mean, z_log_var)
@@ -541,9 +545,7 @@ def plot_images(run, decoder, dataset, codes):
         "blurred.",
         column_titles=examples,
     )
-    z = np.random.default_rng(batches.seed_for(run.settings.seed, "new")).standard_normal(
-        (50, codes.shape[1]), "float32"
-    )
+    z = sample_prior(run.settings.seed, 50, codes.shape[1])
     run.plot(
         *(latent_walks.sheet, latent_walks.decode(decoder, z), "new.png", "New images"),
         "Decoded samples of the prior N(0, 1), none of them chosen. A sample between two kinds "

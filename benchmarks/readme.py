@@ -205,8 +205,11 @@ def summary_row(script, trainings):
     def runs(name):
         return [v for k, v in sorted(trainings.items()) if k.startswith(f"{script}/{name}/")]
 
+    def over_seeds(name, value, form):
+        return spread([value(run) for run in runs(name)], form) if runs(name) else NONE
+
     def tested(name):
-        return spread([run["test"][metric] for run in runs(name)], form) if runs(name) else NONE
+        return over_seeds(name, lambda run: run["test"][metric], form)
 
     def baseline(name):
         found = first["baselines"].get(name, {})
@@ -217,12 +220,9 @@ def summary_row(script, trainings):
     if runs("published") and script not in time_to_quality.FOLLOWED:
         pairs = list(zip(runs("published"), runs("fast"), strict=True))
         ratios = [ratio_cell(pairs, margin) for margin in time_to_quality.MARGINS]
-    recipes = [runs(name) for name in time_to_quality.PAIR if runs(name)]
-    seconds = [
-        spread([run["seconds"][-1] for run in runs(name)], ",.0f") if runs(name) else NONE
-        for name in time_to_quality.PAIR
-    ]
-    peaks = [max(run["peak_memory_mb"] for run in each) for each in recipes]
+    recipes = time_to_quality.PAIR
+    seconds = [over_seeds(name, lambda run: run["seconds"][-1], ",.0f") for name in recipes]
+    peaks = [max(run["peak_memory_mb"] for run in runs(name)) for name in recipes if runs(name)]
     data = first["dataset"]
     return [
         f"`{script}.py`",

@@ -47,6 +47,12 @@ class _Clock(keras.callbacks.Callback):
             self.seconds = (time.perf_counter() - self.started) / (batch - self.first)
 
 
+def _seconds_per_step(fit, model, batches, steps):
+    clock = _Clock()
+    fit(model, batches, steps_per_epoch=steps + 3, callbacks=[clock], shuffle=False, verbose=0)
+    return clock.seconds
+
+
 def measure(script, words):
     """Return what one script's training step and prediction cost.
 
@@ -61,24 +67,12 @@ def measure(script, words):
     """
     fit = keras.Model.fit
 
-    def seconds_per_step(model, batches, steps):
-        clock = _Clock()
-        fit(
-            model,
-            batches,
-            steps_per_epoch=steps + 3,
-            callbacks=[clock],
-            shuffle=False,
-            verbose=0,
-        )
-        return clock.seconds
-
     def measured_fit(model, batches, **settings):
         batch = next(iter(batches))
         same = tensorflow.data.Dataset.from_tensors(batch).repeat()
-        steps = int(np.clip(SECONDS / seconds_per_step(model, same, 5), 10, 200))
+        steps = int(np.clip(SECONDS / _seconds_per_step(fit, model, same, 5), 10, 200))
         rounds = [
-            [seconds_per_step(model, source, steps) for source in (batches, same)]
+            [_seconds_per_step(fit, model, source, steps) for source in (batches, same)]
             for _ in range(ROUNDS)
         ]
         streamed, repeated = np.median(rounds, axis=0)
@@ -111,12 +105,12 @@ def measure(script, words):
         keras.Model.fit = fit
 
 
-def check_scripts(names):
+def check_scripts(names, known=SCRIPTS):
     """Return the scripts to run: the named ones, or all; raise UserError for an unknown name."""
     for name in names:
-        if name not in SCRIPTS:
-            raise UserError(f"{name}: no such script; there are {', '.join(SCRIPTS)}")
-    return names or SCRIPTS
+        if name not in known:
+            raise UserError(f"{name}: no such script; there are {', '.join(known)}")
+    return names or list(known)
 
 
 def main(argv=None):

@@ -34,8 +34,6 @@ from common import UserError, command_line, files, plotting  # noqa: E402
 
 import speed  # noqa: E402
 
-import numpy as np  # noqa: E402
-
 RESULTS = ROOT / "benchmarks" / "results.json"
 FIGURE = ROOT / "docs" / "images" / "time_to_quality.png"
 # What is trained: the flags of each, beside --recipe, and how many minutes it takes on 2 cores.
@@ -198,7 +196,6 @@ def plot(results, path):
     scripts = [name for name in AXES if f"{name}/fast/0" in trainings]
     rows = -(-len(scripts) // 2)
     figure, axes = plt.subplots(rows, 2, figsize=(9, 2.9 * rows), layout="constrained")
-    axes = np.atleast_1d(axes)
     for axis in axes.flat[len(scripts) :]:
         axis.axis("off")
     for axis, script in zip(axes.flat, scripts, strict=False):
@@ -253,9 +250,7 @@ def main(argv=None):
     add("--epochs", type=command_line.whole(1), help="for a quick try")
     args = parser.parse_args(argv)
     plotting.set_up(show=False)
-    scripts = args.scripts or list(TRAININGS)
-    for script in set(scripts) - set(TRAININGS):
-        raise UserError(f"{script}: no such script; there are {', '.join(TRAININGS)}")
+    scripts = speed.check_scripts(args.scripts, TRAININGS)
     results = read_results(args.results)
     quick = [word for name in ("limit", "epochs") if (value := getattr(args, name)) is not None
              for word in (f"--{name}", str(value))]  # fmt: skip
