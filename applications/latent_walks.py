@@ -4,6 +4,7 @@ import csv
 import math
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image, ImageOps
 
@@ -174,8 +175,6 @@ def fit_square(image, side):
 
 def sheet(images, path, title, caption, columns, show=False):
     """Plot images, shape (n, height, width, 1) in [0, 1], edge to edge in rows of `columns`."""
-    import matplotlib.pyplot as plt
-
     cell = np.clip(4.5 / columns, 0.22, 0.6)  # inches an image takes
     size = (max(columns * cell, 4.5), math.ceil(len(images) / columns) * cell + 0.4)
     figure, axis = plt.subplots(figsize=size, layout="constrained")
