@@ -91,7 +91,7 @@ class RunFolder:
             files.see_that_free(self.folder, sorted(self._own), way)
             print(f"Results go to {self.folder}{os.sep}", flush=True)
             return
-        stored, self.history, self._variables = _read_state(self.folder / STATE)
+        stored, self.history, self._variables = read_state(self.folder / STATE)
         asked = self._to_share()
         for key in sorted(stored.keys() | asked.keys()):
             if stored.get(key) != asked.get(key):
@@ -316,7 +316,7 @@ def _variables(model):
     return [*model.variables, *model.optimizer.variables]
 
 
-def _read_state(path):
+def read_state(path):
     """Return settings, history and variables of an interrupted training."""
     try:
         with np.load(path) as archive:  # compares the checksums

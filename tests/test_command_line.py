@@ -158,7 +158,7 @@ def test_a_signal_keeps_the_best_model_and_says_how_to_go_on(tmp_path, sent):
         # A shell's background jobs ignore Ctrl-C, and so would what they start.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    state = tmp_path / "runs/denoise_mnist/checkpoint/state.json"
+    state = tmp_path / "runs/denoise_mnist/checkpoint/state.npz"
     wait_for(state.exists, process)
     process.send_signal(sent)
     _, error = process.communicate()

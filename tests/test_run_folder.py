@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import io
 import json
 import math
 import os
@@ -113,7 +114,7 @@ def test_patience_holds_on_resuming_and_where_nothing_is_finite():
             run.best_model()
 
 
-@pytest.mark.parametrize("killed_in", ["save_model", "RunFolder._write_state", "files.write_csv"])
+@pytest.mark.parametrize("killed_in", ["save_model", "np.savez", "files.write_csv"])
 def test_a_kill_while_an_epoch_is_stored_loses_that_epoch_at_most(monkeypatch, killed_in):
     """Whichever file the kill falls before, what was stored still fits together."""
     model = small_model()
@@ -170,40 +171,60 @@ def test_resume_takes_the_newest_unfinished_run_and_the_same_settings():
         run_of(output_dir="nowhere", resume=True)
 
 
-def test_a_run_of_the_first_version_is_named():
+@pytest.mark.parametrize("name", ["config.json", "state.json"])
+def test_a_run_of_an_earlier_version_is_named(name):
     Path("runs/toy/checkpoint").mkdir(parents=True)
-    Path("runs/toy/checkpoint/config.json").write_text("{}")
-    with pytest.raises(UserError, match="only a training of the first version"):
+    Path("runs/toy/checkpoint", name).write_text("{}")
+    with pytest.raises(UserError, match="only a training of an earlier version"):
         run_of(output_dir=None, resume=True)
+
+
+def flip_a_bit_of_the_weights(content):
+    place = content.index(np.float32(1.5).tobytes())
+    return content[:place] + b"\xff" + content[place + 1 :]
+
+
+def state_of(text):
+    """What the file would hold with another text in it."""
+    file = io.BytesIO()
+    np.savez(file, np.bytes_(text))
+    return file.getvalue()
 
 
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda text: text[:-30],
-        lambda text: text.replace("0.5", "0.6"),
-        lambda text: "[" * 100_000,
-        lambda text: "[]",
-        lambda text: '{"sha256": 3, "state": 4}',
-        lambda text: "",
+        lambda content: content[:-30],
+        lambda content: content.replace(b"0.5", b"0.6"),
+        flip_a_bit_of_the_weights,
+        lambda content: state_of(b"[" * 100_000),
+        lambda content: state_of(b"[]"),
+        lambda content: state_of(b'{"format": 1}'),
+        lambda content: b"[]",
+        lambda content: b"",
     ],
 )
 def test_a_damaged_state_is_named(damage):
+    model = small_model()
+    model.set_weights([np.full_like(weight, 1.5) for weight in model.get_weights()])
     with run_of() as run:
-        run.keep(small_model(), row(1, 0.5))
-    state = Path("out/checkpoint/state.json")
-    state.write_text(damage(state.read_text()))
-    with pytest.raises(UserError, match=r"state.json: damaged .*leave --resume out"):
+        run.keep(model, row(1, 0.5))
+    state = Path("out/checkpoint/state.npz")
+    damaged = damage(state.read_bytes())
+    assert damaged != state.read_bytes()
+    state.write_bytes(damaged)
+    with pytest.raises(UserError, match=r"state.npz: damaged .*leave --resume out"):
         run_of(resume=True)
 
 
-def test_damaged_weights_are_named():
+def test_weights_of_another_network_are_named():
     with run_of() as run:
         run.keep(small_model(), row(1, 0.5))
-    weights = Path("out/checkpoint/epoch_1.weights.h5")
-    weights.write_bytes(weights.read_bytes()[:-100])
-    with run_of(resume=True) as run, pytest.raises(UserError, match=r"weights.h5: damaged"):
-        run.callbacks(small_model())
+    inputs = keras.Input((3,))
+    other = keras.Model(inputs, keras.layers.Dense(1)(inputs))
+    other.compile("adam", "mse")
+    with run_of(resume=True) as run, pytest.raises(UserError, match=r"state.npz: does not fit"):
+        run.callbacks(other)
 
 
 # ---------------------------------------------------------------- what is the reader's
