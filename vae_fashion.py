@@ -41,23 +41,15 @@ from keras import layers, ops
 from scipy.special import logsumexp
 
 TRAIN = ("train",)
+FAST_CONV = {"epochs": 12, "batch_size": 16, "learning_rate": 0.005, "max_steps_per_epoch": 875}
+FAST_DENSE = {"epochs": 10, "batch_size": 64, "learning_rate": 0.004, "max_steps_per_epoch": 300}
 RECIPES = {
     "conv": {
-        "fast": {
-            "epochs": 12,
-            "batch_size": 16,
-            "learning_rate": 0.005,
-            "max_steps_per_epoch": 875,
-        },
+        "fast": FAST_CONV,
         "published": {"epochs": 20, "batch_size": 16, "learning_rate": 0.001},
     },
     "dense": {
-        "fast": {
-            "epochs": 10,
-            "batch_size": 64,
-            "learning_rate": 0.004,
-            "max_steps_per_epoch": 300,
-        },
+        "fast": FAST_DENSE,
         "published": {"epochs": 50, "batch_size": 128, "learning_rate": 0.001},
     },
 }
@@ -498,12 +490,13 @@ def plot_plane(run, decoder, dataset, codes):
     grid[:, first] = np.tile(places, 20)
     edge = REACH * 20 / 19  # half an image further out
     run.plot(
-        *(plotting.plane, latent_walks.decode(decoder, grid), "manifold.png"),
+        *(plotting.sheet, latent_walks.decode(decoder, grid), "manifold.png"),
         "The manifold: what the decoder makes of each place",
         "Each image is a decoded point, at its place in the scatter plot of latent.png. Neighbours "
         f"look alike; where two kinds meet, the decoder mixes them.{which}",
-        (-edge, edge, -edge, edge),
         columns=20,
+        cell=0.44,
+        region=(-edge, edge, -edge, edge),
     )
     run.plot(
         *(plotting.scatter, codes[:, [first, second]], "latent.png"),
@@ -531,7 +524,7 @@ def plot_images(run, decoder, dataset, codes):
     )
     z = sample_prior(run.settings.seed, 50, codes.shape[1])
     run.plot(
-        *(latent_walks.sheet, latent_walks.decode(decoder, z), "new.png", "New images"),
+        *(plotting.sheet, latent_walks.decode(decoder, z), "new.png", "New images"),
         "Decoded samples of the prior N(0, 1), none of them chosen. A sample between two kinds "
         "is a bit of both.",
         columns=10,

@@ -219,16 +219,18 @@ def mosaic(images, columns):
     return tiles.reshape(rows * height, columns * width)
 
 
-def plane(images, path, title, caption, region, columns, show=False):
-    """Plot decoded points of a latent plane at their places.
+def sheet(images, path, title, caption, columns, show=False, cell=None, region=None):
+    """Plot images, shape (n, height, width, 1) in [0, 1], edge to edge in rows of `columns`.
 
-    Args:
-        images: shape (n, height, width, 1), row by row, the top row first.
-        path, title, caption, show: see above.
-        region: (left, right, bottom, top) in the units of the latent space.
-        columns: how many images in a row.
+    `cell` is the inches an image takes. `region` is (left, right, bottom, top) in the units of a
+    latent space, where the images are decoded points of it, the top row first.
     """
-    figure, axis = plt.subplots(figsize=(9, 9.2), layout="constrained")
+    cell = cell or np.clip(4.5 / columns, 0.22, 0.6)
+    size = (max(columns * cell, 4.5), math.ceil(len(images) / columns) * cell + 0.4)
+    figure, axis = plt.subplots(figsize=size, layout="constrained")
     axis.imshow(mosaic(images, columns), cmap="gray", vmin=0, vmax=1, extent=region)
-    axis.set(title=title, xlabel=_FIRST, ylabel=_SECOND)
+    axis.set(xlabel=_FIRST, ylabel=_SECOND)
+    if region is None:
+        axis.set_axis_off()
+    figure.suptitle(title.replace("$", r"\$"), fontsize=12)
     save(figure, path, caption, show)
