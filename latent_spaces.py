@@ -567,15 +567,8 @@ def plot_errors_and_components(run, models, components, results):
     # An orthonormal basis of its space, then the rotation that brings it nearest to PCA's.
     basis = np.linalg.svd(found, full_matrices=False)[2]
     turned = orthogonal_procrustes(basis.T, axes.T)[0].T @ basis
-    rows = {
-        "its own axes": found / np.linalg.norm(found, axis=1, keepdims=True),
-        "aligned": turned,
-        "PCA": axes,
-    }
-    rows = {
-        label: 0.5 + each[:count].reshape(-1, 28, 28, 1) / (2 * abs(each[:count]).max())
-        for label, each in rows.items()
-    }
+    rows = {"its own axes": found, "aligned": turned, "PCA": axes}
+    rows = {label: around_grey(x[:count].reshape(-1, 28, 28, 1)) for label, x in rows.items()}
     angle = results[f"linear_{SIZE}"]["angle_to_pca"]
     run.plot(
         *(plotting.image_rows, rows, "components.png"),
