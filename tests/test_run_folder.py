@@ -6,6 +6,7 @@ import io
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -52,6 +53,16 @@ def small_model(name="toy"):
 
 def row(epoch, val_loss):
     return {"epoch": epoch, "seconds": float(epoch), "loss": 1.0, "val_loss": val_loss}
+
+
+@pytest.fixture(scope="module")
+def trained_once(tmp_path_factory):
+    """The runs/ of one short training, for tests to copy."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        denoise_mnist.main(QUICK)
+    return folder / "runs"
 
 
 # ---------------------------------------------------------------- history and resuming
@@ -252,8 +263,8 @@ def test_a_name_that_the_reader_has_taken_is_refused_before_any_work(name, tmp_p
     assert contents("out") == {Path("out", name): b"mine"}
 
 
-def test_a_finished_training_is_never_written_over(error_of):
-    denoise_mnist.main(QUICK)
+def test_a_finished_training_is_never_written_over(trained_once, error_of):
+    shutil.copytree(trained_once, "runs")
     before = contents("runs")
     denoise_mnist.main([*QUICK, "--seed", "1"])
     assert sorted(path.name for path in Path("runs").iterdir()) == [
@@ -274,9 +285,8 @@ def test_an_unfinished_training_is_not_begun_anew_over_itself(error_of):
     assert "exists already; add --resume, or choose another --output-dir" in line
 
 
-def test_a_quick_try_does_not_become_the_model_of_input(capsys):
-    denoise_mnist.main(QUICK)
-    capsys.readouterr()
+def test_a_quick_try_does_not_become_the_model_of_input(trained_once, capsys):
+    shutil.copytree(trained_once, "runs")
     files.write_json(Path("not_an_image.png"), {})
     with pytest.raises(UserError, match="not an image"):
         denoise_mnist.main(["--input", "not_an_image.png"])
