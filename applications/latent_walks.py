@@ -127,8 +127,7 @@ def decode_file(decoder, path, output_dir):
 def _write_codes(path, names, codes):
     header = ["name", *(f"z_{i + 1}" for i in range(codes.shape[1]))]
     rows = [[name, *map(float, code)] for name, code in zip(names, codes, strict=True)]
-    with files.write_whole(path) as temporary:
-        files.write_csv(temporary, header, rows)
+    files.write_csv(path, header, rows)
     print(f"Wrote {path}", flush=True)
 
 
