@@ -125,7 +125,8 @@ class RunFolder:
             way += "" if self.settings.output_dir else f" --output-dir {self.folder}"
             way += "" if self.settings.resume else " --resume"
             model = self.folder / "model.keras"
-            error.add_note(f"The best model so far is {model}. Go on with: {way}")
+            best = f"The best model so far is {model}. " if model.is_file() else ""
+            error.add_note(f"{best}Go on with: {way}")
 
     def path(self, name):
         """Return where to write an output; its name must be among those given at the start."""
@@ -197,11 +198,9 @@ class RunFolder:
         """
         path = self.path("checkpoint") / f"{name}.keras"
         if name in [row["model"] for row in self.history]:
-            try:
-                if zipfile.ZipFile(path).testzip() is None:  # compares the checksums
+            with contextlib.suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+                if archive.testzip() is None:  # compares the checksums
                     return keras.saving.load_model(path, compile=False)
-            except (OSError, zipfile.BadZipFile):
-                pass
             raise UserError(f"{path}: damaged; leave --resume out")
         started = time.perf_counter()
         before = self.history[-1]["seconds"] if self.history else 0.0

@@ -228,6 +228,18 @@ def test_a_damaged_state_is_named(damage):
         run_of(resume=True)
 
 
+def test_one_of_several_models_is_kept_and_a_damaged_one_is_named():
+    with run_of() as run:
+        run.trained("a", lambda: (small_model(), {"loss": 1.0, "val_loss": 1.0}))
+    with run_of(resume=True) as run:
+        assert run.trained("a", None).name == "toy"
+        path = run.path("checkpoint") / "a.keras"
+    content = path.read_bytes()
+    path.write_bytes(content[:200] + bytes([content[200] ^ 1]) + content[201:])
+    with run_of(resume=True) as run, pytest.raises(UserError, match=r"a.keras: damaged"):
+        run.trained("a", None)
+
+
 def test_weights_of_another_network_are_named():
     with run_of() as run:
         run.keep(small_model(), row(1, 0.5))
