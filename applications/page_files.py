@@ -244,7 +244,9 @@ def _write_pdf(pages, path):
         with pypdfium2.PdfDocument(_pdf_of(turned)) as carrier:
             own_width, own_height = carrier.get_page_size(0)
             picture = carrier.page_as_xobject(0, pdf).as_pageobject()
-        matrix = pypdfium2.PdfMatrix().scale((right - left) / own_width, (top - bottom) / own_height)
+        matrix = pypdfium2.PdfMatrix().scale(
+            (right - left) / own_width, (top - bottom) / own_height
+        )
         picture.set_matrix(matrix.translate(left, bottom))
         sheet.insert_obj(picture)
         sheet.gen_content()
