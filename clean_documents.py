@@ -76,6 +76,14 @@ class Settings(command_line.Settings):
     loses_by_bfloat16 = True
     names = {"unet": "clean_documents", "autoencoder": "clean_documents_autoencoder"}
     architecture: str = flag("default: unet", choices=list(names), only=())
+    format: str = flag(
+        "of what --input cleans (default: same)",
+        *("same", str, ("input",)),
+        choices=["same", "pdf", "tiff", "png", "jpeg"],
+    )
+    bilevel: bool = flag("black and white, in 1 bit", False, bool, ("input",))
+    grey: bool = flag("coloured ink turns grey", False, bool, ("input",))
+    force: bool = flag("replace what was cleaned into --output-dir", False, bool, ("input",))
 
 
 def build_unet(height=None, width=None):
@@ -129,7 +137,10 @@ def main(argv=None):
     plotting.set_up(settings.show)
     if settings.input:
         network, _ = inputs.model_to_apply(settings, ("rmse", "noisy_input"))
-        return page_cleaning.clean_files(network, settings.input, settings.output_dir)
+        options = page_cleaning.Options(settings.format, settings.bilevel, settings.grey)
+        return page_cleaning.clean_files(
+            network, settings.input, settings.output_dir, options, settings.force
+        )
 
     # Four files of NoisyOffice share each clean page, and pages of one family their text and dirt.
     # The article splits by file, so that it is tested on what it trained on. Here the test pages
