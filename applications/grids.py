@@ -89,7 +89,7 @@ class Pilots:
         return self.tile[np.ix_(rows, columns)]
 
 
-def search(picture, pilots, scales, angles, reach=TILE):
+def search(picture, pilots, scales, angles, turns=slice(None), reach=TILE):
     """Yield, for each scale, the placements that agree best with a picture, one for each angle.
 
     Args:
@@ -97,6 +97,7 @@ def search(picture, pilots, scales, angles, reach=TILE):
         pilots: `Pilots`.
         scales: how large the picture is now, as against when it was marked.
         angles: how far it was turned, in radians.
+        turns: which of the eight ways to turn and mirror it are tried; the first is neither.
         reach: side of the window in its middle that is looked at, in pixels of the grid.
     """
     whole = np.array(picture.size)
@@ -112,12 +113,12 @@ def search(picture, pilots, scales, angles, reach=TILE):
             turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
             placed = Placement(turn, size / 2 - turn @ size / 2)
             spectrum = fft.rfft2(message_bits.fold(placed.pixels(view, (0, 0), size), TILE))
-            sums = fft.irfft2(spectrum * pilots.spectra)
+            sums = fft.irfft2(spectrum * pilots.spectra[turns])
             turned, row, column = np.unravel_index(sums.argmax(), sums.shape)
             matrix = stretch @ turn
             shift = matrix @ (column, row) + stretch @ placed.shift + start
             score = sums.max() / (sums[turned].std() + 1e-9)
-            found.append(Placement(matrix @ _TURNS[turned], shift, float(score)))
+            found.append(Placement(matrix @ _TURNS[turns][turned], shift, float(score)))
         yield found
 
 

@@ -38,28 +38,25 @@ def luminance(picture):
 def strength(grey):
     """Return how much each pixel may change: little where all is smooth; mean square 1.
 
-    Local contrast decides, by its rank within the picture: three in ten places change by 0.4 of
-    what four in ten do. What an edge hides is on it, not beside it: so the lower contrast counts.
+    Local contrast decides, by its rank within the picture: the smoothest third changes by a fifth
+    of what the roughest third does.
 
     Args:
         grey: shape (height, width).
     """
-    side = CELL // 2
-    detail = np.square(grey - ndimage.gaussian_filter(grey, 2))
+    window = 12
+    power = ndimage.uniform_filter(grey**2, window) - ndimage.uniform_filter(grey, window) ** 2
     height, width = grey.shape
-    detail = np.pad(detail, [(0, -height % side), (0, -width % side)], mode="edge")
-    rows, columns = (n // side for n in detail.shape)
-    power = detail.reshape(rows, side, columns, side).mean((1, 3))
-    contrast = ndimage.percentile_filter(np.log(power + 1e-7), 35, 5)
-    contrast = ndimage.gaussian_filter(contrast, 1)
-    lower, upper = np.quantile(contrast, [0.3, 0.6])
-    gains = np.interp(contrast, [lower, upper + 1e-6], [0.4, 1]).astype("float32")
-    gains = Image.fromarray(gains).resize(detail.shape[::-1], Image.Resampling.BILINEAR)
-    gains = np.asarray(gains)[:height, :width]
+    step = CELL // 2
+    contrast = np.log(np.maximum(power[step // 2 :: step, step // 2 :: step], 1e-7))
+    lower, upper = np.quantile(contrast, [0.35, 0.7])
+    gains = np.interp(contrast, [lower, upper + 1e-6], [0.2, 1]).astype("float32")
+    gains = Image.fromarray(gains).resize((width, height), Image.Resampling.BILINEAR)
+    gains = np.asarray(gains)
     return gains / np.sqrt(np.mean(gains**2))
 
 
-def mark(model, picture, bits):
+def mark(model, picture, bits, even=False):
     """Return a picture with bits in its cells, as 8-bit levels would hold it.
 
     Args:
@@ -67,6 +64,7 @@ def mark(model, picture, bits):
         picture: float32 in [0, 1], shape (height, width, 3); colours all change alike, so that
             luminance alone does.
         bits: from `message_bits.embed`.
+        even: whether to change smooth places as much as others.
     """
     grey = luminance(picture)
     change = np.zeros_like(grey)
@@ -74,7 +72,7 @@ def mark(model, picture, bits):
         part = grey[around.start * CELL : around.stop * CELL, : bits.shape[1] * CELL]
         changed = _change(model, part, bits[around])[inner.start * CELL : inner.stop * CELL]
         change[rows.start * CELL : rows.stop * CELL, : bits.shape[1] * CELL] = changed
-    change *= strength(grey)
+    change *= 1 if even else strength(grey)
     change *= 10 ** (-PSNR / 20) / np.sqrt(np.mean(change**2))
     return np.round(np.clip(picture + change[..., np.newaxis], 0, 1) * 255) / np.float32(255)
 
@@ -108,34 +106,42 @@ def read(model, pilots, grey, key, anywhere=True, progress=lambda share: None):
         anywhere: whether to look for a picture that was scaled or turned by a few degrees.
         progress: called with the share of that search that is done.
     """
+    for log_odds, origin in readings(model, pilots, grey, anywhere, progress):
+        text = message_bits.extract(log_odds, key, origin)
+        if text is not None:
+            return text
+    return None
+
+
+def readings(model, pilots, grey, anywhere=True, progress=lambda share: None):
+    """Yield (log-odds of cells, origin) wherever there seem to be pilots; see `read`."""
     picture = Image.fromarray(np.ascontiguousarray(grey))
     for seen, placement in _placements(picture, pilots, anywhere, progress):
         whole = 2 * max(seen.size)
         for reach in sorted({min(_MIDDLE, whole), whole}):
             log_odds, origin = log_odds_of_cells(model, seen, placement, reach)
-            clear = _agreement(log_odds, origin)
-            text = message_bits.extract(log_odds, key, origin) if clear > _WEAK else None
-            if text is not None:
-                return text
-            if clear < _WEAK:
+            agreement = _agreement(log_odds, origin)
+            if agreement < _WEAK:
                 break
-        if clear > _CLEAR and placement.exact:
-            break  # another key's, or past reading
-    return None
+            yield log_odds, origin
+        if agreement > _CLEAR and placement.exact:
+            break  # there it is, and it is another key's or past reading
 
 
 def _placements(picture, pilots, anywhere, progress):
     """Yield (picture, placement) to look at: unscaled first, then what a search finds."""
-    ((unscaled,),) = grids.search(picture, pilots, [1], [0], _MIDDLE)
+    ((unscaled,),) = grids.search(picture, pilots, [1], [0], reach=_MIDDLE)
     yield picture, unscaled
-    found = [unscaled]
-    scales = grids.SCALES if anywhere else []
-    for number, placements in enumerate(grids.search(picture, pilots, scales, grids.ANGLES)):
-        progress((number + 1) / len(scales))
-        found += placements
-        best = max(placements, key=lambda placement: placement.score)
-        if best.score > _SURE:
-            yield grids.made_exact(picture, pilots, best)
+    found, done = [unscaled], 0
+    # Few pictures were mirrored as well, and those take seven times as long.
+    for turns, weight in ((slice(1), 1), (slice(1, None), 5)) if anywhere else ():
+        for placements in grids.search(picture, pilots, grids.SCALES, grids.ANGLES, turns):
+            done += weight / 6 / len(grids.SCALES)
+            progress(done)
+            found += placements
+            best = max(placements, key=lambda placement: placement.score)
+            if best.score > _SURE:
+                yield grids.made_exact(picture, pilots, best)
     for placement in sorted(found, key=lambda placement: -placement.score)[:_TRIES]:
         seen, placement = grids.made_exact(picture, pilots, placement)
         if placement.score > _WEAK:
