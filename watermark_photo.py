@@ -49,6 +49,7 @@ PICTURES = [
     *("gravel.png", "hubble_deep_field.jpg", "ihc.png", "moon.png", "motorcycle_left.png"),
     *("page.png", "retina.jpg", "chelsea.png", "coffee.png", "rocket.jpg"),
 ]
+READ = ["recovered", "recovered_blurred", "recovered_halved"]  # after noise, blur, resizing
 MODELS = ["encoder.keras", "decoder.keras", "extractor.keras"]
 FIGURES = ["watermarks.png"]
 
@@ -68,7 +69,7 @@ class Settings(command_line.Settings):
     extract: bool = flag("read the message of the --input images", False, bool, INPUT)
     key: str = flag("scatters the message; reading takes the same", "", str, INPUT)
     format: str = flag(
-        "of the marked images (default: png)", "png", str, INPUT, choices=list(messages.FORMATS)
+        "of the marked images (default: png)", None, str, INPUT, choices=list(messages.FORMATS)
     )
     capacity: list = flag(
         "print how many bytes these can hold", None, str, (), False, nargs="+", metavar="FILE"
@@ -107,17 +108,22 @@ def build_photo_watermark(noise=0.1, strength=0.0175):
 
     image = keras.Input((None, None, 1), name="image")
     watermark = keras.Input((None, None, 1), name="watermark")
-    change = decoder([encoder(image), watermark])
-    marked = image + change
+    texture = keras.Input((None, None, 1), name="texture")
+    marked = image + texture * decoder([encoder(image), watermark])
     # Clipped to [0, 1], but for the gradient: where it is zero, nothing can be learned any more.
     marked = marked + ops.stop_gradient(ops.clip(marked, 0, 1) - marked)
-    blurred = layers.AveragePooling2D(3, strides=1, padding="same")(marked)
+    blurred = marked
+    for _ in range(2):  # about as a Gaussian of 1.2 pixels
+        blurred = layers.AveragePooling2D(3, strides=1, padding="same")(blurred)
+    halved = layers.AveragePooling2D(2)(marked)
+    halved = layers.UpSampling2D(2, interpolation="bilinear")(halved)
     outputs = {
         "marked": marked,
         "recovered": extractor(layers.GaussianNoise(noise)(marked)),
-        "recovered_blurred": extractor(layers.GaussianNoise(noise / 3)(blurred)),
+        "recovered_blurred": extractor(layers.GaussianNoise(noise / 5)(blurred)),
+        "recovered_halved": extractor(layers.GaussianNoise(noise / 5)(halved)),
     }
-    inputs = {"image": image, "watermark": watermark}
+    inputs = {"image": image, "watermark": watermark, "texture": texture}
     return keras.Model(inputs, outputs, name="watermark_photo")
 
 
@@ -135,8 +141,9 @@ def main(argv=None):
         count, height, width, _ = images.shape
         shape = (count, height // messages.CELL, width // messages.CELL, 1)
         bits = np.random.default_rng(seed).integers(0, 2, shape).astype("float32")
-        targets = {"marked": images, "recovered": bits, "recovered_blurred": bits}
-        return {"image": images, "watermark": bits}, targets
+        texture = np.stack([messages.strength(image[..., 0]) for image in images])[..., np.newaxis]
+        inputs = {"image": images, "watermark": bits, "texture": texture}
+        return inputs, {"marked": images, **dict.fromkeys(READ, bits)}
 
     with run_folder.RunFolder(settings, pictures, MODELS + FIGURES) as run:
         if model is None:
@@ -151,7 +158,7 @@ def main(argv=None):
             model.summary()
             steps = settings.epochs * stream.steps_per_epoch
             schedule = batches.warm_up_and_cosine(settings.learning_rate, steps)
-            loss = dict.fromkeys(("recovered", "recovered_blurred"), "binary_crossentropy")
+            loss = dict.fromkeys(READ, "binary_crossentropy")
             loss["marked"] = None  # its quality is bounded by the strength
             optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
             model.compile(optimizer, loss, metrics={"recovered": ["binary_accuracy"]})
@@ -217,9 +224,11 @@ def hide_or_reveal(settings):
     """Do what --message, --extract or --capacity asks for; return the exit code."""
     if settings.input and settings.extract == (settings.message is not None):
         raise UserError("--input wants either --message TEXT, to hide it, or --extract, to read it")
-    if settings.extract and settings.output_dir:
-        raise UserError("--output-dir has no effect with --extract, which writes nothing")
-    with contextlib.redirect_stdout(sys.stderr if settings.message is None else sys.stdout):
+    asked = "--extract" if settings.extract else "--capacity" if settings.capacity else None
+    for name, given in (("--output-dir", settings.output_dir), ("--format", settings.format)):
+        if asked and given:
+            raise UserError(f"{name} has no effect with {asked}, which writes nothing")
+    with contextlib.redirect_stdout(sys.stderr if asked else sys.stdout):
         model, _ = inputs.model_to_apply(settings)  # standard output is for what was asked
     if settings.capacity:
         return messages.print_capacity(model, settings.capacity)
@@ -227,7 +236,7 @@ def hide_or_reveal(settings):
         return messages.reveal(model, settings.input, settings.key)
     return messages.hide(
         *(model, settings.input, settings.message, settings.key),
-        *(settings.output_dir, settings.format),
+        *(settings.output_dir, settings.format or "png"),
     )
 
 

@@ -1,7 +1,7 @@
 """Where the grid of cells lies in a photo that was cut, scaled, turned or mirrored since.
 
 The cells of a watermark bear nearly the same pattern, with a sign each, and a quarter of the signs,
-the pilots, repeat every 32 cells. So a photo is folded to one such tile of 256x256 pixels and
+the pilots, repeat every 16 cells. So a photo is folded to one such tile of 128x128 pixels and
 compared with the known one at all places at once, by FFT: once for each scale and angle, in a
 window small enough that the next scale or angle would do almost as well. What agrees best is made
 exact in windows that grow: their blocks say how far they are off, and the placement bends to them.
@@ -27,7 +27,7 @@ _TURNS = [
     for rows in ([[1, 0], [0, 1]], [[0, 1], [1, 0]])
     for signs in itertools.product((1, -1), repeat=2)
 ]
-_BLOCK = TILE // 2  # pixels, of what is compared when a placement is made exact
+_BLOCK = TILE  # pixels, of what is compared when a placement is made exact
 _MOST = 5  # pixels that a block may be off
 _CHANCE = 4  # standard deviations; a placement below that gets no closer look
 _STIFFNESS = 2500  # what a block is off by, in pixels, against a change of scale or angle, squared
@@ -52,19 +52,19 @@ class Placement:
         on_grid = np.linalg.solve(self.matrix, (corners - self.shift).T)
         return on_grid.min(axis=1), on_grid.max(axis=1)
 
-    def pixels(self, picture, corner, size):
+    def pixels(self, picture, corner, size, how=Image.Resampling.BICUBIC):
         """Return a picture as it looks on the grid, float32 of shape (height, width).
 
         Args:
             picture: Pillow image of mode F.
             corner: (x, y) of the grid where it begins.
             size: width and height.
+            how: Pillow's way to interpolate.
         """
         shift = self.matrix @ corner + self.shift
         coefficients = (*self.matrix[0], shift[0], *self.matrix[1], shift[1])
         size = tuple(map(int, size))
-        how = Image.Transform.AFFINE, coefficients, Image.Resampling.BICUBIC
-        return np.asarray(picture.transform(size, *how))
+        return np.asarray(picture.transform(size, Image.Transform.AFFINE, coefficients, how))
 
 
 class Pilots:
@@ -89,7 +89,7 @@ class Pilots:
         return self.tile[np.ix_(rows, columns)]
 
 
-def search(picture, pilots, scales, angles, turns=slice(None), reach=TILE):
+def search(picture, pilots, scales, angles, turns=slice(None), reach=2 * TILE):
     """Yield, for each scale, the placements that agree best with a picture, one for each angle.
 
     Args:
@@ -112,7 +112,8 @@ def search(picture, pilots, scales, angles, turns=slice(None), reach=TILE):
         for angle in angles:
             turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
             placed = Placement(turn, size / 2 - turn @ size / 2)
-            spectrum = fft.rfft2(message_bits.fold(placed.pixels(view, (0, 0), size), TILE))
+            seen = placed.pixels(view, (0, 0), size, Image.Resampling.BILINEAR)
+            spectrum = fft.rfft2(message_bits.fold(seen, TILE))
             sums = fft.irfft2(spectrum * pilots.spectra[turns])
             turned, row, column = np.unravel_index(sums.argmax(), sums.shape)
             matrix = stretch @ turn
@@ -133,9 +134,9 @@ def made_exact(picture, pilots, placement):
         factors = size / picture.size
         picture = picture.resize(tuple(map(int, size)), Image.Resampling.BICUBIC)
         placement = Placement(factors[:, np.newaxis] * placement.matrix, factors * placement.shift)
-    for reach in (TILE, 2 * TILE, 4 * TILE, 4 * TILE, 8 * TILE):
+    for reach in (2 * TILE, 4 * TILE, 8 * TILE, 8 * TILE, 16 * TILE):
         placement = _fit(picture, pilots, placement, reach)
-        if reach > TILE and placement.score < _CHANCE:
+        if reach > 2 * TILE and placement.score < _CHANCE:
             break
     return picture, placement
 

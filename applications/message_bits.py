@@ -2,17 +2,17 @@
 
 A plane repeats one square tile of cells. In each tile
 
-    pilots     a quarter of the cells: signs that everyone knows and that repeat every 32 cells;
-               they tell a reader where a tile begins
+    pilots     a quarter of the cells: signs that everyone knows and that repeat every 16 cells;
+               they tell a reader where the cells are
     frame      the others: version (8 bits), text (UTF-8, filled up with zero bytes to one of
                `SIZES`), check (48 bits, keyed), ten zeros; four code bits for each, scattered and
                flipped by the key, over and over until the tile is full, or as many as it holds
 
 The code is convolutional, with 1,024 states: a wrong cell is outvoted by what its neighbours in
-time say, so that a fifth of the cells may lie. In tiles larger than the pilots' an eighth of the
-frame's cells has signs known from the key, which say where such a tile begins. The version names
-all of it: this layout, the way from the key to the bits, and the networks' extractor, which is
-never to change for it.
+time say, so that a fifth of the cells may lie. In tiles larger than the smallest an eighth of the
+frame's cells has signs known from the key, which say where such a tile begins; with the smallest
+all four places are tried. The version names all of it: this layout, the way from the key to the
+bits, and the networks' extractor, which is never to change for it.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ import numpy as np
 from common import UserError
 
 VERSION = 2  # the first version had a checksum without a key, and no tiles
-PERIOD = 32  # cells, of the pilots
+PERIOD = 16  # cells, of the pilots
 # {side of the tile, a multiple of PERIOD: bytes that a text in it may be filled up to}
 SIZES = {32: (4, 8, 16, 24, 32, 40), 64: (64, 96, 128, 160), 128: (256, 384, 512, 640)}
 LONGEST = max(max(sizes) for sizes in SIZES.values())
@@ -80,7 +80,7 @@ def _layout(key, side, size):
     """
     free = np.flatnonzero(np.tile(pilots(), (side // PERIOD, side // PERIOD)) == 0)
     seed = key.layout + bytes([VERSION, side]) + size.to_bytes(2, "big")
-    marks = free.size // 8 if side > PERIOD else 0
+    marks = free.size // 8 if side > min(SIZES) else 0
     steps = _steps(size)
     # Whole generators first, and of the last one that finds room, bits far from each other.
     spread = np.argsort(np.arange(steps) * 40_503 % 65_536, kind="stable")
@@ -143,19 +143,19 @@ def extract(log_odds, key, origin=(0, 0)):
     """
     seen = np.count_nonzero(log_odds)
     for side, sizes in SIZES.items():
-        if side > PERIOD and seen < side**2 / 3:
+        if side > min(SIZES) and seen < side**2 / 3:
             break
         tile = fold(log_odds, side, origin)
-        starts = range(0, side, PERIOD)  # pilots repeat every PERIOD cells, larger tiles do not
+        starts = range(0, side, PERIOD)  # pilots repeat every PERIOD cells, a tile does not
         tiles = np.stack([np.roll(tile, (-a, -b), (0, 1)).ravel() for a in starts for b in starts])
         found = []
         for size in sizes:
             marks, cells, flips, code = _layout(key, side, size)
             scores = tiles[:, cells[:marks]] @ flips[:marks]
-            votes = tiles[scores.argmax(), cells[marks:]] * flips[marks:]
-            sums = np.bincount(code, votes, len(_GENERATORS) * _steps(size))
-            found.append((scores.max(), sums.reshape(len(_GENERATORS), -1)))
-        if side > PERIOD:
+            for votes, score in zip(tiles[:, cells[marks:]] * flips[marks:], scores, strict=True):
+                sums = np.bincount(code, votes, len(_GENERATORS) * _steps(size))
+                found.append((score, sums.reshape(len(_GENERATORS), -1)))
+        if marks:
             found = [max(found, key=lambda pair: pair[0])]
         for _, votes in found:
             text = _text(_decode(votes), key)

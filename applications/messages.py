@@ -26,7 +26,7 @@ _BAND = 32  # cells; networks see a picture in bands, so that their memory does 
 _MIDDLE = 1024  # pixels that are read first
 _TRIES = 24  # placements that are looked at closely
 _DOUBT = 0.01  # a network is never as sure as it says, once a picture was changed
-_SURE, _CLEAR, _WEAK = 10, 12, 4  # standard deviations above chance
+_SURE, _CLEAR, _WEAK = 6.5, 12, 4  # standard deviations above chance
 
 
 def luminance(picture):
@@ -73,8 +73,12 @@ def mark(model, picture, bits, even=False):
         changed = _change(model, part, bits[around])[inner.start * CELL : inner.stop * CELL]
         change[rows.start * CELL : rows.stop * CELL, : bits.shape[1] * CELL] = changed
     change *= 1 if even else strength(grey)
-    change *= 10 ** (-PSNR / 20) / np.sqrt(np.mean(change**2))
-    return np.round(np.clip(picture + change[..., np.newaxis], 0, 1) * 255) / np.float32(255)
+    wanted = 10 ** (-PSNR / 20)
+    change *= wanted / np.sqrt(np.mean(change**2))
+    for _ in range(2):  # rounding makes small changes larger or smaller
+        marked = np.round(np.clip(picture + change[..., np.newaxis], 0, 1) * 255) / np.float32(255)
+        change *= wanted / np.sqrt(np.mean((marked - picture) ** 2))
+    return marked
 
 
 def _change(model, grey, bits):
@@ -89,9 +93,10 @@ def _change(model, grey, bits):
 
 def known_pilots(model):
     """Return the `grids.Pilots` of a model: what its decoder makes of a bit, on even grey."""
-    signs = message_bits.signs(b"any", message_bits.PERIOD**2).reshape(message_bits.PERIOD, -1)
+    side = grids.TILE // CELL
+    signs = message_bits.signs(b"any", side**2).reshape(side, side)
     change = _change(model, np.full((grids.TILE, grids.TILE), 0.5, "float32"), signs > 0)
-    cells = change.reshape(signs.shape[0], CELL, -1, CELL)
+    cells = change.reshape(side, CELL, side, CELL)
     return grids.Pilots(np.einsum("ripj,rp->ij", cells, signs) / signs.size)
 
 
