@@ -49,7 +49,6 @@ PICTURES = [
     *("gravel.png", "hubble_deep_field.jpg", "ihc.png", "moon.png", "motorcycle_left.png"),
     *("page.png", "retina.jpg", "chelsea.png", "coffee.png", "rocket.jpg"),
 ]
-READ = ["recovered", "recovered_blurred", "recovered_halved"]  # after noise, blur, resizing
 MODELS = ["encoder.keras", "decoder.keras", "extractor.keras"]
 FIGURES = ["watermarks.png"]
 
@@ -108,22 +107,17 @@ def build_photo_watermark(noise=0.1, strength=0.0175):
 
     image = keras.Input((None, None, 1), name="image")
     watermark = keras.Input((None, None, 1), name="watermark")
-    texture = keras.Input((None, None, 1), name="texture")
-    marked = image + texture * decoder([encoder(image), watermark])
+    change = decoder([encoder(image), watermark])
+    marked = image + change
     # Clipped to [0, 1], but for the gradient: where it is zero, nothing can be learned any more.
     marked = marked + ops.stop_gradient(ops.clip(marked, 0, 1) - marked)
-    blurred = marked
-    for _ in range(2):  # about as a Gaussian of 1.2 pixels
-        blurred = layers.AveragePooling2D(3, strides=1, padding="same")(blurred)
-    halved = layers.AveragePooling2D(2)(marked)
-    halved = layers.UpSampling2D(2, interpolation="bilinear")(halved)
+    blurred = layers.AveragePooling2D(3, strides=1, padding="same")(marked)
     outputs = {
         "marked": marked,
         "recovered": extractor(layers.GaussianNoise(noise)(marked)),
-        "recovered_blurred": extractor(layers.GaussianNoise(noise / 5)(blurred)),
-        "recovered_halved": extractor(layers.GaussianNoise(noise / 5)(halved)),
+        "recovered_blurred": extractor(layers.GaussianNoise(noise / 3)(blurred)),
     }
-    inputs = {"image": image, "watermark": watermark, "texture": texture}
+    inputs = {"image": image, "watermark": watermark}
     return keras.Model(inputs, outputs, name="watermark_photo")
 
 
@@ -141,9 +135,8 @@ def main(argv=None):
         count, height, width, _ = images.shape
         shape = (count, height // messages.CELL, width // messages.CELL, 1)
         bits = np.random.default_rng(seed).integers(0, 2, shape).astype("float32")
-        texture = np.stack([messages.strength(image[..., 0]) for image in images])[..., np.newaxis]
-        inputs = {"image": images, "watermark": bits, "texture": texture}
-        return inputs, {"marked": images, **dict.fromkeys(READ, bits)}
+        targets = {"marked": images, "recovered": bits, "recovered_blurred": bits}
+        return {"image": images, "watermark": bits}, targets
 
     with run_folder.RunFolder(settings, pictures, MODELS + FIGURES) as run:
         if model is None:
@@ -158,7 +151,7 @@ def main(argv=None):
             model.summary()
             steps = settings.epochs * stream.steps_per_epoch
             schedule = batches.warm_up_and_cosine(settings.learning_rate, steps)
-            loss = dict.fromkeys(READ, "binary_crossentropy")
+            loss = dict.fromkeys(("recovered", "recovered_blurred"), "binary_crossentropy")
             loss["marked"] = None  # its quality is bounded by the strength
             optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
             model.compile(optimizer, loss, metrics={"recovered": ["binary_accuracy"]})
