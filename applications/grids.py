@@ -37,20 +37,25 @@ _STIFFNESS = 2500  # what a block is off by, in pixels, against a change of scal
 class Placement:
     """Where a grid lies: a point (x, y) of it is at `matrix @ (x, y) + shift` in the picture.
 
-    In pixels; the centre of the first one is at (0.5, 0.5). `score` is how many standard
-    deviations above chance the picture agrees with the pilots.
+    In pixels; the centre of the first one is at (0.5, 0.5). `middle` is where on the grid it was
+    found, and `score` how many standard deviations above chance the picture agrees with the pilots.
     """
 
     matrix: np.ndarray
     shift: np.ndarray
+    middle: np.ndarray
     score: float = 0.0
     exact: bool = False
 
-    def area(self, picture):
-        """Return the lowest and the highest (x, y) of the grid that a Pillow image reaches."""
+    def area(self, picture, reach):
+        """Return the lowest and highest (x, y) of the grid within reach, in a Pillow image."""
         corners = np.array(list(itertools.product(*((0, side) for side in picture.size))))
         on_grid = np.linalg.solve(self.matrix, (corners - self.shift).T)
-        return on_grid.min(axis=1), on_grid.max(axis=1)
+        low, high = on_grid.min(axis=1), on_grid.max(axis=1)
+        middle = np.clip(
+            self.middle, low + reach / 2, np.maximum(high - reach / 2, low + reach / 2)
+        )
+        return np.maximum(low, middle - reach / 2), np.minimum(high, middle + reach / 2)
 
     def pixels(self, picture, corner, size, how=Image.Resampling.BICUBIC):
         """Return a picture as it looks on the grid, float32 of shape (height, width).
@@ -98,12 +103,12 @@ def search(picture, pilots, scales, angles, turns=slice(None), reach=2 * TILE):
         scales: how large the picture is now, as against when it was marked.
         angles: how far it was turned, in radians.
         turns: which of the eight ways to turn and mirror it are tried; the first is neither.
-        reach: side of the window in its middle that is looked at, in pixels of the grid.
+        reach: side of the window that is looked at, in pixels of the grid.
     """
-    whole = np.array(picture.size)
+    whole, centre = np.array(picture.size), _busiest(picture, reach)
     for scale in scales:
         window = np.minimum(whole, np.round(reach * scale))
-        start = (whole - window) / 2
+        start = np.clip(centre - window / 2, 0, whole - window)
         size = np.maximum(np.round(window / scale), 1).astype(int)
         box = (*start, *(start + window))
         view = picture.resize(tuple(map(int, size)), Image.Resampling.BICUBIC, box=box)
@@ -111,16 +116,35 @@ def search(picture, pilots, scales, angles, turns=slice(None), reach=2 * TILE):
         found = []
         for angle in angles:
             turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-            placed = Placement(turn, size / 2 - turn @ size / 2)
+            placed = Placement(turn, size / 2 - turn @ size / 2, size / 2)
             seen = placed.pixels(view, (0, 0), size, Image.Resampling.BILINEAR)
             spectrum = fft.rfft2(message_bits.fold(seen, TILE))
             sums = fft.irfft2(spectrum * pilots.spectra[turns])
             turned, row, column = np.unravel_index(sums.argmax(), sums.shape)
             matrix = stretch @ turn
             shift = matrix @ (column, row) + stretch @ placed.shift + start
+            matrix = matrix @ _TURNS[turns][turned]
+            middle = np.linalg.solve(matrix, start + window / 2 - shift)
             score = sums.max() / (sums[turned].std() + 1e-9)
-            found.append(Placement(matrix @ _TURNS[turns][turned], shift, float(score)))
+            found.append(Placement(matrix, shift, middle, float(score)))
         yield found
+
+
+def _busiest(picture, reach):
+    """Return the middle (x, y) of the window that holds most of what is not smooth."""
+    step, pixels = 16, np.asarray(picture)
+    if min(pixels.shape) < step:
+        return np.array(picture.size) / 2
+    rows, columns = (side // step for side in pixels.shape)
+    blocks = pixels[: rows * step, : columns * step].reshape(rows, step, columns, step)
+    contrast = blocks.std(axis=(1, 3))
+    busy = ndimage.uniform_filter(
+        (contrast > np.median(contrast)).astype(float), max(reach // step, 1), mode="constant"
+    )
+    y, x = np.mgrid[:rows, :columns] + 0.5
+    busy -= 0.01 * (np.abs(x / columns - 0.5) + np.abs(y / rows - 0.5))  # of equals, the middle one
+    row, column = np.unravel_index(busy.argmax(), busy.shape)
+    return step * np.array([column + 0.5, row + 0.5])
 
 
 def made_exact(picture, pilots, placement):
@@ -133,7 +157,11 @@ def made_exact(picture, pilots, placement):
         size = np.round(np.array(picture.size) / scale).astype(int)
         factors = size / picture.size
         picture = picture.resize(tuple(map(int, size)), Image.Resampling.BICUBIC)
-        placement = Placement(factors[:, np.newaxis] * placement.matrix, factors * placement.shift)
+        placement = dataclasses.replace(
+            placement,
+            matrix=factors[:, np.newaxis] * placement.matrix,
+            shift=factors * placement.shift,
+        )
     for reach in (2 * TILE, 4 * TILE, 8 * TILE, 8 * TILE, 16 * TILE):
         placement = _fit(picture, pilots, placement, reach)
         if reach > 2 * TILE and placement.score < _CHANCE:
@@ -142,11 +170,10 @@ def made_exact(picture, pilots, placement):
 
 
 def _fit(picture, pilots, placement, reach):
-    """Return a placement bent to what the blocks within `reach` pixels in the middle are off by."""
-    low, high = placement.area(picture)
-    middle, half = (low + high) / 2, np.minimum(high - low, reach) / 2
-    count = np.maximum(np.round(2 * half / _BLOCK), 1).astype(int)
-    corner = np.round(middle - count * _BLOCK / 2).astype(int)
+    """Return a placement bent to what the blocks within `reach` pixels are off by."""
+    low, high = placement.area(picture, reach)
+    count = np.maximum(np.round((high - low) / _BLOCK), 1).astype(int)
+    corner = np.round((low + high - count * _BLOCK) / 2).astype(int)
     detail = _fine_detail(placement.pixels(picture, corner, count * _BLOCK))
     points, moves, weights, total = [], [], [], 0
     for column, row in np.ndindex(*count):
@@ -170,6 +197,7 @@ def _fit(picture, pilots, placement, reach):
     return Placement(
         placement.matrix @ (np.eye(2) + bend),
         placement.matrix @ move + placement.shift,
+        placement.middle,
         float(total / np.sqrt(len(points))),
         True,
     )

@@ -122,7 +122,7 @@ def readings(model, pilots, grey, anywhere=True, progress=lambda share: None):
     """Yield (log-odds of cells, origin) wherever there seem to be pilots; see `read`."""
     picture = Image.fromarray(np.ascontiguousarray(grey))
     for seen, placement in _placements(picture, pilots, anywhere, progress):
-        whole = 2 * max(seen.size)
+        whole = 4 * max(seen.size)
         for reach in sorted({min(_MIDDLE, whole), whole}):
             log_odds, origin = log_odds_of_cells(model, seen, placement, reach)
             agreement = _agreement(log_odds, origin)
@@ -162,13 +162,12 @@ def log_odds_of_cells(model, picture, placement, reach):
         model: of watermark_photo.py.
         picture: Pillow image of mode F.
         placement: of the grid.
-        reach: side of the square in the middle that is read, in pixels.
+        reach: side of the square that is read, in pixels.
     """
     extractor = model.get_layer("extractor")
-    low, high = placement.area(picture)
-    middle = (low + high) / 2
-    first = np.floor(np.maximum(low, middle - reach / 2) / CELL + 0.01).astype(int)
-    across, down = np.ceil(np.minimum(high, middle + reach / 2) / CELL - 0.01).astype(int) - first
+    low, high = placement.area(picture, reach)
+    first = np.floor(low / CELL + 0.01).astype(int)
+    across, down = np.ceil(high / CELL - 0.01).astype(int) - first
     corners = np.mgrid[: across + 1, : down + 1].T + first  # (x, y) of each cell's, in cells
     corners = CELL * corners @ placement.matrix.T + placement.shift
     inside = ((corners > -0.5) & (corners < np.array(picture.size) + 0.5)).all(axis=-1)

@@ -201,7 +201,7 @@ def test_a_grid_is_found_where_it_was_put(shipped, pilots, marked):
     matrix = scale * np.array([[-np.cos(angle), np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     centre = np.array(picture.size) / 2
     shift = np.array([280, 260]) - matrix @ centre  # of the grid, in the changed picture
-    back = grids.Placement(np.linalg.inv(matrix), -np.linalg.inv(matrix) @ shift)
+    back = grids.Placement(np.linalg.inv(matrix), -np.linalg.inv(matrix) @ shift, centre)
     changed = Image.fromarray(back.pixels(picture, (0, 0), (560, 520)))
     found = [
         placement
@@ -277,7 +277,7 @@ def test_smooth_ground_changes_at_most_half_as_much(shipped, small, marked):
 def test_bands_leave_no_seam(shipped, small, monkeypatch):
     bits = message_bits.embed(TEXT, 44, 45, KEY)
     picture = Image.fromarray(messages.luminance(small))
-    at_rest = grids.Placement(np.eye(2), np.zeros(2))
+    at_rest = grids.Placement(np.eye(2), np.zeros(2), np.zeros(2))
 
     def both():
         odds, _ = messages.log_odds_of_cells(shipped, picture, at_rest, 1000)
