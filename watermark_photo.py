@@ -10,7 +10,7 @@
     recovered W                              the probability of a one in each cell
 
 Its strength follows the photo: smooth ground changes least. The bits are a text, coded so that a
-fifth of them may be wrong, scattered by a key, in tiles that repeat over the photo. Known signs
+seventh of them may be wrong, scattered by a key, in tiles that repeat over the photo. Known signs
 among them say where the tiles are after cropping, scaling, turning and mirroring. What was hidden
 is read back, and after JPEG 75 too, before anything is written.
 

@@ -9,10 +9,13 @@ A plane repeats one square tile of cells. In each tile
                flipped by the key, over and over until the tile is full, or as many as it holds
 
 The code is convolutional, with 1,024 states: a wrong cell is outvoted by what its neighbours in
-time say, so that a fifth of the cells may lie. In tiles larger than the smallest an eighth of the
+time say, so that a seventh of the cells may lie. In tiles larger than the smallest an eighth of the
 frame's cells has signs known from the key, which say where such a tile begins; with the smallest
-all four places are tried. The version names all of it: this layout, the way from the key to the
-bits, and the networks' extractor, which is never to change for it.
+all four places are tried.
+
+The version names all of it: this layout, the way from the key to the bits, and the extractor in
+models/watermark_photo.keras, whose weights are part of the format. None of these may change; a
+better one is another version, and files with marks of this one are still to be read.
 """
 
 import dataclasses

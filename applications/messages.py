@@ -75,7 +75,7 @@ def mark(model, picture, bits, even=False):
         change[rows.start * CELL : rows.stop * CELL, : bits.shape[1] * CELL] = changed
     change *= 1 if even else strength(grey)
     change *= 10 ** (-PSNR / 20) / np.sqrt(np.mean(change**2))
-    # Rounding makes many small changes larger or smaller at once: the strongest that is good enough.
+    # Rounding makes many small changes larger or smaller at once, so factors are tried out.
     part = (slice(None, None, 3 if grey.size > 1e6 else 1),) * 2
     for factor in np.linspace(1.1, 0.9, 21, dtype="float32"):
         marked = _as_levels(picture[part], factor * change[part])
