@@ -154,16 +154,21 @@ def extract(log_odds, key, origin=(0, 0)):
         found = []
         for size in sizes:
             marks, cells, flips, code = _layout(key, side, size)
-            scores = tiles[:, cells[:marks]] @ flips[:marks]
-            for votes, score in zip(tiles[:, cells[marks:]] * flips[marks:], scores, strict=True):
-                sums = np.bincount(code, votes, len(_GENERATORS) * _steps(size))
-                found.append((score, sums.reshape(len(_GENERATORS), -1)))
+            if marks:
+                scores = tiles[:, cells[:marks]] @ flips[:marks]
+                chosen = tiles[[scores.argmax()]]
+            else:
+                scores, chosen = np.zeros(1), tiles
+            votes = chosen[:, cells[marks:]] * flips[marks:]
+            sums = [np.bincount(code, row, len(_GENERATORS) * _steps(size)) for row in votes]
+            found.append((scores.max(), np.reshape(sums, (len(sums), len(_GENERATORS), -1))))
         if marks:
             found = [max(found, key=lambda pair: pair[0])]
         for _, votes in found:
-            text = _text(_decode(votes), key)
-            if text is not None:
-                return text
+            for frame in _decode(votes):
+                text = _text(frame, key)
+                if text is not None:
+                    return text
     return None
 
 
@@ -197,26 +202,29 @@ def _encode(content):
 
 
 def _decode(votes):
-    """Return the most likely bytes: A. J. Viterbi's algorithm, 1967.
+    """Return the most likely bytes for each set of votes: A. J. Viterbi's algorithm, 1967.
 
     Args:
-        votes: log-odds of the code bits, shape (generators, steps).
+        votes: log-odds of the code bits, shape (n, generators, steps).
     """
-    states, steps = 1 << _MEMORY, votes.shape[1]
+    states, (n, _, steps) = 1 << _MEMORY, votes.shape
     # A register holds the newest bit on top of the state; without its oldest it is the next state.
     registers = range(2 * states)
-    sent = [[bin(r & g).count("1") % 2 * 2 - 1 for g in _GENERATORS] for r in registers]
-    gains = np.array(sent, np.float32) @ votes.astype(np.float32)
-    scores = np.full(states, -1e9, np.float32)
-    scores[0] = 0
-    older = np.empty((steps, states), bool)  # which of the two registers came before a state
-    for step, gain in enumerate(np.ascontiguousarray(gains.T)):
-        ways = (np.concatenate([scores, scores]) + gain).reshape(states, 2)
-        older[step] = ways[:, 1] > ways[:, 0]
-        scores = np.maximum(ways[:, 0], ways[:, 1])
-    state = 0  # where the last zeros have led
-    bits = np.empty(steps, np.uint8)
+    sent = [[bin(r & g).count("1") % 2 * 2 - 1 for r in registers] for g in _GENERATORS]
+    sent = np.array(sent, np.float32)
+    votes = np.ascontiguousarray(votes.transpose(2, 0, 1), np.float32)
+    scores = np.full((n, states), -1e9, np.float32)
+    scores[:, 0] = 0
+    older = np.empty((steps, n, states), bool)  # which of the two registers came before a state
+    for step in range(steps):
+        ways = votes[step] @ sent
+        ways[:, :states] += scores
+        ways[:, states:] += scores
+        older[step] = ways[:, 1::2] > ways[:, ::2]
+        scores = np.maximum(ways[:, 1::2], ways[:, ::2])
+    state, row = np.zeros(n, int), np.arange(n)  # where the last zeros have led
+    bits = np.empty((n, steps), np.uint8)
     for step in reversed(range(steps)):
-        bits[step] = state >> (_MEMORY - 1)
-        state = (2 * state + older[step, state]) % states
-    return np.packbits(bits[: steps - _MEMORY]).tobytes()
+        bits[:, step] = state >> (_MEMORY - 1)
+        state = (2 * state + older[step, row, state]) % states
+    return [frame.tobytes() for frame in np.packbits(bits[:, : steps - _MEMORY], axis=1)]

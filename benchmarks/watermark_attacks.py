@@ -10,7 +10,9 @@ These look for no scale, angle or offset.
   pip install torch==2.13.0 invisible-watermark blind-watermark
 
 Run it:
-  python benchmarks/watermark_attacks.py             counts go to results.json, figures to docs/
+  python benchmarks/watermark_attacks.py             counts go to results.json, figures to docs/;
+                                                     what is there already is not measured again
+  python benchmarks/watermark_attacks.py --anew      it is
   python benchmarks/watermark_attacks.py --figures   the figures alone, from results.json
 """
 
@@ -19,7 +21,6 @@ import contextlib
 import importlib.util
 import io
 import sys
-import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -252,35 +253,34 @@ def installed_methods(model, wanted=None):
     return found
 
 
-def survivors(hide, with_further):
-    """Return what one method's marked pictures survive.
+def survivors(hide, with_further, found, keep):
+    """Count what one method's marked pictures survive, one picture after the other.
 
     Args:
         hide: from `installed_methods`.
         with_further: whether to try the strengths that only the figure shows.
-
-    Returns:
-        {"psnr": mean over the pictures, "psnr_least": …, "seconds": for all reading,
-        "read": {attack: {strength: pictures read exactly}}}
+        found: what was counted so far, with which it goes on; {} at first. It becomes
+            {"qualities": {picture: dB}, "psnr": their mean, "psnr_least": …,
+            "read": {attack: {strength: pictures read exactly}}}.
+        keep: called without arguments after each picture.
     """
-    qualities, read = [], {}
-    started = time.perf_counter()
+    qualities, read = found.setdefault("qualities", {}), found.setdefault("read", {})
     for number, name in enumerate(PICTURES):
+        if name in qualities:
+            continue
         picture = load(name)
         marked, reads = hide(picture, number)
-        qualities.append(metrics.psnr(picture[np.newaxis], marked[np.newaxis]))
         for attack, (_, strengths, further) in ATTACKS.items():
             counts = read.setdefault(attack, {})
             for strength in (*strengths, *(further if with_further else ())):
-                found = reads(attacked(marked, attack, strength, number))
-                counts[f"{strength:g}"] = counts.get(f"{strength:g}", 0) + bool(found)
-        print(f"  {name}: {qualities[-1]:.1f} dB", flush=True)
-    return {
-        "psnr": float(np.mean(qualities)),
-        "psnr_least": min(qualities),
-        "seconds": time.perf_counter() - started,
-        "read": read,
-    }
+                right = reads(attacked(marked, attack, strength, number))
+                counts[f"{strength:g}"] = counts.get(f"{strength:g}", 0) + bool(right)
+                if not right and with_further and strength in strengths:
+                    print(f"  {name}: not read after {attack} {strength:g}", flush=True)
+        qualities[name] = metrics.psnr(picture[np.newaxis], marked[np.newaxis])
+        found["psnr"] = float(np.mean(list(qualities.values())))
+        found["psnr_least"] = min(qualities.values())
+        keep()
 
 
 def smoothness(model):
@@ -313,24 +313,23 @@ def smoothness(model):
     return {"median": float(np.median(ratios)), "most": float(max(ratios))}
 
 
-def false_messages(model, tries):
+def false_messages(model, tries=1000):
     """Return how many messages are found where none are, and how often cells were decoded.
 
     Half of the tries are unmarked pictures, the others marked ones with a wrong key.
     """
     pilots, found, decoded = messages.known_pilots(model), 0, 0
     hide = ours(model)
-    each = tries // (2 * len(PICTURES))
+    wrong = [message_bits.derive_key(f"wrong {n}") for n in range(tries // (2 * len(PICTURES)))]
     for number, name in enumerate(PICTURES):
         picture = load(name)
         for seen in (picture, hide(picture, number)[0]):
             readings = list(messages.readings(model, pilots, messages.luminance(seen)))
-            for wrong in range(each):
-                key = message_bits.derive_key(f"wrong {number} {wrong}")
+            for key in wrong:
                 texts = [message_bits.extract(cells, key, origin) for cells, origin in readings]
                 found += sum(text is not None for text in texts)
                 decoded += len(texts)
-    return {"tries": each * 2 * len(PICTURES), "found": found, "decoded": decoded}
+    return {"tries": len(wrong) * 2 * len(PICTURES), "found": found, "decoded": decoded}
 
 
 def capacities(model):
@@ -420,26 +419,33 @@ def main(argv=None):
     )
     shipped, images = trained_models.SHIPPED / "watermark_photo.keras", ROOT / "docs" / "images"
     parser.add_argument("--model", default=shipped, help="of watermark_photo.py")
-    parser.add_argument("--tries", type=command_line.whole(40), default=1000)
     parser.add_argument("--results", type=Path, default=time_to_quality.RESULTS)
     parser.add_argument("--images", type=Path, default=images, help="folder of the figures")
     parser.add_argument("--methods", nargs="+", help="measure these alone; keep what others did")
+    parser.add_argument("--anew", action="store_true")
     parser.add_argument("--figures", action="store_true")
     args = parser.parse_args(argv)
     plotting.set_up(show=False)
     model = trained_models.load_model(args.model, {"residual": "watermark_photo"})[0]
     if not args.figures:
         measured = time_to_quality.read_results(args.results).get("attacks", {})
-        measured = {"pictures": list(PICTURES), "methods": measured.get("methods", {}), **measured}
+        measured = {} if args.anew else measured
+        measured = {"pictures": list(PICTURES), "methods": {}, **measured}
+
+        def keep():
+            time_to_quality.store(args.results, "attacks", measured)
+
         for name, hide in installed_methods(model, args.methods).items():
             print(name, flush=True)
-            own = name == OURS
-            measured["methods"][name] = survivors(hide, with_further=own)
-            if own:
-                measured["false"] = false_messages(model, args.tries)
-                measured["smooth"] = smoothness(model)
-                measured["capacity"] = capacities(model)
-            time_to_quality.store(args.results, "attacks", measured)
+            survivors(hide, name == OURS, measured["methods"].setdefault(name, {}), keep)
+        for name, measure in (
+            ("smooth", smoothness),
+            ("capacity", capacities),
+            ("false", false_messages),
+        ):
+            if name not in measured and OURS in (args.methods or [OURS]):
+                measured[name] = measure(model)
+                keep()
     results = time_to_quality.read_results(args.results)
     for name in ("watermark_photo.jpg", "watermark_photo_attacks.png"):
         (args.images / name).unlink(missing_ok=True)  # this benchmark's own

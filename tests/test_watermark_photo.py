@@ -15,7 +15,7 @@ from watermark_attacks import as_image, attacked, load
 
 import watermark_photo as script
 from applications import grids, message_bits, messages
-from common import UserError, image_files, metrics
+from common import UserError, command_line, image_files, metrics
 
 SHIPPED = ROOT / "models" / "watermark_photo.keras"
 PHOTO = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
@@ -406,6 +406,18 @@ def test_contradicting_flags_are_named(error_of, tmp_path):
     )
     assert "--message is empty" in error_of(script.main, "--input", "a.png", "--message", "")
     assert not list((tmp_path / "runs").rglob("*.png"))
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path, capsys):
     (tmp_path / "t.png").write_text("text")
-    assert "t.png: not an image" in error_of(script.main, "--input", "t.png", "--extract")
-    assert "none.png: no such file" in error_of(script.main, "--capacity", "none.png")
+    for words, said in [
+        (["--input", "t.png", "--extract"], "t.png: not an image"),
+        (["--capacity", "none.png"], "none.png: no such file"),
+    ]:
+        with pytest.raises(SystemExit) as info:
+            command_line.start(script.main, words)
+        using, line = capsys.readouterr().err.splitlines()
+        assert info.value.code == 2
+        assert using.startswith("Using ")
+        assert line.startswith("watermark_photo.py: error: ")
+        assert said in line
