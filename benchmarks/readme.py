@@ -284,7 +284,8 @@ def attacks_table(attacks):
     """Return the table of how many messages are read after what was done to marked pictures."""
     methods = attacks["methods"]
     quality = [f"{found['psnr']:.1f}, {found['psnr_least']:.1f}" for found in methods.values()]
-    lines = [["PSNR in dB: mean, least", *quality]]
+    counts = [str(len(found["qualities"])) for found in methods.values()]
+    lines = [["pictures", *counts], ["PSNR in dB: mean, least", *quality]]
     for attack in next(iter(methods.values()))["read"]:
         counts = [found["read"][attack] for found in methods.values()]
         for strength in counts[0]:

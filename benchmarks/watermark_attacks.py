@@ -398,7 +398,7 @@ def plot_shares(counts, path):
         for (method, found), mark in zip(counts.items(), "osv^", strict=False):
             points = sorted((abs(float(s)), n) for s, n in found["read"][attack].items())
             strengths, read = zip(*points, strict=True)
-            shares = [100 * n / len(PICTURES) for n in read]
+            shares = [100 * n / len(found["qualities"]) for n in read]
             axis.plot(strengths, shares, marker=mark, markersize=4, label=method, clip_on=False)
         axis.set(xlabel=attack, ylim=(0, 100))
         axis.grid(alpha=0.3)
