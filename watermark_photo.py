@@ -64,7 +64,11 @@ class Settings(command_line.Settings):
     data_dir: None = None
     noise: float = flag("standard deviation of the noise (default: 0.1)", 0.1, number(0, 1), TRAIN)
     strength: float = flag("a pixel's change (default: 0.0175)", 0.0175, number(1e-4, 1), TRAIN)
-    message: str = flag("hide this text in the --input images; HOLDS", None, str, INPUT)
+    message: str = flag(
+        "hide this text in the --input images: 8 bytes in 256x256 pixels, 16 in 400x400, up to "
+        "640 in large ones; what is read after JPEG 75 counts, and --capacity says how many",
+        *(None, str, INPUT),
+    )
     extract: bool = flag("read the message of the --input images", False, bool, INPUT)
     key: str = flag("scatters the message; reading takes the same", "", str, INPUT)
     format: str = flag(

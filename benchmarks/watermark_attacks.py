@@ -435,9 +435,6 @@ def main(argv=None):
         def keep():
             time_to_quality.store(args.results, "attacks", measured)
 
-        for name, hide in installed_methods(model, args.methods).items():
-            print(name, flush=True)
-            survivors(hide, name == OURS, measured["methods"].setdefault(name, {}), keep)
         for name, measure in (
             ("smooth", smoothness),
             ("capacity", capacities),
@@ -446,6 +443,9 @@ def main(argv=None):
             if name not in measured and OURS in (args.methods or [OURS]):
                 measured[name] = measure(model)
                 keep()
+        for name, hide in installed_methods(model, args.methods).items():
+            print(name, flush=True)
+            survivors(hide, name == OURS, measured["methods"].setdefault(name, {}), keep)
     results = time_to_quality.read_results(args.results)
     for name in ("watermark_photo.jpg", "watermark_photo_attacks.png"):
         (args.images / name).unlink(missing_ok=True)  # this benchmark's own
