@@ -392,7 +392,7 @@ def plot_shares(counts, path):
     """Write a figure of the share of pictures read over the strength of each attack."""
     import matplotlib.pyplot as plt
 
-    shown = [name for name in ATTACKS if len(counts[OURS]["read"][name]) > 2]
+    shown = [name for name in ATTACKS if len(counts[OURS]["read"][name]) > 3]
     figure, axes = plt.subplots(2, 3, figsize=(9, 5), layout="constrained", sharey=True)
     for axis, attack in zip(axes.flat, shown, strict=True):
         for (method, found), mark in zip(counts.items(), "osv^", strict=False):
