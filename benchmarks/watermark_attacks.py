@@ -350,12 +350,12 @@ def plot_example(model, path):
     """Write a figure: before and after, a smooth place at 3x, and what is read after attacks."""
     import matplotlib.pyplot as plt
 
-    text, key = "© 2026 me, @home", message_bits.derive_key("secret")
+    text, key = "© 2026 me @home", message_bits.derive_key("secret")
     picture, pilots = load("coffee"), messages.known_pilots(model)
     bits = message_bits.embed(text, *(side // 8 for side in picture.shape[:2]), key)
     marked, even = (messages.mark(model, picture, bits, way) for way in (False, True))
     difference = messages.luminance(marked - picture)
-    rows, columns = slice(150, 230), slice(150, 270)  # inside the cup
+    rows, columns = slice(90, 170), slice(250, 370)  # inside the cup
 
     def enlarged(shown):
         return np.kron(shown[rows, columns], np.ones((3, 3, 1)))
@@ -405,11 +405,14 @@ def plot_shares(counts, path):
     axes[0, 0].legend(fontsize=8)
     for axis in axes[:, 0]:
         axis.set_ylabel("pictures read, %")
-    quality = ", ".join(f"{name} {found['psnr']:.1f} dB" for name, found in counts.items())
+    quality = ", ".join(
+        f"{name} {len(found['qualities'])}, {found['psnr']:.1f} dB"
+        for name, found in counts.items()
+    )
     plotting.save(
         *(figure, path),
-        f"Share of {len(PICTURES)} pictures from which 16 bytes are read exactly, over the "
-        f"strength of each attack. Mean quality of the marked pictures: {quality}.",
+        "Share of pictures from which 16 bytes are read exactly, over the strength of each "
+        f"attack. How many pictures, and their mean quality: {quality}.",
     )
 
 
