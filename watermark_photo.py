@@ -4,15 +4,13 @@
       encoder: Conv 16 5x5 relu, Conv 16 3x3   |
     encoded (height, width, 16)                Conv2DTranspose 16 8x8, stride 8
       decoder: both side by side, Conv 16 3x3 relu, Conv 1 3x3 tanh, times --strength
-    marked image = image + that; in photos, times how much their texture hides
+    marked image = image + that, in photos times what their texture hides
       GaussianNoise, blur                    what happens to it on its way, in training only
       extractor: Conv 24 5x5, Conv 24 3x3, Conv 64 8x8 stride 8, Conv 64 1x1, Conv 1 1x1 sigmoid
     recovered W                              the probability of a one in each cell
 
-Its strength follows the photo: smooth ground changes least. The bits are a text, coded so that a
-seventh of them may be wrong, scattered by a key, in tiles that repeat over the photo. Known signs
-among them say where the tiles are after cropping, scaling, turning and mirroring. What was hidden
-is read back, and after JPEG 75 too, before anything is written.
+Smooth ground changes least. The bits are a coded text, scattered by a key, in tiles that repeat;
+known signs say where they are after cropping, scaling, turning. All is read back before writing.
 
 Run it:
   python watermark_photo.py --input photo.png --message "© 2026 me" --key secret
@@ -20,8 +18,7 @@ Run it:
   python watermark_photo.py --capacity photo.png     how many bytes it holds
   python watermark_photo.py                          train the networks
 
-It trains on synthetic textures and on pictures that scikit-image brings. Noise between hiding and
-reading: Zhu et al. 2018, https://arxiv.org/abs/1807.09937
+It trains on textures and pictures of scikit-image. Zhu et al. 2018: arxiv.org/abs/1807.09937
 """
 
 # common comes first: it keeps TensorFlow's start-up messages off the console.
