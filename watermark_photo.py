@@ -4,22 +4,21 @@
       encoder: Conv 16 5x5 relu, Conv 16 3x3   |
     encoded (height, width, 16)                Conv2DTranspose 16 8x8, stride 8
       decoder: both side by side, Conv 16 3x3 relu, Conv 1 3x3 tanh, times --strength
-    marked image = image + that
+    marked image = image + that, in photos times what their texture hides
       GaussianNoise, blur                    what happens to it on its way, in training only
       extractor: Conv 24 5x5, Conv 24 3x3, Conv 64 8x8 stride 8, Conv 64 1x1, Conv 1 1x1 sigmoid
     recovered W                              the probability of a one in each cell
 
-No pixel changes by more than `--strength`, so no picture ends below -20·log10(strength) dB. The
-message stands in a frame of a length and a checksum, and each of its bits in many cells of 8x8
-pixels, scattered by the key.
+Smooth ground changes least. The bits are a coded text, scattered by a key, in tiles that repeat;
+known signs say where they are after cropping, scaling, turning. All is read back before writing.
 
 Run it:
   python watermark_photo.py --input photo.png --message "© 2026 me" --key secret
   python watermark_photo.py --input marked/photo.png --extract --key secret
+  python watermark_photo.py --capacity photo.png     how many bytes it holds
   python watermark_photo.py                          train the networks
 
-It trains on synthetic textures and on pictures that scikit-image brings. Noise between hiding and
-reading: Zhu et al. 2018, https://arxiv.org/abs/1807.09937
+It trains on textures and pictures of scikit-image. Zhu et al. 2018: arxiv.org/abs/1807.09937
 """
 
 # common comes first: it keeps TensorFlow's start-up messages off the console.
@@ -29,7 +28,9 @@ from common.command_line import flag, number
 from applications import inputs, messages
 from synthetic import textures
 
+import contextlib
 import dataclasses
+import sys
 
 import keras
 import numpy as np
@@ -55,13 +56,24 @@ class Settings(command_line.Settings):
 
     script = "watermark_photo"
     names = {"residual": "watermark_photo"}
+    applications = ("input", "capacity")
     recipe: str = "fast"
     data_dir: None = None
     noise: float = flag("standard deviation of the noise (default: 0.1)", 0.1, number(0, 1), TRAIN)
     strength: float = flag("a pixel's change (default: 0.0175)", 0.0175, number(1e-4, 1), TRAIN)
-    message: str = flag("hide this text in the --input images", None, str, INPUT)
+    message: str = flag(
+        "hide this text in the --input images; a photo of 128x128 pixels holds 8 bytes, 256x256 "
+        "40, 400x400 128, 960x643 384, read after JPEG 75; --capacity says how many yours holds",
+        *(None, str, INPUT),
+    )
     extract: bool = flag("read the message of the --input images", False, bool, INPUT)
     key: str = flag("scatters the message; reading takes the same", "", str, INPUT)
+    format: str = flag(
+        "of the marked images (default: png)", None, str, INPUT, choices=list(messages.FORMATS)
+    )
+    capacity: list = flag(
+        "print how many bytes these can hold", None, str, (), False, nargs="+", metavar="FILE"
+    )
 
 
 def build_photo_watermark(noise=0.1, strength=0.0175):
@@ -113,7 +125,7 @@ def build_photo_watermark(noise=0.1, strength=0.0175):
 def main(argv=None):
     settings = command_line.parse(Settings, __doc__, {"residual": RECIPES}, argv)
     plotting.set_up(settings.show)
-    if settings.input:
+    if settings.action in settings.applications:
         return hide_or_reveal(settings)
 
     model, settings = trained_models.model_to_evaluate(settings)
@@ -203,13 +215,23 @@ def load_pictures(synthetic=False, limit=None, seed=0):
 
 
 def hide_or_reveal(settings):
-    """Do what --message or --extract asks for with the --input images; return the exit code."""
-    if settings.extract == (settings.message is not None):
+    """Do what --message, --extract or --capacity asks for; return the exit code."""
+    if settings.input and settings.extract == (settings.message is not None):
         raise UserError("--input wants either --message TEXT, to hide it, or --extract, to read it")
-    model, _ = inputs.model_to_apply(settings)
+    asked = "--extract" if settings.extract else "--capacity" if settings.capacity else None
+    for name, given in (("--output-dir", settings.output_dir), ("--format", settings.format)):
+        if asked and given:
+            raise UserError(f"{name} has no effect with {asked}, which writes nothing")
+    with contextlib.redirect_stdout(sys.stderr if asked else sys.stdout):
+        model, _ = inputs.model_to_apply(settings)  # standard output is for what was asked
+    if settings.capacity:
+        return messages.print_capacity(model, settings.capacity)
     if settings.extract:
         return messages.reveal(model, settings.input, settings.key)
-    return messages.hide(model, settings.input, settings.message, settings.key, settings.output_dir)
+    return messages.hide(
+        *(model, settings.input, settings.message, settings.key),
+        *(settings.output_dir, settings.format or "png"),
+    )
 
 
 def evaluate(extractor, inputs, marked):

@@ -1,120 +1,276 @@
-"""A message as bits in the cells of an image: what watermark_photo.py embeds and reads back.
+"""A text message in photos: hiding it, reading it back, and how long it may be.
 
-The frame, known before anything is read:
-
-    header   48 bits: number of bytes (16 bits) and CRC-32 of that number and the bytes (32 bits)
-    text     UTF-8, 8 bits a byte, as many as the header says
-
-The cells, squares of CELL x CELL pixels, are shuffled by the key. The first quarter of them holds
-the header, the others the text, its bits in turn over and over, each exclusive-or'ed with a random
-bit of the key, so that no text gives a plane of all the same.
+How often a message is found where none is: at most 227 placements (one unscaled, one for each of
+101 scales, mirrored or not, and 24 more) are read at most twice each, in 26 ways (six sizes in four
+places, and one for each larger tile). That is less than 12,000 tries at a check of 48 bits, one of
+2.8e14 by chance: fewer than one picture in 10^10.
 """
 
-import hashlib
-import zlib
+import bisect
+import contextlib
+import io
+import sys
 
 import keras
 import numpy as np
+from PIL import Image
+from scipy import ndimage
 
+from applications import grids, message_bits
+from applications.grids import CELL
 from applications.inputs import output_paths
 from common import UserError, files, image_files, metrics
 
-CELL = 8  # pixels, the side of a block of JPEG
-LEAST_REPEATS = 16  # cells for a bit
-_HEADER_BITS = 48
+PSNR = 36.2  # dB, of a marked picture
+FORMATS = {"png": ".png", "jpeg": ".jpg"}
+_BAND = 32  # cells; networks see a picture in bands, so that their memory does not grow with it
+_MIDDLE = 1024  # pixels that are read first
+_TRIES = 24  # placements that are looked at closely
+_DOUBT = 0.01  # a network is never as sure as it says, once a picture was changed
+_SURE, _CLEAR, _WEAK = 6.5, 12, 4  # standard deviations above chance
 
 
-def _layout(shape, key):
-    """Return (header cells, text cells, mask) of a grid of cells: indices, and bits to mix in."""
-    digest = hashlib.sha256(key.encode()).digest()
-    rng = np.random.default_rng(np.frombuffer(digest, np.uint32))
-    count = shape[0] * shape[1]
-    order, mask = rng.permutation(count), rng.integers(0, 2, count)
-    return order[: count // 4], order[count // 4 :], mask
+def luminance(picture):
+    """Return the luminance of a picture, shape (height, width, 3), as (height, width)."""
+    weights = np.array([0.299, 0.587, 0.114], "float32")  # ITU-R BT.601, as Pillow's and JPEG's
+    return picture @ weights
 
 
-def grid(height, width):
-    """Return how many whole cells an image has: (down, across)."""
-    return height // CELL, width // CELL
+def strength(grey):
+    """Return how much each pixel may change: little where all is smooth; mean square 1.
 
-
-def capacity(height, width):
-    """Return how many bytes of text an image of this size, in pixels, has room for."""
-    down, across = grid(height, width)
-    cells = down * across
-    if cells // 4 < _HEADER_BITS * LEAST_REPEATS:
-        return 0
-    return min((cells - cells // 4) // (8 * LEAST_REPEATS), 65_535)
-
-
-def embed(text, height, width, key=""):
-    """Return the bits of a message for each cell of an image.
+    Local contrast decides, by its rank within the picture: the smoothest third changes by a fifth
+    of what the roughest third does.
 
     Args:
-        text: what to hide.
-        height, width: of the image, in pixels.
-        key: any text; only who knows it reads the message.
+        grey: shape (height, width).
+    """
+    window = 12
+    power = ndimage.uniform_filter(grey**2, window) - ndimage.uniform_filter(grey, window) ** 2
+    height, width = grey.shape
+    step = CELL // 2
+    contrast = np.log(np.maximum(power[step // 2 :: step, step // 2 :: step], 1e-7))
+    lower, upper = np.quantile(contrast, [0.35, 0.7])
+    gains = np.interp(contrast, [lower, upper + 1e-6], [0.2, 1]).astype("float32")
+    gains = Image.fromarray(gains).resize((width, height), Image.Resampling.BILINEAR)
+    gains = np.asarray(gains)
+    return gains / np.sqrt(np.mean(gains**2))
 
-    Returns:
-        integers 0 and 1, shape (height // CELL, width // CELL).
+
+def mark(model, picture, bits, even=False):
+    """Return a picture with bits in its cells, as 8-bit levels would hold it.
+
+    Args:
+        model: of watermark_photo.py.
+        picture: float32 in [0, 1], shape (height, width, 3); colours all change alike, so that
+            luminance alone does.
+        bits: from `message_bits.embed`.
+        even: whether to change smooth places as much as others.
+    """
+    grey = luminance(picture)
+    change = np.zeros_like(grey)
+    for rows, around, inner in _bands(len(bits)):
+        part = grey[around.start * CELL : around.stop * CELL, : bits.shape[1] * CELL]
+        changed = _change(model, part, bits[around])[inner.start * CELL : inner.stop * CELL]
+        change[rows.start * CELL : rows.stop * CELL, : bits.shape[1] * CELL] = changed
+    change *= 1 if even else strength(grey)
+    change *= 10 ** (-PSNR / 20) / np.sqrt(np.mean(change**2))
+    # Rounding makes many small changes larger or smaller at once, so factors are tried out.
+    part = (slice(None, None, 3 if grey.size > 1e6 else 1),) * 2
+    for factor in np.linspace(1.1, 0.9, 21, dtype="float32"):
+        marked = _as_levels(picture[part], factor * change[part])
+        if np.mean(np.square(marked - picture[part])) <= 10 ** (-PSNR / 10):
+            break
+    return _as_levels(picture, factor * change)
+
+
+def _as_levels(picture, change):
+    marked = picture + change[..., np.newaxis]
+    np.round(255 * np.clip(marked, 0, 1, out=marked), out=marked)
+    marked /= 255
+    return marked
+
+
+def _change(model, grey, bits):
+    """Return what the networks add to a picture, as large as it."""
+    grey, bits = (
+        keras.ops.convert_to_tensor(values[np.newaxis, ..., np.newaxis], "float32")
+        for values in (grey, bits)
+    )
+    changed = model.get_layer("decoder")([model.get_layer("encoder")(grey), bits])
+    return keras.ops.convert_to_numpy(changed)[0, ..., 0]
+
+
+def known_pilots(model):
+    """Return the `grids.Pilots` of a model: what its decoder makes of a bit, on even grey."""
+    side = grids.TILE // CELL
+    signs = message_bits.signs(b"any", side**2).reshape(side, side)
+    change = _change(model, np.full((grids.TILE, grids.TILE), 0.5, "float32"), signs > 0)
+    cells = change.reshape(side, CELL, side, CELL)
+    return grids.Pilots(np.einsum("ripj,rp->ij", cells, signs) / signs.size)
+
+
+def read(model, pilots, grey, key, anywhere=True, progress=lambda share: None):
+    """Return the message in a picture, or None where none is found.
+
+    Args:
+        model: of watermark_photo.py.
+        pilots: its `known_pilots`.
+        grey: float32, shape (height, width).
+        key: from `message_bits.derive_key`.
+        anywhere: whether to look for a picture that was scaled or turned by a few degrees.
+        progress: called with the share of that search that is done.
+    """
+    for log_odds, origin in readings(model, pilots, grey, anywhere, progress):
+        text = message_bits.extract(log_odds, key, origin)
+        if text is not None:
+            return text
+    return None
+
+
+def readings(model, pilots, grey, anywhere=True, progress=lambda share: None):
+    """Yield (log-odds of cells, origin) wherever there seem to be pilots; see `read`."""
+    picture = Image.fromarray(np.ascontiguousarray(grey))
+    for seen, placement in _placements(picture, pilots, anywhere, progress):
+        low, high = placement.area(seen, 4 * max(seen.size))
+        for reach in [_MIDDLE, 4 * max(seen.size)][: 1 + (max(high - low) > _MIDDLE)]:
+            log_odds, origin = log_odds_of_cells(model, seen, placement, reach)
+            agreement = _agreement(log_odds, origin)
+            if agreement < _WEAK:
+                break
+            yield log_odds, origin
+        if agreement > _CLEAR and placement.exact:
+            break  # there it is, and it is another key's or past reading
+
+
+def _placements(picture, pilots, anywhere, progress):
+    """Yield (picture, placement) to look at: unscaled first, then what a search finds."""
+    ((unscaled,),) = grids.search(picture, pilots, [1], [0], reach=_MIDDLE)
+    yield picture, unscaled
+    found, done = [unscaled], 0
+    # Few pictures were mirrored as well, and those take seven times as long.
+    for turns, weight in ((slice(1), 1), (slice(1, None), 5)) if anywhere else ():
+        for placements in grids.search(picture, pilots, grids.SCALES, grids.ANGLES, turns):
+            done += weight / 6 / len(grids.SCALES)
+            progress(done)
+            found += placements
+            best = max(placements, key=lambda placement: placement.score)
+            if best.score > _SURE:
+                yield grids.made_exact(picture, pilots, best)
+    for placement in sorted(found, key=lambda placement: -placement.score)[:_TRIES]:
+        seen, placement = grids.made_exact(picture, pilots, placement)
+        if placement.score > _WEAK:
+            yield seen, placement
+
+
+def log_odds_of_cells(model, picture, placement, reach):
+    """Return (log-odds of each cell's bit, row and column of the first cell in the grid).
+
+    Of cells that are not wholly in the picture they are 0.
+
+    Args:
+        model: of watermark_photo.py.
+        picture: Pillow image of mode F.
+        placement: of the grid.
+        reach: side of the square that is read, in pixels.
+    """
+    extractor = model.get_layer("extractor")
+    low, high = placement.area(picture, reach)
+    first = np.floor(low / CELL + 0.01).astype(int)
+    across, down = np.ceil(high / CELL - 0.01).astype(int) - first
+    corners = np.mgrid[: across + 1, : down + 1].T + first  # (x, y) of each cell's, in cells
+    corners = CELL * corners @ placement.matrix.T + placement.shift
+    inside = ((corners > -0.5) & (corners < np.array(picture.size) + 0.5)).all(axis=-1)
+    log_odds = np.zeros((down, across))
+    for rows, around, inner in _bands(down):
+        start = CELL * (first + np.array([0, around.start]))
+        size = CELL * np.array([across, around.stop - around.start])
+        part = placement.pixels(picture, start, size)
+        # Sharper, because marks on smooth ground are weaker than those the extractor learned.
+        part = 2 * part - ndimage.gaussian_filter(part, 1.5)
+        p = extractor(part[np.newaxis, ..., np.newaxis])
+        p = keras.ops.convert_to_numpy(p)[0, inner, :, 0].astype("float64")
+        p = np.clip(p, _DOUBT, 1 - _DOUBT)
+        log_odds[rows] = np.log(p) - np.log(1 - p)
+    whole = inside[1:, 1:] & inside[1:, :-1] & inside[:-1, 1:] & inside[:-1, :-1]
+    return log_odds * whole, tuple(first[::-1])
+
+
+def _agreement(log_odds, origin):
+    """Return how many standard deviations above chance log-odds agree with the pilots."""
+    known = message_bits.pilots()
+    sums = message_bits.fold(log_odds, message_bits.PERIOD, origin)
+    squares = message_bits.fold(log_odds**2, message_bits.PERIOD, origin)
+    return (known * sums).sum() / np.sqrt(squares[known != 0].sum() + 1e-9)
+
+
+def _bands(count, size=_BAND):
+    """Yield (rows, rows with one more on either side, the former within the latter) of cells."""
+    for top in range(0, count, size):
+        bottom, above = min(top + size, count), max(top - 1, 0)
+        around = slice(above, min(bottom + 1, count))
+        yield slice(top, bottom), around, slice(top - above, bottom - above)
+
+
+def marked_file(model, pilots, picture, text, key, form="png"):
+    """Return the bytes of a marked picture's file and its PSNR; None if it can't be read back.
+
+    It is read as the file holds it, and once more after JPEG 75.
+
+    Args:
+        model: of watermark_photo.py.
+        pilots: its `known_pilots`.
+        picture: float32 in [0, 1], shape (height, width, 3).
+        text: the message.
+        key: from `message_bits.derive_key`.
+        form: one of `FORMATS`.
 
     Raises:
-        UserError: the text is empty or too long for the image.
+        UserError: as `message_bits.embed` does.
     """
-    content, room = text.encode(), capacity(height, width)
-    if not content:
-        raise UserError("--message is empty; give it some text")
-    if len(content) > room:
-        raise UserError(
-            f"a message of {len(content)} bytes is too long for an image of {width}x{height} "
-            f"pixels: {room} bytes fit"
-        )
-    length = len(content).to_bytes(2, "big")
-    header = length + zlib.crc32(length + content).to_bytes(4, "big")
-    shape = grid(height, width)
-    header_cells, text_cells, mask = _layout(shape, key)
-    plane = np.zeros(shape[0] * shape[1], int)
-    for cells, part in ((header_cells, header), (text_cells, content)):
-        plane[cells] = np.resize(_bits(part), len(cells))
-    return (plane ^ mask).reshape(shape)
-
-
-def extract(log_odds, key=""):
-    """Return the message, or None where none is.
-
-    Args:
-        log_odds: of each cell's bit being 1, shape (down, across); those of a bit's cells add up.
-        key: what the message was embedded with.
-    """
-    header_cells, text_cells, mask = _layout(log_odds.shape, key)
-    if len(header_cells) < _HEADER_BITS:
+    bits = message_bits.embed(text, *(side // CELL for side in picture.shape[:2]), key)
+    if not bits.size:
         return None
-    votes = np.where(mask, -log_odds.ravel(), log_odds.ravel())
-    header = _sum_up(votes[header_cells], _HEADER_BITS)
-    length = int.from_bytes(header[:2], "big")
-    if not 0 < length <= len(text_cells) // 8:
-        return None
-    content = _sum_up(votes[text_cells], 8 * length)
-    if zlib.crc32(header[:2] + content) != int.from_bytes(header[2:], "big"):
-        return None
-    try:
-        return content.decode()
-    except UnicodeDecodeError:
-        return None
+    content, levels = as_file(mark(model, picture, bits), form)
+    for seen in (levels, as_file(levels, "jpeg", 75)[1]):
+        if read(model, pilots, luminance(seen), key, anywhere=False) != text:
+            return None
+    return content, metrics.psnr(picture[np.newaxis], levels[np.newaxis])
 
 
-def _bits(content):
-    return np.unpackbits(np.frombuffer(content, np.uint8)).astype(int)
+def as_file(picture, form, quality=95):
+    """Return the bytes of a file, and the picture as it is read from that: (height, width, 3)."""
+    levels = np.round(picture * 255).astype(np.uint8)
+    if (levels == levels[..., :1]).all():
+        levels = levels[..., 0]
+    options = {"quality": quality} if form == "jpeg" else {"compress_level": 3}
+    file = io.BytesIO()
+    Image.fromarray(levels).save(file, form, **options)
+    if form == "png":
+        return file.getvalue(), picture
+    with Image.open(file, formats=[form]) as image:
+        return file.getvalue(), np.asarray(image.convert("RGB"), "float32") / 255
 
 
-def _sum_up(votes, count):
-    """Return the bytes that the votes for `count` bits, in turn over and over, add up to."""
-    sums = np.bincount(np.arange(len(votes)) % count, votes, count)
-    return np.packbits(sums > 0).tobytes()
+def capacity(model, pilots, picture, key):
+    """Return how many bytes of a message can be read from a picture after JPEG 75."""
+    sizes = [size for sizes in message_bits.SIZES.values() for size in sizes]
+    held = bisect.bisect_left(
+        sizes, True, key=lambda size: marked_file(model, pilots, picture, "x" * size, key) is None
+    )
+    return ([0, *sizes])[held]
 
 
-def hide(model, paths, text, key, output_dir):
-    """Write a marked copy of each image file, as PNG, and say how good it is.
+def print_capacity(model, paths):
+    """Print how many bytes of a message each image file can hold."""
+    key, pilots = message_bits.derive_key(""), known_pilots(model)
+    for path in paths:
+        room = capacity(model, pilots, image_files.read_colour(path), key)
+        print(f"{path}: {room} bytes", flush=True)
+
+
+def hide(model, paths, text, key, output_dir, form="png"):
+    """Write a marked copy of each image file, and say how good it is.
 
     Args:
         model: of watermark_photo.py.
@@ -122,82 +278,58 @@ def hide(model, paths, text, key, output_dir):
         text: the message.
         key: any text; only who knows it reads the message.
         output_dir: where the copies go; None: a new folder in runs/.
+        form: one of `FORMATS`.
 
     Raises:
-        UserError: a file can't be read, the message does not fit, or a copy would replace
+        UserError: a file can't be read, the message can't be read back, or a copy would replace
             something.
     """
+    key, pilots = message_bits.derive_key(key), known_pilots(model)
+    message_bits.embed(text, 0, 0, key)  # refused before anything is made
     folder = files.output_folder(output_dir, "watermark_photo_marked")
-    for path, target in output_paths(paths, folder, ".png"):
+    for path, target in output_paths(paths, folder, FORMATS[form]):
         picture = image_files.read_colour(path)
-        bits = embed(text, *picture.shape[:2], key)
-        marked = mark(model, picture, bits)
-        quality = metrics.psnr(luminance(picture)[None], luminance(marked)[None])
-        image_files.write_image(target, marked)
-        print(f"{quality:.1f} dB", flush=True)
+        made = marked_file(model, pilots, picture, text, key, form)
+        if made is None:
+            room = capacity(model, pilots, picture, key)
+            raise UserError(
+                f"{path}: not written, because {len(text.encode())} bytes could not be read back "
+                f"after JPEG 75; it is too small or too flat, and holds {room} bytes"
+            )
+        with files.write_whole(target) as temporary:
+            temporary.write_bytes(made[0])
+        print(f"Wrote {target}: {made[1]:.1f} dB, read back, after JPEG 75 too", flush=True)
 
 
 def reveal(model, paths, key):
     """Print the message of each image file; return the exit code, 1 where one has none."""
+    key, pilots = message_bits.derive_key(key), known_pilots(model)
     missing = 0
     for path in paths:
-        text = extract(read(model, luminance(image_files.read_colour(path))), key)
+        grey = luminance(image_files.read_colour(path))
+        with _progress_bar(path) as progress:
+            text = read(model, pilots, grey, key, progress=progress)
         missing += text is None
-        print(f"{path}: {'no message with this key' if text is None else text}", flush=True)
+        if text is None:
+            why = "no message with this key (those of the first version are not read any more)"
+            print(f"{path}: {why}", file=sys.stderr, flush=True)
+        else:
+            # What a stranger wrote is not to command the terminal.
+            shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+            print(f"{path}: {shown}", flush=True)
     return 1 if missing else 0
 
 
-def luminance(picture):
-    """Return the luminance of a picture, shape (height, width, 3), as (height, width, 1)."""
-    weights = np.array([0.299, 0.587, 0.114], "float32")  # ITU-R BT.601, as Pillow's and JPEG's
-    return (picture @ weights)[..., np.newaxis]
+@contextlib.contextmanager
+def _progress_bar(path):
+    """Give a function that shows a share of work done, where a person may be looking."""
+    seen = sys.stderr.isatty()
 
+    def show(share):
+        bar = "#" * round(30 * share)
+        if seen:
+            print(f"\r{path}: searching [{bar:30}]", end="", file=sys.stderr, flush=True)
 
-def mark(model, picture, bits):
-    """Return a picture with bits in its cells, as 8-bit levels would hold it.
-
-    Args:
-        model: of watermark_photo.py.
-        picture: float32 in [0, 1], shape (height, width, 1 or 3); colours all change alike, so
-            that luminance alone does.
-        bits: from `embed`.
-    """
-    encoder, decoder = model.get_layer("encoder"), model.get_layer("decoder")
-    grey = luminance(picture) if picture.shape[-1] == 3 else picture
-    change = np.zeros_like(grey)
-    for rows, around, inner in _bands(len(bits)):
-        part = grey[around.start * CELL : around.stop * CELL, : bits.shape[1] * CELL]
-        watermark = bits[around][np.newaxis, ..., np.newaxis].astype("float32")
-        changed = decoder([encoder(part[np.newaxis]), keras.ops.convert_to_tensor(watermark)])
-        changed = keras.ops.convert_to_numpy(changed)[0]
-        changed = changed[inner.start * CELL : inner.stop * CELL]
-        change[rows.start * CELL : rows.stop * CELL, : bits.shape[1] * CELL] = changed
-    return np.round(np.clip(picture + change, 0, 1) * 255) / np.float32(255)
-
-
-def read(model, grey):
-    """Return the log-odds of each cell's bit, shape (height // CELL, width // CELL).
-
-    Args:
-        model: of watermark_photo.py.
-        grey: float32, shape (height, width, 1).
-    """
-    extractor, (down, across) = model.get_layer("extractor"), grid(*grey.shape[:2])
-    log_odds = np.zeros((down, across))
-    for rows, around, inner in _bands(down):
-        part = grey[around.start * CELL : around.stop * CELL, : across * CELL]
-        p = keras.ops.convert_to_numpy(extractor(part[np.newaxis]))[0, inner, :, 0]
-        p = p.astype("float64")
-        log_odds[rows] = np.log(np.clip(p, 1e-6, None)) - np.log(np.clip(1 - p, 1e-6, None))
-    return log_odds
-
-
-def _bands(count, size=64):
-    """Yield (rows, rows with one more on either side, the former within the latter) of cells.
-
-    An image is worked on in bands, so that the networks' memory does not grow with it.
-    """
-    for top in range(0, count, size):
-        bottom, above = min(top + size, count), max(top - 1, 0)
-        around = slice(above, min(bottom + 1, count))
-        yield slice(top, bottom), around, slice(top - above, bottom - above)
+    yield show
+    if seen:
+        print("\r\033[K", end="", file=sys.stderr, flush=True)

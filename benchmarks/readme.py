@@ -280,6 +280,30 @@ def summary(results):
     return "\n".join([table, "", rows_of(heads, lines), "", taken])
 
 
+def attacks_table(attacks):
+    """Return the table of how many messages are read after what was done to marked pictures."""
+    methods = attacks["methods"]
+    quality = [f"{found['psnr']:.1f}, {found['psnr_least']:.1f}" for found in methods.values()]
+    counts = [str(len(found["qualities"])) for found in methods.values()]
+    lines = [["pictures", *counts], ["PSNR in dB: mean, least", *quality]]
+    for attack in next(iter(methods.values()))["read"]:
+        counts = [found["read"][attack] for found in methods.values()]
+        for strength in counts[0]:
+            if all(strength in count for count in counts):  # the figure shows more of ours
+                label = attack if strength == "0" else f"{attack} {strength}"
+                lines.append([label, *(str(count[strength]) for count in counts)])
+    return rows_of(["", *methods], lines)
+
+
+def capacity_table(attacks):
+    """Return the table of how many bytes of a message pictures of some sizes hold."""
+    rooms = attacks["capacity"]
+    return rows_of(["pixels", *rooms], [["bytes", *map(str, rooms.values())]])
+
+
+OF_ATTACKS = {"watermark_photo": attacks_table, "watermark_photo_capacity": capacity_table}
+
+
 def with_comparisons(results):
     """Return the results with what follows from pairs of them, under `compared`.
 
@@ -331,7 +355,12 @@ def render(text, results):
 
     def table(match):
         name = match[1]
-        made = summary(results) if name == "results" else table_of(name, results["trainings"])
+        if name == "results":
+            made = summary(results)
+        elif name in OF_ATTACKS:
+            made = OF_ATTACKS[name](results["attacks"])
+        else:
+            made = table_of(name, results["trainings"])
         return f"<!-- table {name} -->\n{made}\n<!-- end {name} -->"
 
     def number(match):
