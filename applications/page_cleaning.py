@@ -4,32 +4,35 @@ import sys
 
 import keras
 import numpy as np
+import tensorflow
 
 from applications.denoising import in_tiles, pad_to_multiple
 from applications.inputs import output_paths
 from common import UserError, files, image_files
 
-# Pixels. Nothing that is further away than the margin changes what the U-Net makes of a pixel.
-TILE, MARGIN = 512, 64
+# Pixels. What is further away than the margin changes a cleaned page by less than a level of 255.
+TILE, MARGIN = 1536, 128
+MULTIPLE = 32  # of the sides of what the U-Net takes
 
 
 def cleaner(network):
     """Return a function that cleans a page of any size with a network, tile by tile.
 
     So the network's memory does not grow with the page, and no seam shows: each tile is looked at
-    with all around it that matters. Each is cleaned twice, as it is and upside down, and the mean
-    taken: on validation pages that lowers the RMSE by a twentieth. The function takes and returns
-    float32 in [0, 1], shape (height, width, 1).
+    with all around it that matters. The function takes and returns float32 in [0, 1], shape
+    (height, width, 1).
     """
+    # With an open shape, so that it is traced once: half again as fast as calling the network.
+    any_size = tensorflow.TensorSpec((1, None, None, 1), "float32")
 
+    @tensorflow.function(input_signature=[any_size])
     def run(tile):
-        upright = np.asarray(network(tile[np.newaxis], training=False))[0]
-        turned = np.asarray(network(tile[np.newaxis, ::-1, ::-1], training=False))[0]
-        return (upright + turned[::-1, ::-1]) / 2
+        return network(tile, training=False)
 
     def clean(page):
-        padded = pad_to_multiple(page, 8)
-        return in_tiles(run, padded, TILE, MARGIN)[: page.shape[0], : page.shape[1]]
+        padded = pad_to_multiple(page.astype("float32"), MULTIPLE)
+        cleaned = in_tiles(lambda tile: run(tile[np.newaxis])[0], padded, TILE, MARGIN)
+        return cleaned[: page.shape[0], : page.shape[1]]
 
     return clean
 

@@ -111,3 +111,16 @@ def test_distance_to_nearest_against_all_pairs():
     gaps = np.square(images[:, None] - others[None]).mean((2, 3, 4)) ** 0.5
     np.testing.assert_allclose(metrics.distance_to_nearest(images, others), gaps.min(1), atol=1e-7)
     assert metrics.distance_to_nearest(others, others).max() < 1e-6
+
+
+def test_f_measure_and_ink_by_hand():
+    truth = np.array([1, 1, 1, 0, 0, 0], bool)
+    found = np.array([1, 1, 0, 1, 0, 0], bool)
+    assert metrics.f_measure(found, truth) == pytest.approx(2 / 3)
+    assert metrics.f_measure(truth, truth) == 1
+    assert metrics.f_measure(~truth, truth) == 0
+    nothing = np.zeros(6, bool)
+    assert metrics.f_measure(nothing, nothing) == 1
+    page = np.where(truth, 0.2, 0.9).astype("float32").reshape(2, 3, 1)
+    np.testing.assert_array_equal(metrics.ink(page).ravel(), truth)
+    assert not metrics.ink(np.ones((4, 4, 1), "float32")).any()
