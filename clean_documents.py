@@ -81,6 +81,14 @@ class Settings(command_line.Settings):
     loses_by_bfloat16 = True
     names = {"unet": "clean_documents", "autoencoder": "clean_documents_autoencoder"}
     architecture: str = flag("default: unet", choices=list(names), only=())
+    format: str = flag(
+        "of what --input cleans (default: same)",
+        *("same", str, ("input",)),
+        choices=["same", "pdf", "tiff", "png", "jpeg"],
+    )
+    bilevel: bool = flag("black and white, in 1 bit", False, bool, ("input",))
+    grey: bool = flag("coloured ink turns grey", False, bool, ("input",))
+    force: bool = flag("replace what was cleaned into --output-dir", False, bool, ("input",))
 
 
 def build_unet(height=None, width=None):
@@ -155,7 +163,10 @@ def main(argv=None):
     plotting.set_up(settings.show)
     if settings.input:
         network, _ = inputs.model_to_apply(settings, ("rmse", "noisy_input"))
-        return page_cleaning.clean_files(network, settings.input, settings.output_dir)
+        options = page_cleaning.Options(settings.format, settings.bilevel, settings.grey)
+        return page_cleaning.clean_files(
+            network, settings.input, settings.output_dir, options, settings.force
+        )
 
     # Four files of NoisyOffice share each clean page, and pages of one family their text and dirt.
     # The article splits by file, so that it is tested on what it trained on. Here the test pages
@@ -396,7 +407,9 @@ def plot_others(run, large, old, cleaners, results):
     # Where the dirt is heaviest.
     high, wide = min(480, dirty.shape[0]), min(640, dirty.shape[1])
     dirt = ndimage.uniform_filter(np.abs(dirty - clean)[..., 0], (high, wide))
-    inside = dirt[high // 2 : dirt.shape[0] - high // 2 + 1, wide // 2 : dirt.shape[1] - wide // 2 + 1]
+    inside = dirt[
+        high // 2 : dirt.shape[0] - high // 2 + 1, wide // 2 : dirt.shape[1] - wide // 2 + 1
+    ]
     top, left = np.unravel_index(inside.argmax(), inside.shape)
     window = slice(top, top + high), slice(left, left + wide)
     run.plot(

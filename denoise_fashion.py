@@ -43,25 +43,11 @@ import numpy as np
 from keras import layers, ops
 
 PUBLISHED = {"epochs": 20, "batch_size": 2048, "learning_rate": 0.001, "patience": 10}
+FAST = {"epochs": 10, "batch_size": 64, "learning_rate": 0.004, "max_steps_per_epoch": 150}
+FAST_UNET = {"epochs": 20, "batch_size": 32, "learning_rate": 0.005, "max_steps_per_epoch": 250}
 RECIPES = {
-    "autoencoder": {
-        "fast": {
-            "epochs": 10,
-            "batch_size": 64,
-            "learning_rate": 0.004,
-            "max_steps_per_epoch": 150,
-        },
-        "published": PUBLISHED,
-    },
-    "unet": {
-        "fast": {
-            "epochs": 20,
-            "batch_size": 32,
-            "learning_rate": 0.005,
-            "max_steps_per_epoch": 250,
-        },
-        "published": PUBLISHED,
-    },
+    "autoencoder": {"fast": FAST, "published": PUBLISHED},
+    "unet": {"fast": FAST_UNET, "published": PUBLISHED},
 }
 FIGURES = ["clothes.png", "noise.png"]
 TITLES = {

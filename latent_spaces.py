@@ -307,7 +307,7 @@ def main(argv=None):
         plot_errors_and_components(run, models, components, results)
         plot_spectra(run, spectra, results)
         main_one = f"plain_{SIZE}"
-        run.finish(models[main_one], results, main_one, TRAININGS, run.of_each(models, results))
+        run.finish(models[main_one], results, main_one, others=TRAININGS, models=models)
     plotting.wait_for_windows(settings.show)
 
 
@@ -413,7 +413,7 @@ def faults_of_plane(encoder, decoder, digits, components, fit_gaussian, points=2
     rng = np.random.default_rng(batches.seed_for("test"))
 
     def strangeness(codes):
-        return metrics.distance_to_nearest(trained_models.predict(decoder, codes), digits.x_train)
+        return distance_to_nearest(trained_models.predict(decoder, codes), digits.x_train)
 
     train, codes = (trained_models.predict(encoder, x) for x in (digits.x_train, digits.x_test))
     mean, spread = codes.mean(0), np.linalg.cholesky(np.cov(codes.T))
@@ -436,6 +436,20 @@ def faults_of_plane(encoder, decoder, digits, components, fit_gaussian, points=2
     }
 
 
+def distance_to_nearest(images, others):
+    """Return how far each image is from the nearest of the others, shape (n,).
+
+    The distance is the root mean square over the pixels.
+    """
+    flat, known = images.reshape(len(images), -1), others.reshape(len(others), -1)
+    lengths = np.square(known).sum(1)
+    nearest = [
+        np.min(lengths - 2 * (part @ known.T), axis=1) + np.square(part).sum(1)
+        for part in np.array_split(flat, math.ceil(len(flat) / 500))
+    ]
+    return np.sqrt(np.maximum(np.concatenate(nearest), 0) / flat.shape[1])
+
+
 def frechet(images, others, components, count=64):
     """Return the Fréchet distance of two sets of images in the space of `count` components.
 
@@ -455,39 +469,26 @@ def frechet(images, others, components, count=64):
 
 def plot_planes(run, planes, digits, results):
     """Write a figure of latent planes side by side: codes, and the decoded grid of their region."""
+    columns = {}
+    for name, (encoder, decoder) in planes.items():
+        codes = trained_models.predict(encoder, digits.x_test)
+        low, high = np.quantile(codes, [0.025, 0.975], axis=0)
+        grid = np.stack(np.meshgrid(*np.linspace(low, high, 16).T), axis=-1)[::-1]
+        heading = "gaps {gaps:.0%}, 10 nearest {knn_accuracy:.0%}".format(**results[name])
+        columns[f"{name.split('_')[0]}: {heading}"] = (
+            *(codes, trained_models.predict(decoder, grid.reshape(-1, 2))),
+            (low[0], high[0], low[1], high[1]),
+        )
     run.plot(
-        *(_planes, (planes, digits, results), "planes.png"),
+        *(plotting.planes, columns, "planes.png"),
         "Two latent dimensions: plain and variational",
         "Above: the codes of test images, the middle 95% in each direction. Below: what the "
         "decoder makes of the same region. The plain autoencoder scatters its codes as it likes, "
         "with rays and empty places between; what it decodes there is no digit. The variational "
         "one fills the region around the origin. 'Gaps' are places whose image is farther from all "
         "training images than 95% of reconstructions are.",
+        *(digits.y_test, digits.class_names),
     )
-
-
-def _planes(content, path, title, caption, show=False):
-    import matplotlib.pyplot as plt
-
-    planes, digits, results = content
-    figure, axes = plt.subplots(2, len(planes), figsize=(9, 9.4), layout="constrained")
-    figure.suptitle(title, fontsize=12)
-    for (above, below), (name, (encoder, decoder)) in zip(axes.T, planes.items(), strict=True):
-        codes = trained_models.predict(encoder, digits.x_test)
-        low, high = np.quantile(codes, [0.025, 0.975], axis=0)
-        plotting.mark_classes(above, codes[:3_000], digits.y_test[:3_000], digits.class_names)
-        limits = {"xlim": (low[0], high[0]), "ylim": (low[1], high[1])}
-        heading = "gaps {gaps:.0%}, 10 nearest {knn_accuracy:.0%}".format(**results[name])
-        above.set(**limits, aspect="auto", title=f"{name.split('_')[0]}: {heading}")
-        grid = np.meshgrid(*np.linspace(low, high, 16).T)
-        tiles = trained_models.predict(decoder, np.stack(grid, axis=-1)[::-1].reshape(-1, 2))
-        extent = (low[0], high[0], low[1], high[1])
-        picture = plotting.mosaic(tiles, 16)
-        below.imshow(picture, cmap="gray", vmin=0, vmax=1, extent=extent, aspect="auto")
-        below.set(xlabel="first latent dimension", ylabel="second latent dimension")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", markerscale=2.5, frameon=False)
-    plotting.save(figure, path, caption, show)
 
 
 def unit_effects(decoder, codes, units):
@@ -566,15 +567,8 @@ def plot_errors_and_components(run, models, components, results):
     # An orthonormal basis of its space, then the rotation that brings it nearest to PCA's.
     basis = np.linalg.svd(found, full_matrices=False)[2]
     turned = orthogonal_procrustes(basis.T, axes.T)[0].T @ basis
-    rows = {
-        "its own axes": found / np.linalg.norm(found, axis=1, keepdims=True),
-        "aligned": turned,
-        "PCA": axes,
-    }
-    rows = {
-        label: 0.5 + each[:count].reshape(-1, 28, 28, 1) / (2 * abs(each[:count]).max())
-        for label, each in rows.items()
-    }
+    rows = {"its own axes": found, "aligned": turned, "PCA": axes}
+    rows = {label: around_grey(x[:count].reshape(-1, 28, 28, 1)) for label, x in rows.items()}
     angle = results[f"linear_{SIZE}"]["angle_to_pca"]
     run.plot(
         *(plotting.image_rows, rows, "components.png"),

@@ -41,23 +41,15 @@ from keras import layers, ops
 from scipy.special import logsumexp
 
 TRAIN = ("train",)
+FAST_CONV = {"epochs": 12, "batch_size": 16, "learning_rate": 0.005, "max_steps_per_epoch": 875}
+FAST_DENSE = {"epochs": 10, "batch_size": 64, "learning_rate": 0.004, "max_steps_per_epoch": 300}
 RECIPES = {
     "conv": {
-        "fast": {
-            "epochs": 12,
-            "batch_size": 16,
-            "learning_rate": 0.005,
-            "max_steps_per_epoch": 875,
-        },
+        "fast": FAST_CONV,
         "published": {"epochs": 20, "batch_size": 16, "learning_rate": 0.001},
     },
     "dense": {
-        "fast": {
-            "epochs": 10,
-            "batch_size": 64,
-            "learning_rate": 0.004,
-            "max_steps_per_epoch": 300,
-        },
+        "fast": FAST_DENSE,
         "published": {"epochs": 50, "batch_size": 128, "learning_rate": 0.001},
     },
 }
@@ -396,40 +388,24 @@ def compare_beta(settings):
             f"beta_{beta}": run.trained(f"beta_{beta}", functools.partial(train, beta))
             for beta in BETAS
         }
-        results, planes = {}, {}
+        results, columns = {}, {}
         epsilon = sample_prior(settings.seed, 36, settings.latent_dim)
         for name, model in models.items():
             z_mean, z_log_var, _ = model.encoder.predict(clothes.x_test, batch_size=500, verbose=0)
             rows = evaluate(model.encoder, model.decoder, clothes, z_mean, z_log_var)
             results[name] = rows["model"]
-            planes[name] = z_mean, latent_walks.decode(model.decoder, epsilon)
+            new = latent_walks.decode(model.decoder, epsilon)
+            columns[f"β = {name.removeprefix('beta_')}"] = z_mean[:, :2], new, None
         run.plot(
-            *(_betas, (planes, clothes), "beta.png", "The weight β of the KL divergence"),
+            *(plotting.planes, columns, "beta.png", "The weight β of the KL divergence"),
             "Above: codes of test images (z_mean) and the prior's 1σ and 2σ. Below: decoded "
             "samples of the prior. With β = 0 nothing holds the codes together: most of them lie "
             "far out, and the prior's samples fall between them. With β = 1 codes and prior agree. "
             "With β = 4 the codes crowd together and tell less: images are blurred.",
+            *(clothes.y_test, clothes.class_names),
         )
-        run.finish(models["beta_1"], results, "beta_1", models, run.of_each(models, results))
+        run.finish(models["beta_1"], results, "beta_1", others=models, models=models)
     plotting.wait_for_windows(settings.show)
-
-
-def _betas(content, path, title, caption, show=False):
-    import matplotlib.pyplot as plt
-
-    planes, clothes = content
-    figure, axes = plt.subplots(2, len(planes), figsize=(11, 7.2), layout="constrained")
-    figure.suptitle(title, fontsize=12)
-    for (above, below), (name, (codes, new)) in zip(axes.T, planes.items(), strict=True):
-        some = slice(3_000)
-        plotting.mark_classes(above, codes[some], clothes.y_test[some], clothes.class_names)
-        plotting.mark_prior(above)
-        above.set(title=f"β = {name.removeprefix('beta_')}")
-        below.imshow(plotting.mosaic(new, 6), cmap="gray", vmin=0, vmax=1)
-        below.set_axis_off()
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", markerscale=2.5, frameon=False)
-    plotting.save(figure, path, caption, show)
 
 
 def evaluate(encoder, decoder, dataset, z_mean, z_log_var):
@@ -514,12 +490,13 @@ def plot_plane(run, decoder, dataset, codes):
     grid[:, first] = np.tile(places, 20)
     edge = REACH * 20 / 19  # half an image further out
     run.plot(
-        *(plotting.plane, latent_walks.decode(decoder, grid), "manifold.png"),
+        *(plotting.sheet, latent_walks.decode(decoder, grid), "manifold.png"),
         "The manifold: what the decoder makes of each place",
         "Each image is a decoded point, at its place in the scatter plot of latent.png. Neighbours "
         f"look alike; where two kinds meet, the decoder mixes them.{which}",
-        (-edge, edge, -edge, edge),
         columns=20,
+        cell=0.44,
+        region=(-edge, edge, -edge, edge),
     )
     run.plot(
         *(plotting.scatter, codes[:, [first, second]], "latent.png"),
@@ -547,7 +524,7 @@ def plot_images(run, decoder, dataset, codes):
     )
     z = sample_prior(run.settings.seed, 50, codes.shape[1])
     run.plot(
-        *(latent_walks.sheet, latent_walks.decode(decoder, z), "new.png", "New images"),
+        *(plotting.sheet, latent_walks.decode(decoder, z), "new.png", "New images"),
         "Decoded samples of the prior N(0, 1), none of them chosen. A sample between two kinds "
         "is a bit of both.",
         columns=10,

@@ -1,7 +1,6 @@
 """What a trained encoder and decoder are good for: new images, codes, variations."""
 
 import csv
-import math
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +36,7 @@ def generate(decoder, count, seed, output_dir):
         image_files.write_image(folder / f"{name}.png", image)
     columns = min(10, int(np.ceil(np.sqrt(count))))
     caption = f"Decoded samples of the prior N(0, 1), seed {seed}."
-    sheet(new, folder / "sheet.png", f"{count} new images", caption, columns)
+    plotting.sheet(new, folder / "sheet.png", f"{count} new images", caption, columns)
     _write_codes(folder / "latent.csv", names, z)
 
 
@@ -74,7 +73,7 @@ def encode(encoder, decoder, paths, output_dir, vary=None, spread=1.0, seed=0):
         both = np.concatenate(list(row.values()))
         caption = f"From the left: {', '.join(row)}."
         target = folder / f"{path.stem}_sheet.png"
-        sheet(both, target, path.name, caption, min(len(both), 10))
+        plotting.sheet(both, target, path.name, caption, min(len(both), 10))
     _write_codes(folder / "latent.csv", stems, z_mean)
 
 
@@ -103,7 +102,7 @@ def encode_with_each(parts, paths, output_dir):
             for name, each in list(rebuilt.items())[1:]
         )
         caption = f"From the left: the image in 28x28 pixels, {errors}."
-        sheet(np.stack(row), target, path.name, caption, len(row))
+        plotting.sheet(np.stack(row), target, path.name, caption, len(row))
 
 
 def decode_file(decoder, path, output_dir):
@@ -128,8 +127,7 @@ def decode_file(decoder, path, output_dir):
 def _write_codes(path, names, codes):
     header = ["name", *(f"z_{i + 1}" for i in range(codes.shape[1]))]
     rows = [[name, *map(float, code)] for name, code in zip(names, codes, strict=True)]
-    with files.write_whole(path) as temporary:
-        files.write_csv(temporary, header, rows)
+    files.write_csv(path, header, rows)
     print(f"Wrote {path}", flush=True)
 
 
@@ -170,16 +168,3 @@ def fit_square(image, side):
     picture = Image.fromarray(image[..., 0])
     picture = ImageOps.pad(picture, (side, side), Image.Resampling.BOX, color=0)
     return np.clip(np.asarray(picture), 0, 1)[..., np.newaxis]
-
-
-def sheet(images, path, title, caption, columns, show=False):
-    """Plot images, shape (n, height, width, 1) in [0, 1], edge to edge in rows of `columns`."""
-    import matplotlib.pyplot as plt
-
-    cell = np.clip(4.5 / columns, 0.22, 0.6)  # inches an image takes
-    size = (max(columns * cell, 4.5), math.ceil(len(images) / columns) * cell + 0.4)
-    figure, axis = plt.subplots(figsize=size, layout="constrained")
-    axis.imshow(plotting.mosaic(images, columns), cmap="gray", vmin=0, vmax=1)
-    axis.set_axis_off()
-    figure.suptitle(title.replace("$", r"\$"), fontsize=12)
-    plotting.save(figure, path, caption, show)

@@ -1,18 +1,26 @@
 """A page of any size, or many image files, through the network that cleans documents."""
 
+import contextlib
+import dataclasses
+import hashlib
+import os
 import sys
 
-import keras
 import numpy as np
 import tensorflow
+from PIL import Image
+from rich import progress
+from scipy import ndimage
+from skimage.filters import rank
 
+from applications import page_files, page_record
 from applications.denoising import in_tiles, pad_to_multiple
-from applications.inputs import output_paths
-from common import UserError, files, image_files
+from common import UserError, files
 
 # Pixels. What is further away than the margin changes a cleaned page by less than a level of 255.
 TILE, MARGIN = 1536, 128
 MULTIPLE = 32  # of the sides of what the U-Net takes
+WORTH_SAYING = 0.05  # a share of lost ink; a clean page has none
 
 
 def cleaner(network):
@@ -37,38 +45,260 @@ def cleaner(network):
     return clean
 
 
-def clean_files(network, paths, output_dir):
-    """Write a clean copy of each image file under its own name.
+def clean_page(clean, page, colour=True):
+    """Return a page cleaned, and the share of its ink that was lost.
+
+    Coloured ink is shown to the network as dark as in the channel where it is darkest: a red stamp
+    is but half as dark in grey. What the network leaves of it then gets its colour back.
+
+    Args:
+        clean: as `cleaner` returns it.
+        page: uint8, shape (height, width, 1 or 3).
+        colour: whether ink may be coloured; else it comes out grey.
+
+    Returns:
+        (uint8 of shape (height, width, 3), or 1 channel where there is no colour, share in [0, 1])
+    """
+    height, width, channels = page.shape
+    colour, grey = colour and channels == 3, np.empty((height, width, 1), "float32")
+    paper, _ = _paper(page)
+    for rows in _bands(height):
+        grey[rows] = _grey(page[rows], paper(rows))
+    cleaned = clean(grey)
+    lost = lost_ink(grey, cleaned)
+    del grey
+    if not colour:
+        return np.round(cleaned * 255).astype(np.uint8), lost
+    result = np.empty(page.shape, np.uint8)
+    for rows in _bands(height):
+        hue = _hue(page[rows], paper(rows))
+        result[rows] = np.round((cleaned[rows] + (1 - cleaned[rows]) * hue) * 255)
+    coloured = any((result[rows] != result[rows, :, :1]).any() for rows in _bands(height))
+    return (result if coloured else result[..., :1]), lost
+
+
+def _bands(height):
+    """Return slices of some rows each, so that no float copy of a whole page in colour is made."""
+    return [slice(top, min(top + 512, height)) for top in range(0, height, 512)]
+
+
+def lost_ink(grey, cleaned):
+    """Return the share of a page's ink that is gone from the cleaned page, in [0, 1].
+
+    Ink is here what a division by the paper finds: over 3x3 pixels darker than it by an eighth,
+    and by six standard deviations of its grain. Gone is where all nine came out lighter than 200
+    of 255. Dirt as dark and narrow as a stroke counts as ink: the share says where to look, no
+    more. It is 0 where less than 300 pixels in a million are gone.
+
+    Args:
+        grey, cleaned: float32 in [0, 1], shape (height, width, 1).
+    """
+    smooth = ndimage.uniform_filter(grey[..., 0], 3)
+    paper, grain = _paper(np.round(smooth * 255).astype(np.uint8)[..., np.newaxis], 800, 21)
+    threshold = (1 - max(1 / 8, 6 * grain)) / 255
+    ink = gone = 0
+    for rows in _bands(len(grey)):
+        dark = smooth[rows] < threshold * paper(rows)[..., 0]
+        light = ndimage.minimum_filter(cleaned[rows, :, 0], 3) > 200 / 255
+        ink += dark.sum()
+        gone += (dark & light).sum()
+    return float(gone / ink) if gone > 300e-6 * grey.size else 0.0
+
+
+def _paper(page, side=200, window=41):
+    """Return (function that gives the paper's colour in some rows, the paper's grain).
+
+    The colour is float32 (rows, width, channels): the median over a square. That is by default a
+    fifth of the page wide, so that a blot or a broad marker is not taken for paper. It is worked
+    out on every n-th pixel, `side` of them along the page. The grain is a standard deviation, as
+    a share of the paper's colour.
+    """
+    height, width, channels = page.shape
+    step = max(1, max(height, width) // side)
+    small = page[::step, ::step].copy()
+    square = np.ones((window, window), bool)
+    medians = [rank.median(small[..., channel], square) for channel in range(channels)]
+    paper = np.stack(medians, -1)
+    grain = 1.4826 * float(np.median(np.abs(small / np.maximum(paper, 1.0) - 1)))
+    image = Image.fromarray(paper if channels == 3 else paper[..., 0])
+
+    def at(rows):
+        top, bottom = (edge / height * image.height for edge in (rows.start, rows.stop))
+        size, box = (width, rows.stop - rows.start), (0, top, image.width, bottom)
+        part = image.resize(size, Image.Resampling.BILINEAR, box=box)
+        return np.atleast_3d(np.asarray(part, "float32"))
+
+    return at, grain
+
+
+def _coloured(page, paper):
+    """Return (page divided by its paper, its least channel, how coloured it is from 0 to 1)."""
+    divided = np.minimum(page / np.maximum(paper, 1), 1)
+    least = divided.min(-1, keepdims=True)
+    return divided, least, np.clip((divided.max(-1, keepdims=True) - least - 0.1) / 0.15, 0, 1)
+
+
+def _grey(page, paper):
+    """Return rows of a page in grey, float32 in [0, 1], coloured ink as dark as it is."""
+    if page.shape[2] == 1:
+        return page.astype("float32") / 255
+    weights = np.array([0.299, 0.587, 0.114], "float32")  # ITU-R BT.601
+    _, least, coloured = _coloured(page, paper)
+    grey, ground = (page @ weights)[..., np.newaxis], (paper @ weights)[..., np.newaxis]
+    return (grey + coloured * (np.minimum(least * ground, grey) - grey)) / 255
+
+
+def _hue(page, paper):
+    """Return how much lighter than its darkest channel ink is in each, in [0, 1]; 0 is grey."""
+    divided, least, coloured = _coloured(page, paper)
+    return coloured * (divided - least) / np.maximum(1 - least, 1e-3)
+
+
+# ---------------------------------------------------------------- files
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What outputs shall be like.
+
+    Attributes:
+        format: "same", or one of `page_files.KINDS`.
+        bilevel: whether pages come out black and white, in 1 bit.
+        grey: whether coloured ink comes out grey.
+    """
+
+    format: str = "same"
+    bilevel: bool = False
+    grey: bool = False
+
+    def ending(self, path):
+        """Return the ending of what becomes of a file: its own, where the format stays."""
+        kind = page_files.KINDS.get(path.suffix.lower())
+        wanted = kind if self.format == "same" else self.format
+        if self.format == "same" and self.bilevel and kind in page_files.GREY_ONLY:
+            wanted = "tiff"
+        wanted = wanted or "png"
+        return (
+            path.suffix
+            if wanted == kind
+            else {"tiff": ".tif", "jpeg": ".jpg"}.get(wanted, f".{wanted}")
+        )
+
+
+def clean_file(clean, source, target, options, replace=False):
+    """Clean all pages of one file. The output is written whole, or not at all.
+
+    Args:
+        clean: as `cleaner` returns it.
+        source, target: the file to read, and the one to write, whose ending says its kind.
+        options: the `Options`.
+        replace: whether what stands at `target` may be replaced.
+
+    Returns:
+        What the record keeps of it: {"pages", "input_sha256", "sha256", "notes": [text]}.
+
+    Raises:
+        UserError: the file can't be read, or the output can't be written.
+    """
+    kind = page_files.KINDS[target.suffix.lower()]
+    notes, count = [], 0
+
+    def cleaned_pages():
+        nonlocal count
+        for page in page_files.read_pages(source, kind in page_files.SEVERAL):
+            count += 1
+            bilevel = options.bilevel or (page.bilevel and kind not in page_files.GREY_ONLY)
+            pixels, lost = clean_page(clean, page.pixels, not (options.grey or bilevel))
+            if lost >= WORTH_SAYING:
+                notes.append(f"page {count}: {lost:.0%} of what looks like ink is gone, compare")
+            yield dataclasses.replace(page, pixels=pixels, bilevel=bilevel)
+
+    try:
+        with files.write_whole(target, replace) as temporary:
+            before, input_hash = source.stat().st_size, page_record.sha256(source)
+            notes += page_files.write_pages(cleaned_pages(), temporary, before)
+            after, output_hash = temporary.stat().st_size, page_record.sha256(temporary)
+    except UserError:
+        raise
+    except Exception as error:  # 10,000 other files must not wait for what is odd about this one
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"{source}: cannot be cleaned ({reason})") from error
+    if after > before:
+        notes.append(f"grew from {before / 1e3:,.0f} to {after / 1e3:,.0f} kB")
+    return {"pages": count, "input_sha256": input_hash, "sha256": output_hash, "notes": notes}
+
+
+def clean_files(network, inputs, output_dir, options, force=False):
+    """Clean files, folders and patterns into a folder, and keep a record there.
 
     Args:
         network: of clean_documents.py.
-        paths: the files.
-        output_dir: where the copies go; None: a new folder in runs/.
+        inputs: what to clean.
+        output_dir: where the outputs go; None: a new folder in runs/.
+        options: the `Options`.
+        force: whether outputs that the record lists may be replaced.
 
     Returns:
         The exit code: 1 if some of several files could not be cleaned.
 
     Raises:
-        UserError: the only file could not be read, or a copy would replace something.
+        UserError: the only file could not be cleaned, or an input is missing, or an output would
+            replace something.
     """
-    clean = cleaner(network)
+    planned = page_record.plan(page_record.find(inputs), options, output_dir)
     folder = files.output_folder(output_dir, f"{network.name}_cleaned")
-    pairs = output_paths(paths, folder)
-    bar, failed, written = keras.utils.Progbar(len(pairs), unit_name="page"), 0, 0
-    try:
-        for path, target in pairs:
-            try:
-                page = image_files.read_grey(path, ground="white")
-                image_files.write_image(target, clean(page))
-                written += 1
-            except UserError as error:
-                if len(pairs) == 1:
-                    raise
-                print(f"\n{error}", file=sys.stderr, flush=True)
-                failed += 1
-            bar.add(1)
-    except KeyboardInterrupt as error:
-        error.add_note(f"{written} of {len(pairs)} pages are in {folder}.")
-        raise
-    print(f"{written} of {len(pairs)} pages are in {folder}", flush=True)
+    weights = hashlib.sha256(b"".join(weight.tobytes() for weight in network.get_weights()))
+    with contextlib.ExitStack() as at_end:
+        lock = files.lock(folder)
+        at_end.callback(lambda: lock is None or os.close(lock))
+        record = page_record.Record(folder, weights.hexdigest(), dataclasses.asdict(options))
+        left = record.left_to_do(planned, force)
+        record.save()
+        at_end.callback(record.save)
+        failed = _clean_all(cleaner(network), left, record, options, len(planned))
+    for source in failed:
+        print(f"Failed: {_shown(source)}", flush=True)
+    print(
+        f"{len(planned) - len(failed)} of {len(planned)} files are in {_shown(folder)}", flush=True
+    )
     return 1 if failed else 0
+
+
+def _clean_all(clean, left, record, options, count):
+    """Clean {name: file}, enter each in the record, and return those that failed."""
+    failed, done = [], count - len(left)
+    if done:
+        print(f"{done} of {count} files are there already", flush=True)
+    name_column = progress.TextColumn("{task.description}", markup=False)
+    columns = name_column, progress.BarColumn(), progress.MofNCompleteColumn()
+    with progress.Progress(*columns, progress.TimeRemainingColumn()) as bar:
+        bar.disable = not bar.console.is_terminal
+        task = bar.add_task("", total=len(left))
+        for name, source in left.items():
+            bar.update(task, description=_shown(name))
+            # What has a hash in the record may be replaced: `left_to_do` has compared it.
+            replace = "sha256" in record.entries[name]
+            try:
+                result = clean_file(clean, source, record.folder / name, options, replace)
+            except UserError as error:
+                if count == 1:
+                    raise
+                failed.append(source)
+                print(_shown(error), file=sys.stderr, flush=True)
+            except KeyboardInterrupt as error:
+                where = f"{done} of {count} files are in {record.folder}"
+                error.add_note(f"{where}; the same command with this --output-dir goes on.")
+                raise
+            else:
+                done += 1
+                record.add(name, source, result)
+                pages = f"{result['pages']} pages" if result["pages"] > 1 else "1 page"
+                line = "; ".join([f"Wrote {record.folder / name} ({pages})", *result["notes"]])
+                print(_shown(line), flush=True)
+            bar.advance(task)
+    return failed
+
+
+def _shown(text):
+    """Return a text so that it can be printed: a file's name may hold bytes that are no UTF-8."""
+    return os.fsencode(str(text)).decode("utf-8", "replace")

@@ -7,7 +7,6 @@ Run it:
 """
 
 import argparse
-import json
 import sys
 import zipfile
 from pathlib import Path
@@ -16,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 # common comes first: it keeps TensorFlow's start-up messages off the console.
-from common import UserError, command_line, files, trained_models  # noqa: E402
+from common import UserError, command_line, files, run_folder, trained_models  # noqa: E402
 
 import numpy as np  # noqa: E402
 
@@ -47,8 +46,7 @@ def ship(folder, rounded=None):
     report = trained_models.read_report(folder / "metrics.json")
     if not report.get("recipe"):
         raise UserError(f"{folder}: no finished training there")
-    state = json.loads((folder / "checkpoint" / "state.json").read_text(encoding="utf-8"))
-    report["settings"] = json.loads(state["state"])["settings"]
+    report["settings"], _, _ = run_folder.read_state(folder / run_folder.STATE)
     report["licence"] = LICENCES[report["dataset"]["name"]]
     report["rounded"] = rounded
     module = __import__(report["script"])  # knows the layers of its own

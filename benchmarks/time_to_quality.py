@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 # common comes first: it keeps TensorFlow's start-up messages off the console.
-from common import UserError, command_line, files, plotting  # noqa: E402
+from common import UserError, command_line, files, plotting, run_folder  # noqa: E402
 
 import speed  # noqa: E402
 
@@ -167,7 +167,7 @@ def train(script, words, folder, followed):
     """
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, str(ROOT / f"{script}.py"), *words, "--output-dir", str(folder)]
-    if (folder / "checkpoint" / "state.json").is_file():
+    if (folder / run_folder.STATE).is_file():
         command.append("--resume")
     log = folder / "log.txt"
     if not (folder / "metrics.json").is_file():

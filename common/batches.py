@@ -46,12 +46,12 @@ class Batches:
 
     def batch(self, step):
         """Return (inputs, targets) of a training step, counted from 0."""
-        number, position = divmod(int(step), self.batches_per_pass)
+        number, position = divmod(step, self.batches_per_pass)
         if self._order[0] != number:
             generator = np.random.default_rng(seed_for(self.seed, "order", number))
             self._order = number, generator.permutation(self.count)
         chosen = self._order[1][position * self.batch_size :][: self.batch_size]
-        return self.make_batch(chosen, seed=seed_for(self.seed, "train", int(step)))
+        return self.make_batch(chosen, seed=seed_for(self.seed, "train", step))
 
     def dataset(self, epoch=0):
         """Return the stream from an epoch on, as a tf.data.Dataset.
@@ -63,7 +63,7 @@ class Batches:
 
         def load(step):
             arrays = tensorflow.numpy_function(
-                lambda step: tensorflow.nest.flatten(self.batch(step)),
+                lambda step: tensorflow.nest.flatten(self.batch(int(step))),
                 [step],
                 [array.dtype for array in flat],
             )
@@ -81,9 +81,8 @@ def denoising_batches(settings, clean, corrupt):
     `published` adds the noise once, before training; `fast` adds it afresh to each batch.
     `corrupt` is called with images and a seed.
     """
-    noisy = (
-        corrupt(clean, seed_for(settings.seed, "train")) if settings.recipe == "published" else None
-    )
+    published = settings.recipe == "published"
+    noisy = corrupt(clean, seed_for(settings.seed, "train")) if published else None
 
     def make_batch(chosen, seed):
         fresh = corrupt(clean[chosen], seed) if noisy is None else noisy[chosen]

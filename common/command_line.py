@@ -1,6 +1,7 @@
 """The command line that all scripts share, and how a script ends."""
 
 import argparse
+import contextlib
 import dataclasses
 import importlib.util
 import inspect
@@ -27,14 +28,11 @@ def number(least, most=1e6, kind=float):
     """Return an argparse type: a number of this kind, int or float, within bounds."""
 
     def parse(text):
-        try:
-            value = kind(text[:30])
-        except ValueError:
-            value = float("nan")
-        if not least <= value <= most or len(text) > 30:
-            whole = "whole number" if kind is int else "number"
-            raise argparse.ArgumentTypeError(f"{text!r} is not a {whole} from {least} to {most:g}")
-        return value
+        with contextlib.suppress(ValueError):
+            if least <= kind(text) <= most:
+                return kind(text)
+        whole = "whole number" if kind is int else "number"
+        raise argparse.ArgumentTypeError(f"{text!r} is not a {whole} from {least} to {most:g}")
 
     return parse
 
@@ -215,8 +213,9 @@ def start(main, argv=None):
     for sent in {"SIGTERM", "SIGHUP"} & set(dir(signal)):  # Windows has no SIGHUP
         if signal.getsignal(getattr(signal, sent)) == signal.SIG_DFL:  # nohup ignores it
             signal.signal(getattr(signal, sent), signal.default_int_handler)
-    streams = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = map(_DeafToHangUps, streams)
+    for stream in (sys.stdout, sys.stderr):
+        stream.write = _deaf_to_hang_ups(stream, stream.write)
+        stream.flush = _deaf_to_hang_ups(stream, stream.flush)
     try:
         with without_start_up_noise(), tensorflow.GradientTape() as tape:
             # TensorFlow looks for GPUs, and has a remark on the gradient of an UpSampling layer.
@@ -233,29 +232,16 @@ def start(main, argv=None):
         notes = getattr(error, "__notes__", ["Nothing was changed."])
         print(f"\nInterrupted. {' '.join(notes)}", file=sys.stderr)
         sys.exit(130)
-    finally:
-        sys.stdout.flush()
-        sys.stdout, sys.stderr = streams
 
 
-class _DeafToHangUps:
-    """A text stream that goes on into nothing when its reader is gone."""
+def _deaf_to_hang_ups(stream, function):
+    """Return a method of a text stream that goes on into nothing when its reader is gone."""
 
-    def __init__(self, stream):
-        self._stream = stream
-
-    def __getattr__(self, name):
-        return getattr(self._stream, name)
-
-    def write(self, text):
-        return self._unless_hung_up(self._stream.write, text)
-
-    def flush(self):
-        self._unless_hung_up(self._stream.flush)
-
-    def _unless_hung_up(self, function, *words):
+    def call(*words):
         try:
             return function(*words)
         except BrokenPipeError:
             with open(os.devnull, "w") as nothing:
-                os.dup2(nothing.fileno(), self._stream.fileno())
+                os.dup2(nothing.fileno(), stream.fileno())
+
+    return call

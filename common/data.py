@@ -60,34 +60,34 @@ class _Source:
 
     name: str
     class_names: str
-    folder: str  # in Keras's cache; torchvision's has the dataset's name without the hyphen
-    checksums: dict  # of the files to download
+    folder: str  # in Keras's cache
+    checksums: dict  # of the files to download, as pooch takes them
     stand_in_name: str
     stand_in: callable
 
 
 _MNIST = _Source(
-    "MNIST",
-    "0,1,2,3,4,5,6,7,8,9",
-    "",
-    # The checksum that Keras has, too.
-    {"mnist.npz": "sha256:731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"},
-    "synthetic digits",
-    digits,
+    name="MNIST",
+    class_names="0,1,2,3,4,5,6,7,8,9",
+    folder="",
+    checksums={  # Keras's own
+        "mnist.npz": "sha256:731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
+    },
+    stand_in_name="synthetic digits",
+    stand_in=digits,
 )
 _FASHION_MNIST = _Source(
-    "Fashion-MNIST",
-    "T-shirt,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot",
-    "fashion-mnist",
-    # Published at https://github.com/zalandoresearch/fashion-mnist
-    {
+    name="Fashion-MNIST",
+    class_names="T-shirt,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot",
+    folder="fashion-mnist",
+    checksums={  # published at https://github.com/zalandoresearch/fashion-mnist
         "train-images-idx3-ubyte.gz": "md5:8d4fb7e6c68d591d4c3dfef9ec88bf0d",
         "train-labels-idx1-ubyte.gz": "md5:25c81989df183df01b3e8a0aad5dffbe",
         "t10k-images-idx3-ubyte.gz": "md5:bef4ecab320f06d8554ea6380940ec79",
         "t10k-labels-idx1-ubyte.gz": "md5:bb300cfdad3c16e7a12a480ee83cd310",
     },
-    "synthetic clothes",
-    clothes,
+    stand_in_name="synthetic clothes",
+    stand_in=clothes,
 )
 
 
@@ -136,12 +136,8 @@ def _load(source, data_dir, synthetic, limit, seed):
     (x_train, y_train), (x_test, y_test) = [(x[:limit], y[:limit]) for x, y in arrays]
     split = len(x_train) - min(math.ceil(len(x_train) / 10), 5_000)
     parts = (x_train[:split], y_train[:split], x_train[split:], y_train[split:], x_test, y_test)
-    floats = (_to_float(part) if part.ndim == 3 else part for part in parts)
+    floats = (p[..., None].astype("float32") / 255 if p.ndim == 3 else p for p in parts)
     return Images(name, origin, source.class_names.split(","), *floats)
-
-
-def _to_float(images):
-    return images[..., np.newaxis].astype("float32") / 255
 
 
 # ---------------------------------------------------------------- folders
@@ -151,36 +147,29 @@ def _read_folder(source, folder):
     """Return ((x_train, y_train), (x_test, y_test)), uint8, from the files in a folder."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; --data-dir wants the one with {source.name}")
+    if source is _MNIST and (folder / "mnist.npz").is_file():
+        return _read_npz(folder / "mnist.npz")
     places = [folder / source.name.replace("-", "") / "raw", folder / source.name.lower(), folder]
-    looked_for = [str(place / "train-images-idx3-ubyte[.gz]") for place in places]
-    if "mnist.npz" in source.checksums:
-        if (folder / "mnist.npz").is_file():
-            return _read_npz(folder / "mnist.npz")
-        looked_for.insert(0, str(folder / "mnist.npz"))
     for place in places:
-        paths = [_find_idx(place, part, kind) for part, kind in _IDX_FILES]
-        if any(paths):
-            for path, (part, kind) in zip(paths, _IDX_FILES, strict=True):
+        paths = {name: _find_idx(place, name) for name in _IDX_FILES}
+        if any(paths.values()):
+            for name, path in paths.items():
                 if path is None:
-                    missing = place / f"{part}-{kind}-ubyte[.gz]"
+                    missing = place / f"{name}-ubyte[.gz]"
                     raise UserError(f"{missing}: missing, though others of its four files exist")
-            arrays = [_read_idx(path) for path in paths]
-            pairs = [(arrays[0], arrays[1]), (arrays[2], arrays[3])]
-            for pair, files in zip(pairs, (paths[:2], paths[2:]), strict=True):
-                _check_pair(*pair, f"{files[0]} and {files[1].name}")
-            return pairs
-    raise UserError(f"no {source.name} in {folder}; looked for {', '.join(looked_for)}")
+            return _pairs([_read_idx(path) for path in paths.values()], place)
+    looked_for = [folder / "mnist.npz"] if source is _MNIST else []
+    looked_for += [place / f"{_IDX_FILES[0]}-ubyte[.gz]" for place in places]
+    raise UserError(f"no {source.name} in {folder}; looked for {', '.join(map(str, looked_for))}")
 
 
-_IDX_FILES = [(part, kind) for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
+_IDX_FILES = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
 
 
-def _find_idx(folder, part, kind):
-    for name in (f"{part}-{kind}-ubyte", f"{part}-{kind.replace('-', '.')}-ubyte"):
-        for ending in ("", ".gz"):
-            if (folder / (name + ending)).is_file():
-                return folder / (name + ending)
-    return None
+def _find_idx(folder, name):
+    """Return the path of an IDX file, or None. Some copies have a dot before idx."""
+    found = sorted(folder.glob(f"{name.replace('-idx', '?idx')}-ubyte*"))
+    return next((path for path in found if path.name.endswith(("-ubyte", "-ubyte.gz"))), None)
 
 
 def _read_idx(path):
@@ -191,18 +180,17 @@ def _read_idx(path):
     except Exception as error:  # gzip and zlib raise a handful of kinds
         raise UserError(f"{path}: broken or cut off ({error}); get the file again") from None
     dimensions = 3 if "idx3" in path.name else 1
-    header = 4 + 4 * dimensions
+    header, expected = 4 + 4 * dimensions, 0x0800 + dimensions
     if len(content) < header:
         raise UserError(f"{path}: cut off in its header; get the file again")
     magic, *shape = struct.unpack(f">{1 + dimensions}I", content[:header])
-    if magic != 0x0800 + dimensions:
-        raise UserError(
-            f"{path}: magic number {magic:#x}, not {0x0800 + dimensions:#x} of its name"
-        )
-    if len(content) - header != math.prod(shape):
-        held = len(content) - header
-        raise UserError(f"{path}: holds {held:,} values, not {math.prod(shape):,}; get it again")
-    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+    if magic != expected:
+        raise UserError(f"{path}: magic number {magic:#x}, not {expected:#x} of its name")
+    values = np.frombuffer(content, np.uint8, offset=header)
+    if len(values) != math.prod(shape):
+        size = f"{len(values):,} values, not {math.prod(shape):,}"
+        raise UserError(f"{path}: holds {size}; get it again")
+    return values.reshape(shape)
 
 
 def _read_npz(path):
@@ -211,26 +199,30 @@ def _read_npz(path):
             if sum(entry.file_size for entry in archive.infolist()) > MOST_BYTES:
                 raise ValueError(f"unpacks to over {MOST_BYTES:,} bytes")
         with np.load(path, allow_pickle=False) as archive:
-            keys = ("x_train", "y_train", "x_test", "y_test")
-            x_train, y_train, x_test, y_test = (archive[key] for key in keys)
+            arrays = [archive[key] for key in ("x_train", "y_train", "x_test", "y_test")]
     except Exception as error:  # zipfile, zlib and numpy raise many kinds
         raise UserError(f"{path}: not Keras's mnist.npz, or damaged ({error})") from None
-    _check_pair(x_train, y_train, f"{path}, training part")
-    _check_pair(x_test, y_test, f"{path}, test part")
-    return (x_train, y_train), (x_test, y_test)
+    return _pairs(arrays, path)
 
 
-def _check_pair(images, labels, where):
-    if images.shape[1:] != (28, 28) or images.dtype != np.uint8:
-        raise UserError(f"{where}: images of {images.dtype} {images.shape}, not uint8 (n, 28, 28)")
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise UserError(f"{where}: labels of {labels.dtype} {labels.shape}, not whole numbers (n,)")
-    if len(images) != len(labels):
-        raise UserError(f"{where}: {len(images):,} images but {len(labels):,} labels")
-    if len(images) < LEAST_IMAGES:
-        raise UserError(f"{where}: {len(images)} images; at least {LEAST_IMAGES} are needed")
-    if not 0 <= labels.min() <= labels.max() <= 9:
-        raise UserError(f"{where}: labels {labels.min()} to {labels.max()}, not 0 to 9")
+def _pairs(arrays, where):
+    """Return x_train, y_train, x_test and y_test as two pairs, seen to be what they should be."""
+    pairs = arrays[:2], arrays[2:]
+    for (x, y), part in zip(pairs, ("training", "test"), strict=True):
+        fault = None
+        if x.shape[1:] != (28, 28) or x.dtype != np.uint8:
+            fault = f"images of {x.dtype} {x.shape}, not uint8 (n, 28, 28)"
+        elif y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
+            fault = f"labels of {y.dtype} {y.shape}, not whole numbers (n,)"
+        elif len(x) != len(y):
+            fault = f"{len(x):,} images but {len(y):,} labels"
+        elif len(x) < LEAST_IMAGES:
+            fault = f"{len(x)} images; at least {LEAST_IMAGES} are needed"
+        elif not 0 <= y.min() <= y.max() <= 9:
+            fault = f"labels {y.min()} to {y.max()}, not 0 to 9"
+        if fault:
+            raise UserError(f"{where}, {part} part: {fault}")
+    return pairs
 
 
 # ---------------------------------------------------------------- downloads

@@ -2,10 +2,10 @@
 
 import contextlib
 import csv
+import itertools
 import json
 import math
 import os
-import platform
 import secrets
 import tempfile
 from pathlib import Path
@@ -25,10 +25,8 @@ def write_whole(path, replace=False):
         UserError: something stands there, the folder can't be written to, or the disk is full.
     """
     path = Path(path)
-    # Two machines may share a disk, and a name may be as long as names can be. Keras wants to see
-    # .weights.h5.
-    name = f".{platform.node()[:40]}.{os.getpid()}.{secrets.token_hex(4)}"
-    temporary = path.with_name(name + "".join(path.suffixes[-2:])[-20:])
+    # Random, for two machines may share a disk. A name may be as long as names can be.
+    temporary = path.with_name(f".{secrets.token_hex(8)}{path.suffix[-20:]}")
     try:
         if not replace and os.path.lexists(path):
             raise FileExistsError(0, "it exists")
@@ -60,9 +58,12 @@ def write_json(path, content, replace=False):
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def write_csv(path, header, rows):
-    """Write rows of values as a CSV file."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+def write_csv(path, header, rows, replace=False):
+    """Write rows of values as a CSV file, whole or not at all."""
+    with (
+        write_whole(path, replace) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
         csv.writer(file).writerows([header, *rows])
 
 
@@ -76,21 +77,18 @@ def output_folder(output_dir, name):
     Raises:
         UserError: it can't be made or written to.
     """
-    folder, number = Path(output_dir or Path("runs", name)), 1
-    while True:
+    for number in itertools.count(1):
+        folder = Path(output_dir or Path("runs", name if number == 1 else f"{name}_{number}"))
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             folder.mkdir(exist_ok=output_dir is not None)
             with tempfile.TemporaryFile(dir=folder):
                 return folder
-        except FileExistsError:
-            if output_dir or not os.path.lexists(folder):  # its parent is a file
-                raise UserError(f"{folder}: not a folder; choose another --output-dir") from None
-            number += 1
-            folder = Path("runs", f"{name}_{number}")
         except OSError as error:
-            reason = f"{folder}: can't be written to ({error.strerror})"
-            raise UserError(f"{reason}; choose another --output-dir") from None
+            taken = isinstance(error, FileExistsError) and os.path.lexists(folder)
+            if output_dir is not None or not taken:
+                reason = f"{folder}: can't be written to ({error.strerror})"
+                raise UserError(f"{reason}; choose another --output-dir") from None
 
 
 def see_that_free(folder, names, way=""):
@@ -103,19 +101,16 @@ def see_that_free(folder, names, way=""):
 def lock(folder):
     """Return a descriptor that keeps other runs out until it is closed or the process ends.
 
-    Raises:
-        UserError: another process has it.
+    None where the system or the disk has no locks. Raises UserError if another process has it.
     """
     try:
         import fcntl  # not on Windows
-    except ImportError:
-        return None
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
+
+        descriptor = os.open(folder, os.O_RDONLY)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return descriptor
     except BlockingIOError:
         os.close(descriptor)
         raise UserError(f"{folder}: in use by another run; choose another --output-dir") from None
-    except OSError:  # a file system without locks
-        pass
-    return descriptor
+    except (ImportError, OSError):
+        return None

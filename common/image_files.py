@@ -1,4 +1,4 @@
-"""Reading and writing the reader's own image files, padding them and cutting them into tiles."""
+"""Reading and writing the reader's own image files."""
 
 import contextlib
 import io
@@ -16,7 +16,8 @@ from common.files import write_whole
 # Of JPEG Pillow makes MPO, the photos with two frames of phones, where it finds them.
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "AVIF", "BMP", "GIF", "JPEG2000")
 _HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
-_REDUCED_COPY = 1  # a bit of TIFF's tag 254, NewSubfileType: a page in lower resolution
+_NO_PAGE = 1 | 4  # bits of TIFF's tag 254, NewSubfileType: a copy in lower resolution, a mask
+MAX_PIXELS = 100_000_000
 
 
 def read_grey(path, ground="black", content=None):
@@ -27,7 +28,8 @@ def read_grey(path, ground="black", content=None):
     Values are taken as they are stored: an ICC profile is not applied.
 
     `content` is the file's bytes, where they are at hand. Raises UserError if there is no such
-    file, it is no image of `FORMATS`, it is damaged, or it is a TIFF of several pages.
+    file, it is no image of `FORMATS`, it is damaged, it has more than `MAX_PIXELS`, or it is a
+    TIFF of several pages.
     """
     with open_image(path, content) as image:
         return to_array(image, path, ground)
@@ -52,7 +54,10 @@ def open_image(path, content=None):
             warnings.catch_warnings(action="ignore"),
             Image.open(io.BytesIO(content), formats=FORMATS) as image,
         ):
+            see_that_it_fits(path, *image.size)
             yield image
+    except Image.DecompressionBombError:
+        see_that_it_fits(path, MAX_PIXELS, 2)
     except UnidentifiedImageError:
         way_out = f"{', '.join(FORMATS)} are"
         if content[4:8] == b"ftyp" and content[8:12] in _HEIC:
@@ -64,33 +69,69 @@ def open_image(path, content=None):
         raise UserError(f"{path}: cannot be read as an image ({error or type(error)})") from None
 
 
+def see_that_it_fits(path, width, height):
+    """Raise UserError if an image of this size would need more memory than a page may."""
+    if width * height > MAX_PIXELS:
+        most = f"{MAX_PIXELS // 10**6} megapixels"
+        raise UserError(f"{path}: has more than {most}; scale it down or cut it first")
+
+
 def to_array(image, path, ground="black", colour=False):
     """Return a Pillow image as `read_grey` and `read_colour` do; `path` names it in errors."""
-    if image.format == "TIFF" and pages_of_tiff(image) > 1:
-        raise UserError(f"{path}: holds {pages_of_tiff(image)} pages; split it, one to a file")
-    with contextlib.suppress(Exception):  # damaged EXIF data are no reason to refuse a picture
-        image = ImageOps.exif_transpose(image)
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        pixels = np.asarray(image, "float32")[..., np.newaxis]
-        if not np.isfinite(pixels).all():
-            raise UserError(f"{path}: holds values that are not finite")
-        pixels = pixels / max(float(pixels.max()), 1 if image.mode == "F" else 65_535)
-        return np.repeat(np.clip(pixels, 0, 1), 3 if colour else 1, axis=-1)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, ground), image)
+    if image.format == "TIFF" and len(pages_of_tiff(image)) > 1:
+        count = len(pages_of_tiff(image))
+        raise UserError(f"{path}: holds {count} pages; split it, one to a file")
+    image = _upright(image, ground)
+    if _is_deep(image):
+        return np.repeat(_deep_values(image, path), 3 if colour else 1, axis=-1)
     pixels = np.asarray(image.convert("RGB" if colour else "L"), "float32") / 255
     return pixels if colour else pixels[..., np.newaxis]
 
 
+def to_pixels(image, path, ground="white"):
+    """Return a Pillow image as 8 bits, upright: (height, width, 3), or 1 channel where it is grey.
+
+    It takes a quarter of the memory of `to_array`, and of a TIFF the page at hand is taken.
+    """
+    image = _upright(image, ground)
+    if _is_deep(image):
+        return np.round(_deep_values(image, path) * 255).astype(np.uint8)
+    grey = image.mode in ("1", "L", "LA")
+    return np.atleast_3d(np.asarray(image.convert("L" if grey else "RGB")))
+
+
+def _upright(image, ground):
+    """Return an image turned as its EXIF data say, with `ground` where it is transparent."""
+    with contextlib.suppress(Exception):  # damaged EXIF data are no reason to refuse a picture
+        image = ImageOps.exif_transpose(image)
+    if image.has_transparency_data and not _is_deep(image):
+        grey, image = image.mode == "LA", image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, ground), image)
+        image = image.convert("L" if grey else "RGB")
+    return image
+
+
+def _is_deep(image):
+    return image.mode in ("I", "F") or image.mode.startswith("I;16")
+
+
+def _deep_values(image, path):
+    """Return the values of an image of more than 8 bits, float32 in [0, 1], one channel."""
+    pixels = np.asarray(image, "float32")[..., np.newaxis]
+    if not np.isfinite(pixels).all():
+        raise UserError(f"{path}: holds values that are not finite")
+    return np.clip(pixels / max(float(pixels.max()), 1 if image.mode == "F" else 65_535), 0, 1)
+
+
 def pages_of_tiff(image):
-    """Return how many pages a TIFF has, not counting copies in lower resolution."""
-    count = 0
+    """Return the numbers of a TIFF's frames that are pages, not copies in lower resolution."""
+    numbers = []
     for number in range(image.n_frames):
         image.seek(number)
-        count += not int(image.tag_v2.get(254, 0)) & _REDUCED_COPY
+        if not int(image.tag_v2.get(254, 0)) & _NO_PAGE:
+            numbers.append(number)
     image.seek(0)
-    return count
+    return numbers
 
 
 def write_image(path, image):

@@ -1,7 +1,5 @@
 """How near images are to clean ones. All are float32 in [0, 1], shape (n, height, width, 1)."""
 
-import math
-
 import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
@@ -79,20 +77,6 @@ def rebuild(images, mean, axes, count):
     return (project(images, mean, axes, count) @ axes[:count] + mean).reshape(images.shape)
 
 
-def distance_to_nearest(images, others):
-    """Return how far each image is from the nearest of the others, shape (n,).
-
-    The distance is the root mean square over the pixels.
-    """
-    flat, known = images.reshape(len(images), -1), others.reshape(len(others), -1)
-    lengths = np.square(known).sum(1)
-    nearest = [
-        np.min(lengths - 2 * (part @ known.T), axis=1) + np.square(part).sum(1)
-        for part in np.array_split(flat, math.ceil(len(flat) / 500))
-    ]
-    return np.sqrt(np.maximum(np.concatenate(nearest), 0) / flat.shape[1])
-
-
 def knn_accuracy(codes, labels, test_codes, test_labels, k=10):
     """Return the share of test codes whose k nearest codes have its label by majority."""
     neighbours = cKDTree(codes).query(test_codes, min(k, len(codes)), workers=-1)[1]
@@ -117,13 +101,12 @@ def bit_accuracy(bits, probabilities):
 def print_table(results):
     """Print {row: {column: value}} aligned."""
     fullest_first = sorted(results.values(), key=len, reverse=True)
-    columns = list(dict.fromkeys(name for row in fullest_first for name in row))
-    width = max(len(name) for name in results)
-    print(" " * width, *[f"{name:>{max(len(name), 8)}}" for name in columns], sep="  ")
+    columns = dict.fromkeys(name for row in fullest_first for name in row)
+    line = f"{{:<{max(map(len, results))}}}"
+    line += "".join(f"  {{:>{max(len(name), 8)}}}" for name in columns)
+    print(line.format("", *columns))
     for name, row in results.items():
-        cells = [f"{row[c]:.4f}" if c in row else "-" for c in columns]
-        cells = [f"{cell:>{max(len(c), 8)}}" for c, cell in zip(columns, cells, strict=True)]
-        print(f"{name:<{width}}", *cells, sep="  ")
+        print(line.format(name, *(f"{row[c]:.4f}" if c in row else "-" for c in columns)))
 
 
 def f_measure(found, truth):

@@ -8,12 +8,14 @@ import math
 import textwrap
 
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 
 from common import UserError
 from common.files import write_whole
 
 _CHARACTERS_PER_INCH = 15  # of the caption's font
+_FIRST, _SECOND = "first latent dimension", "second latent dimension"
 # Trubetskoy 2017, https://sashamaps.net/docs/resources/20-colors/: ten that are easy to tell apart.
 TEN_COLOURS = [
     *("#4363d8", "#f58231", "#e6194b", "#3cb44b", "#911eb4"),
@@ -35,17 +37,12 @@ def set_up(show):
 
 def save(figure, path, caption, show=False):
     """Write a figure with its caption below, whole or not at all; open a window too if wanted."""
-    import matplotlib.pyplot as plt
-
     width, height = figure.get_size_inches()
     characters = int(width * _CHARACTERS_PER_INCH)
     lines = [line for part in caption.split("\n") for line in textwrap.wrap(part, characters)]
-    band = 0.17 * len(lines) + 0.12  # inches
-    figure.set_size_inches(width, height + band)
-    bottom, edge = band / (height + band), 0.06 / (height + band)
-    figure.get_layout_engine().set(rect=(0.012, bottom, 0.976, 1 - bottom - edge))
+    figure.set_size_inches(width, height + 0.17 * len(lines) + 0.12)
     text = "\n".join(lines).replace("$", r"\$")  # no formulas
-    figure.text(0.01, edge, text, fontsize=8, va="bottom", color="0.3")
+    figure.supxlabel(text, x=0.01, ha="left", fontsize=8, color="0.3")
     with write_whole(path) as temporary:
         figure.savefig(temporary, dpi=120, bbox_inches="tight", pad_inches=0.08)
     print(f"Wrote {path}", flush=True)
@@ -58,8 +55,6 @@ def save(figure, path, caption, show=False):
 def wait_for_windows(show):
     """Keep the windows open until the user closes them."""
     if show:
-        import matplotlib.pyplot as plt
-
         plt.show()
 
 
@@ -69,8 +64,6 @@ def image_rows(rows, path, title, caption, show=False, cell=0.9, column_titles=(
     None in a row leaves its place empty.
     `cell` is the inches an image takes, or a pair: in width and in height.
     """
-    import matplotlib.pyplot as plt
-
     columns = len(next(iter(rows.values())))
     wide, tall = np.broadcast_to(cell, 2)
     label_width = 0.105 * max(len(line) for label in rows for line in label.split("\n")) + 0.2
@@ -113,8 +106,6 @@ def curves(
     `ticks` is where they stand on a logarithmic axis (None: a linear one), `limits` may hold xlim
     and ylim.
     """
-    import matplotlib.pyplot as plt
-
     figure, axis = plt.subplots(figsize=(7, 4.2), layout="constrained")
     for style, (label, (x, y)) in zip("os^Dv", lines.items(), strict=False):
         width = {"lw": 6, "alpha": 0.4} if label == wide else {}
@@ -154,12 +145,10 @@ def scatter(points, path, title, caption, labels, names, show=False):
 
     `labels` are integers, shape (n,), `names` those of the classes.
     """
-    import matplotlib.pyplot as plt
-
     figure, axis = plt.subplots(figsize=(7.6, 6), layout="constrained")
     mark_classes(axis, points, labels, names)
     mark_prior(axis)
-    axis.set(title=title, xlabel="first latent dimension", ylabel="second latent dimension")
+    axis.set(title=title, xlabel=_FIRST, ylabel=_SECOND)
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2.5, frameon=False)
     save(figure, path, caption, show)
 
@@ -179,13 +168,42 @@ def mark_classes(axis, points, labels, names):
 
 def mark_prior(axis):
     """Plot the 1- and 2-sigma circles of the normal prior on an axis."""
-    import matplotlib.pyplot as plt
-
     for sigma in (1, 2):
         axis.add_patch(plt.Circle((0, 0), sigma, fill=False, color="k", lw=1, ls="--", zorder=3))
         white = {"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.8}
         place = {"ha": "center", "va": "center", "bbox": white, "zorder": 4}
         axis.annotate(f"{sigma}σ", (0, sigma), fontsize=9, **place)
+
+
+def planes(columns, path, title, caption, labels, names, show=False):
+    """Plot latent planes side by side: codes by class above, decoded ones below.
+
+    Args:
+        columns: {heading: (codes, images, region)}. Codes are of shape (n, 2). Images, shape
+            (rows · rows, height, width, 1), show the region (left, right, bottom, top) row by row,
+            the top row first; if that is None they are samples of the normal prior.
+        path, title, caption, show: see above.
+        labels, names: integers, shape (n,), and the names of the classes.
+    """
+    size = 3.7 * len(columns) + 1, 7.6
+    figure, axes = plt.subplots(2, len(columns), figsize=size, layout="constrained")
+    figure.suptitle(title, fontsize=12)
+    for (above, below), (heading, (codes, images, region)) in zip(
+        axes.T, columns.items(), strict=True
+    ):
+        mark_classes(above, codes[:3_000], labels[:3_000], names)
+        above.set(title=heading)
+        picture = mosaic(images, math.isqrt(len(images)))
+        below.imshow(picture, cmap="gray", vmin=0, vmax=1, extent=region)
+        if region is None:
+            mark_prior(above)
+            below.set_axis_off()
+        else:
+            above.set(xlim=region[:2], ylim=region[2:], aspect="auto")
+            below.set(xlabel=_FIRST, ylabel=_SECOND, aspect="auto")
+    handles, entries = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, entries, loc="outside right upper", markerscale=2.5, frameon=False)
+    save(figure, path, caption, show)
 
 
 def mosaic(images, columns):
@@ -201,18 +219,18 @@ def mosaic(images, columns):
     return tiles.reshape(rows * height, columns * width)
 
 
-def plane(images, path, title, caption, region, columns, show=False):
-    """Plot decoded points of a latent plane at their places.
+def sheet(images, path, title, caption, columns, show=False, cell=None, region=None):
+    """Plot images, shape (n, height, width, 1) in [0, 1], edge to edge in rows of `columns`.
 
-    Args:
-        images: shape (n, height, width, 1), row by row, the top row first.
-        path, title, caption, show: see above.
-        region: (left, right, bottom, top) in the units of the latent space.
-        columns: how many images in a row.
+    `cell` is the inches an image takes. `region` is (left, right, bottom, top) in the units of a
+    latent space, where the images are decoded points of it, the top row first.
     """
-    import matplotlib.pyplot as plt
-
-    figure, axis = plt.subplots(figsize=(9, 9.2), layout="constrained")
+    cell = cell or np.clip(4.5 / columns, 0.22, 0.6)
+    size = (max(columns * cell, 4.5), math.ceil(len(images) / columns) * cell + 0.4)
+    figure, axis = plt.subplots(figsize=size, layout="constrained")
     axis.imshow(mosaic(images, columns), cmap="gray", vmin=0, vmax=1, extent=region)
-    axis.set(title=title, xlabel="first latent dimension", ylabel="second latent dimension")
+    axis.set(xlabel=_FIRST, ylabel=_SECOND)
+    if region is None:
+        axis.set_axis_off()
+    figure.suptitle(title.replace("$", r"\$"), fontsize=12)
     save(figure, path, caption, show)

@@ -13,7 +13,7 @@ from scipy import ndimage
 from scipy.interpolate import CubicSpline
 
 from synthetic.digits import font
-from synthetic.pages import FACES, stains, sentence
+from synthetic.pages import FACES, sentence, stains
 from synthetic.textures import clouds, pictures, step
 
 PICTURES = ["astronaut.png", "camera.png", "coins.png", "moon.png", "chelsea.png", "coffee.png"]
@@ -45,8 +45,8 @@ def ink(rng, side):
     drawn = np.asarray(canvas.resize((side, side), Image.Resampling.BOX), "float32") / 255
     if rng.random() < 0.4:  # edges as old presses and rough paper make them
         rough = ndimage.gaussian_filter(drawn, rng.uniform(0.7, 1.3))
-        rough += rng.uniform(0.05, 0.2) * clouds(rng, drawn.shape, rng.uniform(1.5, 4)) * (
-            rough > 0.02
+        rough += (
+            rng.uniform(0.05, 0.2) * clouds(rng, drawn.shape, rng.uniform(1.5, 4)) * (rough > 0.02)
         )
         drawn = step(rough - rng.uniform(0.35, 0.55), 0.5).astype("float32")
     return drawn
@@ -122,10 +122,16 @@ def _word(rng, x, height, wide):
     for _ in range(rng.integers(1, 9)):
         advance = height * wide * rng.uniform(0.3, 0.8)
         top = height * rng.normal(1, 0.12)
-        shape = rng.choice(["hump", "ascender", "descender", "loop", "flat"], p=[0.5, 0.18, 0.12, 0.15, 0.05])
+        shape = rng.choice(
+            ["hump", "ascender", "descender", "loop", "flat"], p=[0.5, 0.18, 0.12, 0.15, 0.05]
+        )
         if shape == "ascender":
             top = height * rng.uniform(1.7, 2.6)
-        bottom = -height * rng.uniform(0.8, 1.5) if shape == "descender" else height * rng.normal(0, 0.07)
+        bottom = (
+            -height * rng.uniform(0.8, 1.5)
+            if shape == "descender"
+            else height * rng.normal(0, 0.07)
+        )
         lean = rng.normal(0, 0.1) * height
         if shape == "flat":
             points += [(x + advance, height * rng.uniform(0.2, 0.7))]
@@ -193,7 +199,9 @@ def paper(rng, side):
     if rng.random() < 0.15:  # the ribs of laid paper, of cloth, or of a worn scanner
         y, x = np.mgrid[:side, :side].astype("float32")
         wave = y + rng.normal(0, 0.05) * x + rng.uniform(0, 4) * clouds(rng, shape, (20, 80))
-        wave = np.sin(2 * np.pi * wave / rng.uniform(3, 40)) + rng.uniform(0, 1) * clouds(rng, shape, (3, 40))
+        wave = np.sin(2 * np.pi * wave / rng.uniform(3, 40)) + rng.uniform(0, 1) * clouds(
+            rng, shape, (3, 40)
+        )
         wave *= np.clip(0.6 + 0.5 * clouds(rng, shape, 40), 0, 1.5)
         sheet += rng.uniform(0.01, 0.12) * np.rot90(wave, rng.integers(2))
     if rng.random() < 0.2:  # creases and cracks
@@ -203,7 +211,9 @@ def paper(rng, side):
         y, x = np.mgrid[-0.5 : 0.5 : side * 1j, -0.5 : 0.5 : side * 1j]
         angle = rng.uniform(0, 2 * np.pi)
         across = x * np.cos(angle) + y * np.sin(angle)
-        sheet *= 1 - rng.uniform(0, 0.6) * step(across - rng.uniform(-0.4, 0.6), rng.uniform(0.1, 1))
+        sheet *= 1 - rng.uniform(0, 0.6) * step(
+            across - rng.uniform(-0.4, 0.6), rng.uniform(0.1, 1)
+        )
     if rng.random() < 0.35:  # stains with soft or hard outlines
         for _ in range(rng.integers(1, 4)):
             blot = clouds(rng, shape, rng.uniform(20, 150)) - rng.uniform(0.3, 1.5)
@@ -237,9 +247,13 @@ def scan(rng, front, back, sheet, edge=0.5):
         page = page * rng.uniform(0.4, 0.8)
     blur = rng.uniform(0.4, 1.6)
     if back is not None:
-        strength = rng.uniform(0.05, 0.7) * (contrast if front is not None else rng.uniform(0.4, 0.95))
+        strength = rng.uniform(0.05, 0.7) * (
+            contrast if front is not None else rng.uniform(0.4, 0.95)
+        )
         through = ndimage.gaussian_filter(back[:, ::-1], blur + 3 * rng.random() ** 2)
-        through *= np.clip(0.8 + rng.uniform(0, 0.6) * clouds(rng, shape, rng.uniform(15, 120)), 0, 1.2)
+        through *= np.clip(
+            0.8 + rng.uniform(0, 0.6) * clouds(rng, shape, rng.uniform(15, 120)), 0, 1.2
+        )
         page = page * (1 - strength * through)
     if front is not None:
         clean = 1 - step(ndimage.gaussian_filter(front, 0.6) - edge, 0.7)
@@ -247,7 +261,9 @@ def scan(rng, front, back, sheet, edge=0.5):
         amount = contrast * seen
         if uneven:
             size = np.exp(rng.uniform(np.log(4), np.log(80)))
-            amount = amount * np.clip(1 - uneven * (0.5 + 0.6 * clouds(rng, shape, size)), 0.25, 1.1)
+            amount = amount * np.clip(
+                1 - uneven * (0.5 + 0.6 * clouds(rng, shape, size)), 0.25, 1.1
+            )
         page = page * (1 - np.minimum(amount, 0.97))
     if rng.random() < 0.07:  # the scanner's bed, or another page's edge
         page, clean = _add_border(rng, page, clean)
@@ -270,7 +286,11 @@ def _digitise(rng, page):
     shape = page.shape
     if rng.random() < 0.5:
         size = rng.uniform(1, 2.5)
-        grain = clouds(rng, shape, size) if rng.random() < 0.4 else rng.standard_normal(shape, "float32")
+        grain = (
+            clouds(rng, shape, size)
+            if rng.random() < 0.4
+            else rng.standard_normal(shape, "float32")
+        )
         page = page + (abs(rng.normal(0, 0.025)) * (0.4 + 0.6 * page)) * grain
     if rng.random() < 0.15:  # a copier's or a reader's steep contrast
         if rng.random() < 0.5:
@@ -278,7 +298,9 @@ def _digitise(rng, page):
         low, high = rng.uniform(0.0, 0.3), rng.uniform(0.6, 1.0)
         page = (page - low * page.max()) / ((high - low) * page.max())
     if rng.random() < 0.15:  # sharpened
-        page = page + rng.uniform(0.3, 1.5) * (page - ndimage.gaussian_filter(page, rng.uniform(0.8, 2)))
+        page = page + rng.uniform(0.3, 1.5) * (
+            page - ndimage.gaussian_filter(page, rng.uniform(0.8, 2))
+        )
     if rng.random() < 0.3:
         page = np.clip(page, 0, 1) ** rng.uniform(0.7, 1.5)
     levels = np.round(np.clip(page, 0, 1) * 255).astype(np.uint8)
@@ -345,5 +367,7 @@ def picture(rng, side):
     chosen = Image.fromarray(found[rng.integers(len(found))])
     part = int(rng.uniform(0.3, 1) * min(chosen.size))
     left, top = (rng.integers(size - part + 1) for size in chosen.size)
-    piece = chosen.crop((left, top, left + part, top + part)).resize((side, side), Image.Resampling.BICUBIC)
+    piece = chosen.crop((left, top, left + part, top + part)).resize(
+        (side, side), Image.Resampling.BICUBIC
+    )
     return np.asarray(piece, "float32") / 255

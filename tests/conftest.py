@@ -159,17 +159,20 @@ def wait_for(condition, process):
         time.sleep(0.05)
 
 
-def predict_elsewhere(model_file, inputs, folder):
-    """Return what a saved model predicts in a process that imports keras and nothing of ours."""
-    np.save(folder / "in.npy", inputs)
+def predict_elsewhere(model_files, inputs, folder):
+    """Return what saved models predict in a process that imports keras and nothing of ours."""
+    np.savez(folder / "in.npz", *inputs)
     code = (
         "import sys, keras, numpy as np\n"
-        "model = keras.saving.load_model(sys.argv[1])\n"
-        "np.save('out.npy', model.predict(np.load('in.npy'), verbose=0))"
+        "inputs = np.load('in.npz')\n"
+        "models = map(keras.saving.load_model, sys.argv[1:])\n"
+        "pairs = zip(models, (inputs[name] for name in inputs.files))\n"
+        "np.savez('out.npz', *[model.predict(x, verbose=0) for model, x in pairs])"
     )
-    done = python("-c", code, Path(model_file).resolve(), cwd=folder)
+    done = python("-c", code, *(Path(file).resolve() for file in model_files), cwd=folder)
     assert done.returncode == 0, done.stderr
-    return np.load(folder / "out.npy")
+    with np.load(folder / "out.npz") as out:
+        return [out[name] for name in out.files]
 
 
 def stop_after_one_epoch(main, words):

@@ -151,6 +151,16 @@ def test_frechet_distance_of_two_gaussians_by_hand():
     )
 
 
+def test_distance_to_nearest_against_all_pairs():
+    rng = np.random.default_rng(0)
+    images, others = rng.random((1_100, 3, 2, 1)), rng.random((30, 3, 2, 1))
+    gaps = np.square(images[:, None] - others[None]).mean((2, 3, 4)) ** 0.5
+    np.testing.assert_allclose(
+        latent_spaces.distance_to_nearest(images, others), gaps.min(1), atol=1e-7
+    )
+    assert latent_spaces.distance_to_nearest(others, others).max() < 1e-6
+
+
 def digits_on_a_line():
     """Images that differ in one grey value only, from 0 to 1, as the data of a plane."""
     grey = np.linspace(0, 1, 400, dtype="float32")[:, None, None, None]

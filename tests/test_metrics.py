@@ -105,14 +105,6 @@ def test_pca_against_a_singular_value_decomposition():
     np.testing.assert_allclose(metrics.rebuild(test, *components, 12), test, atol=1e-10)
 
 
-def test_distance_to_nearest_against_all_pairs():
-    rng = np.random.default_rng(0)
-    images, others = rng.random((1_100, 3, 2, 1)), rng.random((30, 3, 2, 1))
-    gaps = np.square(images[:, None] - others[None]).mean((2, 3, 4)) ** 0.5
-    np.testing.assert_allclose(metrics.distance_to_nearest(images, others), gaps.min(1), atol=1e-7)
-    assert metrics.distance_to_nearest(others, others).max() < 1e-6
-
-
 def test_f_measure_and_ink_by_hand():
     truth = np.array([1, 1, 1, 0, 0, 0], bool)
     found = np.array([1, 1, 0, 1, 0, 0], bool)

@@ -2,9 +2,11 @@
 
 import csv
 import dataclasses
+import io
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +53,16 @@ def small_model(name="toy"):
 
 def row(epoch, val_loss):
     return {"epoch": epoch, "seconds": float(epoch), "loss": 1.0, "val_loss": val_loss}
+
+
+@pytest.fixture(scope="module")
+def trained_once(tmp_path_factory):
+    """The runs/ of one short training, for tests to copy."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        denoise_mnist.main(QUICK)
+    return folder / "runs"
 
 
 # ---------------------------------------------------------------- history and resuming
@@ -113,7 +125,7 @@ def test_patience_holds_on_resuming_and_where_nothing_is_finite():
             run.best_model()
 
 
-@pytest.mark.parametrize("killed_in", ["save_model", "RunFolder._write_state", "files.write_csv"])
+@pytest.mark.parametrize("killed_in", ["save_model", "np.savez", "files.write_csv"])
 def test_a_kill_while_an_epoch_is_stored_loses_that_epoch_at_most(monkeypatch, killed_in):
     """Whichever file the kill falls before, what was stored still fits together."""
     model = small_model()
@@ -170,40 +182,72 @@ def test_resume_takes_the_newest_unfinished_run_and_the_same_settings():
         run_of(output_dir="nowhere", resume=True)
 
 
-def test_a_run_of_the_first_version_is_named():
+@pytest.mark.parametrize("name", ["config.json", "state.json"])
+def test_a_run_of_an_earlier_version_is_named(name):
     Path("runs/toy/checkpoint").mkdir(parents=True)
-    Path("runs/toy/checkpoint/config.json").write_text("{}")
-    with pytest.raises(UserError, match="only a training of the first version"):
+    Path("runs/toy/checkpoint", name).write_text("{}")
+    with pytest.raises(UserError, match="only a training of an earlier version"):
         run_of(output_dir=None, resume=True)
+
+
+def flip_a_bit_of_the_weights(content):
+    place = content.index(np.float32(1.5).tobytes())
+    return content[:place] + b"\xff" + content[place + 1 :]
+
+
+def state_of(text):
+    """What the file would hold with another text in it."""
+    file = io.BytesIO()
+    np.savez(file, np.bytes_(text))
+    return file.getvalue()
 
 
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda text: text[:-30],
-        lambda text: text.replace("0.5", "0.6"),
-        lambda text: "[" * 100_000,
-        lambda text: "[]",
-        lambda text: '{"sha256": 3, "state": 4}',
-        lambda text: "",
+        lambda content: content[:-30],
+        lambda content: content.replace(b"0.5", b"0.6"),
+        flip_a_bit_of_the_weights,
+        lambda content: state_of(b"[" * 100_000),
+        lambda content: state_of(b"[]"),
+        lambda content: state_of(b'{"format": 1}'),
+        lambda content: b"[]",
+        lambda content: b"",
     ],
 )
 def test_a_damaged_state_is_named(damage):
+    model = small_model()
+    model.set_weights([np.full_like(weight, 1.5) for weight in model.get_weights()])
     with run_of() as run:
-        run.keep(small_model(), row(1, 0.5))
-    state = Path("out/checkpoint/state.json")
-    state.write_text(damage(state.read_text()))
-    with pytest.raises(UserError, match=r"state.json: damaged .*leave --resume out"):
+        run.keep(model, row(1, 0.5))
+    state = Path("out/checkpoint/state.npz")
+    damaged = damage(state.read_bytes())
+    assert damaged != state.read_bytes()
+    state.write_bytes(damaged)
+    with pytest.raises(UserError, match=r"state.npz: damaged .*leave --resume out"):
         run_of(resume=True)
 
 
-def test_damaged_weights_are_named():
+def test_one_of_several_models_is_kept_and_a_damaged_one_is_named():
+    with run_of() as run:
+        run.trained("a", lambda: (small_model(), {"loss": 1.0, "val_loss": 1.0}))
+    with run_of(resume=True) as run:
+        assert run.trained("a", None).name == "toy"
+        path = run.path("checkpoint") / "a.keras"
+    content = path.read_bytes()
+    path.write_bytes(content[:200] + bytes([content[200] ^ 1]) + content[201:])
+    with run_of(resume=True) as run, pytest.raises(UserError, match=r"a.keras: damaged"):
+        run.trained("a", None)
+
+
+def test_weights_of_another_network_are_named():
     with run_of() as run:
         run.keep(small_model(), row(1, 0.5))
-    weights = Path("out/checkpoint/epoch_1.weights.h5")
-    weights.write_bytes(weights.read_bytes()[:-100])
-    with run_of(resume=True) as run, pytest.raises(UserError, match=r"weights.h5: damaged"):
-        run.callbacks(small_model())
+    inputs = keras.Input((3,))
+    other = keras.Model(inputs, keras.layers.Dense(1)(inputs))
+    other.compile("adam", "mse")
+    with run_of(resume=True) as run, pytest.raises(UserError, match=r"state.npz: does not fit"):
+        run.callbacks(other)
 
 
 # ---------------------------------------------------------------- what is the reader's
@@ -231,8 +275,8 @@ def test_a_name_that_the_reader_has_taken_is_refused_before_any_work(name, tmp_p
     assert contents("out") == {Path("out", name): b"mine"}
 
 
-def test_a_finished_training_is_never_written_over(error_of):
-    denoise_mnist.main(QUICK)
+def test_a_finished_training_is_never_written_over(trained_once, error_of):
+    shutil.copytree(trained_once, "runs")
     before = contents("runs")
     denoise_mnist.main([*QUICK, "--seed", "1"])
     assert sorted(path.name for path in Path("runs").iterdir()) == [
@@ -253,9 +297,8 @@ def test_an_unfinished_training_is_not_begun_anew_over_itself(error_of):
     assert "exists already; add --resume, or choose another --output-dir" in line
 
 
-def test_a_quick_try_does_not_become_the_model_of_input(capsys):
-    denoise_mnist.main(QUICK)
-    capsys.readouterr()
+def test_a_quick_try_does_not_become_the_model_of_input(trained_once, capsys):
+    shutil.copytree(trained_once, "runs")
     files.write_json(Path("not_an_image.png"), {})
     with pytest.raises(UserError, match="not an image"):
         denoise_mnist.main(["--input", "not_an_image.png"])

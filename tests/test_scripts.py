@@ -4,7 +4,6 @@ import csv
 import importlib
 import inspect
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -82,24 +81,32 @@ def readme_imports():
     return block
 
 
-@pytest.mark.parametrize("name", EVERY)
-def test_build_functions_work_pasted_alone_under_readmes_imports(name, tmp_path):
+def build_functions(name):
+    """Return the functions of a script that build on nothing but layers, and its own layers."""
     script = importlib.import_module(name)
     own = {n: v for n, v in vars(script).items() if getattr(v, "__module__", "") == name}
-    builders = {n: v for n, v in own.items() if n.startswith("build_") and n != "build_and_compile"}
+    whole = ("build_and_compile", "build_vae", "build_watermark")
+    builders = [v for n, v in own.items() if n.startswith("build_") and n not in whole]
     layer = [v for v in own.values() if inspect.isclass(v) and issubclass(v, keras.layers.Layer)]
-    needed = [v for v in layer if not issubclass(v, keras.Model)]
-    whole = [v for n, v in builders.items() if n in ("build_vae", "build_watermark")]
-    alone = [v for v in builders.values() if v not in whole]
-    for builder in alone:
-        parts = [part for part in needed if part.__name__ in inspect.getsource(builder)]
-        lines = [readme_imports(), *map(inspect.getsource, [*parts, builder])]
-        (tmp_path / f"{builder.__name__}.py").write_text("\n".join(lines))
+    return builders, [v for v in layer if not issubclass(v, keras.Model)]
+
+
+def test_build_functions_work_pasted_alone_under_readmes_imports(tmp_path):
+    """All of them in one fresh process, each in a file of its own."""
+    names, expected = [], []
+    for name in EVERY:
+        builders, own_layers = build_functions(name)
+        assert builders
+        for builder in builders:
+            parts = [part for part in own_layers if part.__name__ in inspect.getsource(builder)]
+            lines = [readme_imports(), *map(inspect.getsource, [*parts, builder])]
+            (tmp_path / f"{name}_{builder.__name__}.py").write_text("\n".join(lines))
+            names.append((f"{name}_{builder.__name__}", builder.__name__))
+            expected.append(str(builder().count_params()))
     calls = "\n".join(
-        f"import {b.__name__} as m; print(m.{b.__name__}().count_params())" for b in alone
+        f"import {file} as m; print(m.{name}().count_params())" for file, name in names
     )
     done = python("-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{calls}", cwd=tmp_path)
-    expected = [str(builder().count_params()) for builder in alone]
     assert done.stdout.split() == expected, done.stderr
 
 
@@ -185,15 +192,17 @@ def test_a_stopped_training_resumes_as_if_nothing_had_happened(name, finished):
     assert {path.name for path in stopped.iterdir()} == {path.name for path in whole.iterdir()}
 
 
-@each_script
-def test_models_reload_in_a_fresh_process(name, finished, tmp_path):
+def test_models_reload_in_a_fresh_process(finished, tmp_path):
     part = {"vae_fashion": "decoder", "watermark_ae": "extractor", "watermark_photo": "extractor"}
-    path = finished(name)[0] / f"{part.get(name, 'model')}.keras"
-    model = keras.saving.load_model(path, compile=False)
-    shape = [side or 32 for side in model.input_shape[1:]]
-    x = np.random.default_rng(0).uniform(size=(2, *shape)).astype("float32")
-    there = predict_elsewhere(path, x, tmp_path)
-    np.testing.assert_allclose(model.predict(x, verbose=0), there, atol=1e-6)
+    paths = [finished(name)[0] / f"{part.get(name, 'model')}.keras" for name in SCRIPTS]
+    models = [keras.saving.load_model(path, compile=False) for path in paths]
+    rng = np.random.default_rng(0)
+    shapes = [[side or 32 for side in model.input_shape[1:]] for model in models]
+    inputs = [rng.uniform(size=(2, *shape)).astype("float32") for shape in shapes]
+    for model, x, there in zip(
+        models, inputs, predict_elsewhere(paths, inputs, tmp_path), strict=True
+    ):
+        np.testing.assert_allclose(model.predict(x, verbose=0), there, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -320,12 +329,3 @@ def test_main_functions_are_short_and_docstrings_too():
         script = importlib.import_module(name)
         assert len(inspect.getsource(script.main).splitlines()) <= 60, name
         assert len(script.__doc__.split()) <= 260, name
-
-
-def test_the_first_output_of_a_script_is_its_own(tmp_path):
-    """TensorFlow's start-up messages are kept off the console, in a process of its own."""
-    command = [sys.executable, ROOT / "denoise_mnist.py", *SHORT]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    assert done.stdout.startswith("Results go to runs/denoise_mnist/")

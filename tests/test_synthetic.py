@@ -125,12 +125,14 @@ def test_old_sheets_repeat_by_seed_and_cover_what_archives_have():
     np.testing.assert_array_equal(one[0], two[0])
     pairs = [sheets.patch(np.random.default_rng(number), 192) for number in range(100)]
     assert all(part.shape == (192, 192) and part.dtype == np.float32 for p in pairs for part in p)
-    assert all(0 <= part.min() and part.max() <= 1 for pair in pairs for part in pair)
+    assert all(part.min() >= 0 and part.max() <= 1 for pair in pairs for part in pair)
     written = [(dirty, clean < 0.5) for dirty, clean in pairs if 0.01 < (clean < 0.5).mean() < 0.5]
     contrasts = [np.median(dirty[~is_ink]) - np.median(dirty[is_ink]) for dirty, is_ink in written]
     assert np.quantile(contrasts, 0.1) < 0.15  # faint ink
     assert np.quantile(contrasts, 0.9) > 0.45
-    assert any((clean == 1).all() and dirty.std() > 0.02 for dirty, clean in pairs)  # blank, stained
+    assert any(
+        (clean == 1).all() and dirty.std() > 0.02 for dirty, clean in pairs
+    )  # blank, stained
 
 
 def test_what_shows_through_is_no_ink():
