@@ -405,12 +405,11 @@ def plot_others(run, large, old, cleaners, results):
     titles = [TITLES[name] for name in shown]
     dirty, clean = (x.astype("float32") / 255 for x in (large.dirty, large.clean))
     # Where the dirt is heaviest.
-    high, wide = min(480, dirty.shape[0]), min(640, dirty.shape[1])
+    high, wide = 400, 420
     dirt = ndimage.uniform_filter(np.abs(dirty - clean)[..., 0], (high, wide))
-    inside = dirt[
-        high // 2 : dirt.shape[0] - high // 2 + 1, wide // 2 : dirt.shape[1] - wide // 2 + 1
-    ]
-    top, left = np.unravel_index(inside.argmax(), inside.shape)
+    y, x = np.unravel_index(dirt.argmax(), dirt.shape)
+    top = np.clip(y - high // 2, 0, dirt.shape[0] - high)
+    left = np.clip(x - wide // 2, 0, dirt.shape[1] - wide)
     window = slice(top, top + high), slice(left, left + wide)
     run.plot(
         *(plotting.image_rows, {"": [cleaners[name](dirty)[window] for name in shown]}),
@@ -422,9 +421,9 @@ def plot_others(run, large, old, cleaners, results):
         cell=(4.2, 4.2 * high / wide),
         column_titles=titles,
     )
-    scanned = textures.pictures(["page.png"]).values()
-    rows = {"scanned page": page[..., np.newaxis] / np.float32(255) for page in scanned}
-    rows |= {f"synthetic {n}": old[n].dirty[:200, :400] / np.float32(255) for n in range(3)}
+    found = {"scanned page": textures.pictures(["page.png"])["page.png"][..., np.newaxis]}
+    found |= {f"synthetic {n}": old[n].dirty[:190, :384] for n in range(3)}
+    rows = {name: page / np.float32(255) for name, page in found.items()}
     run.plot(
         plotting.image_rows,
         {name: [cleaners[kind](page) for kind in shown] for name, page in rows.items()},
