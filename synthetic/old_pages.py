@@ -241,6 +241,9 @@ def scan(rng, front, back, sheet, edge=0.5):
     """
     shape = sheet.shape
     contrast = rng.uniform(0.1, 0.95) if rng.random() < 0.6 else rng.uniform(0.45, 0.95)
+    # Ink fainter than the paper's own grain can't be read by anybody, nor be learned.
+    grain = float((sheet - ndimage.gaussian_filter(sheet, 6)).std())
+    contrast = max(contrast, min(3 * grain, 0.95))
     uneven = rng.uniform(0, 0.6) if rng.random() < 0.6 else 0
     page, clean = sheet * rng.uniform(0.5, 1.0), np.ones(shape, "float32")
     if rng.random() < 0.12:
@@ -256,7 +259,7 @@ def scan(rng, front, back, sheet, edge=0.5):
         )
         page = page * (1 - strength * through)
     if front is not None:
-        clean = 1 - step(ndimage.gaussian_filter(front, 0.6) - edge, 0.7)
+        clean = 1 - step(ndimage.gaussian_filter(front, 0.6) - edge, 0.5)
         seen = ndimage.gaussian_filter(front, blur)
         amount = contrast * seen
         if uneven:
@@ -267,7 +270,7 @@ def scan(rng, front, back, sheet, edge=0.5):
         page = page * (1 - np.minimum(amount, 0.97))
     if rng.random() < 0.07:  # the scanner's bed, or another page's edge
         page, clean = _add_border(rng, page, clean)
-    return np.clip(_digitise(rng, page), 0, 1), clean.astype("float32")
+    return np.clip(_digitise(rng, page, contrast), 0, 1), clean.astype("float32")
 
 
 def _add_border(rng, page, clean):
@@ -281,7 +284,7 @@ def _add_border(rng, page, clean):
     return page * (1 - outside) + level * outside, np.maximum(clean, step(outside - 0.3, 0.2))
 
 
-def _digitise(rng, page):
+def _digitise(rng, page, contrast):
     """Return a page with what cameras, scanners, copiers and JPEG add."""
     shape = page.shape
     if rng.random() < 0.5:
@@ -291,10 +294,11 @@ def _digitise(rng, page):
             if rng.random() < 0.4
             else rng.standard_normal(shape, "float32")
         )
-        page = page + (abs(rng.normal(0, 0.025)) * (0.4 + 0.6 * page)) * grain
+        page = page + (abs(rng.normal(0, 0.06)) * contrast * (0.4 + 0.6 * page)) * grain
     if rng.random() < 0.15:  # a copier's or a reader's steep contrast
         if rng.random() < 0.5:
-            page = page + rng.uniform(0.02, 0.12) * clouds(rng, shape, rng.uniform(1, 2.5))
+            spots = clouds(rng, shape, rng.uniform(1, 2.5))
+            page = page + rng.uniform(0.02, 0.2) * contrast * spots
         low, high = rng.uniform(0.0, 0.3), rng.uniform(0.6, 1.0)
         page = (page - low * page.max()) / ((high - low) * page.max())
     if rng.random() < 0.15:  # sharpened

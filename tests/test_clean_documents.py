@@ -109,7 +109,7 @@ def test_whole_pages_show_every_pixel_of_every_page():
     rng = np.random.default_rng(0)
     pictures = [rng.integers(0, 256, (h, w, 1), dtype=np.uint8) for h, w in ((30, 50), (44, 33))]
     dirty, clean = script.whole_pages([Page("", "", p, 255 - p) for p in pictures])
-    assert dirty.shape == clean.shape == (2, 48, 56, 1)
+    assert dirty.shape == clean.shape == (2, 64, 64, 1)
     for picture, seen in zip(pictures, dirty, strict=True):
         height, width, _ = picture.shape
         np.testing.assert_allclose(seen[:height, :width], picture / 255, atol=1e-6)
