@@ -227,7 +227,7 @@ def paper(rng, side):
     return np.clip(sheet, 0.05, 1.3)
 
 
-def scan(rng, front, back, sheet, edge=0.5):
+def scan(rng, front, back, sheet, edge=0.4):
     """Return (dirty, clean): a sheet with ink on its front, and on its back, as a scanner has it.
 
     Args:
@@ -243,23 +243,21 @@ def scan(rng, front, back, sheet, edge=0.5):
     contrast = rng.uniform(0.1, 0.95) if rng.random() < 0.6 else rng.uniform(0.45, 0.95)
     # Ink fainter than the paper's own grain can't be read by anybody, nor be learned.
     grain = float((sheet - ndimage.gaussian_filter(sheet, 6)).std())
-    contrast = max(contrast, min(3 * grain, 0.95))
+    contrast = max(contrast, min(2 * grain, 0.95))
     uneven = rng.uniform(0, 0.6) if rng.random() < 0.6 else 0
     page, clean = sheet * rng.uniform(0.5, 1.0), np.ones(shape, "float32")
     if rng.random() < 0.12:
         page = page * rng.uniform(0.4, 0.8)
     blur = rng.uniform(0.4, 1.6)
     if back is not None:
-        strength = rng.uniform(0.05, 0.7) * (
-            contrast if front is not None else rng.uniform(0.4, 0.95)
-        )
-        through = ndimage.gaussian_filter(back[:, ::-1], blur + 3 * rng.random() ** 2)
+        strength = contrast * rng.uniform(0.05, 0.65)
+        through = ndimage.gaussian_filter(back[:, ::-1], blur + rng.uniform(0.3, 3))
         through *= np.clip(
             0.8 + rng.uniform(0, 0.6) * clouds(rng, shape, rng.uniform(15, 120)), 0, 1.2
         )
         page = page * (1 - strength * through)
     if front is not None:
-        clean = 1 - step(ndimage.gaussian_filter(front, 0.6) - edge, 0.5)
+        clean = 1 - step(ndimage.gaussian_filter(front, 0.6) - edge, 0.7)
         seen = ndimage.gaussian_filter(front, blur)
         amount = contrast * seen
         if uneven:
@@ -331,7 +329,7 @@ class Sheets:
             self.inks.append(ink(rng, side).astype("float16"))
             self.papers.append(paper(rng, side).astype("float16"))
 
-    def patch(self, rng, side, edge=0.3):
+    def patch(self, rng, side, edge=0.4):
         """Return (dirty, clean), each float32 of shape (side, side) in [0, 1], as `scan` does.
 
         Text stands upright more often than not, and is never mirrored: that is how one tells the
@@ -343,11 +341,11 @@ class Sheets:
             top, left = rng.integers(sheet.shape[0] - side + 1, size=2)
             return sheet[top : top + side, left : left + side].astype("float32")
 
-        front = cut(self.inks) if rng.random() < 0.83 else None
-        back = cut(self.inks) if rng.random() < 0.55 else None
+        front = cut(self.inks) if rng.random() < 0.9 else None
+        back = cut(self.inks) if rng.random() < 0.5 else None
         if front is not None and rng.random() < 0.15:
             front = np.rot90(front, rng.integers(1, 4))
-        if front is not None and rng.random() < 0.25:  # a page that ends, or a margin
+        if front is not None and rng.random() < 0.15:  # a page that ends, or a margin
             blank = step(np.arange(side) - rng.uniform(0.2, 0.8) * side, 1).astype("float32")
             front = front * np.rot90(np.broadcast_to(blank, (side, side)), rng.integers(4))
         sheet = np.rot90(cut(self.papers), rng.integers(4))[:, :: rng.choice([-1, 1])]
