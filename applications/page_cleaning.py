@@ -46,7 +46,8 @@ def clean_page(clean, page, colour=True):
     """Return a page cleaned, and the share of its ink that was lost.
 
     Coloured ink is shown to the network as dark as in the channel where it is darkest: a red stamp
-    is but half as dark in grey. What the network leaves of it then gets its colour back.
+    is but half as dark in grey. What the network leaves of it then gets its colour back. Where the
+    colour is stronger than any stain's, it stays whatever the network says.
 
     Args:
         clean: as `cleaner` returns it.
@@ -62,6 +63,9 @@ def clean_page(clean, page, colour=True):
     for rows in _bands(height):
         grey[rows] = _grey(page[rows], paper(rows))
     cleaned = clean(grey)
+    if channels == 3:
+        for rows in _bands(height):
+            cleaned[rows] = _with_strong_colours(cleaned[rows], page[rows], paper(rows))
     lost = lost_ink(grey, cleaned)
     del grey
     if not colour:
@@ -128,11 +132,22 @@ def _paper(page, side=200, window=41):
     return at, grain
 
 
-def _coloured(page, paper):
-    """Return (page divided by its paper, its least channel, how coloured it is from 0 to 1)."""
+def _colour(page, paper):
+    """Return (page divided by its paper, its least channel, greatest less least channel)."""
     divided = np.minimum(page / np.maximum(paper, 1), 1)
     least = divided.min(-1, keepdims=True)
-    return divided, least, np.clip((divided.max(-1, keepdims=True) - least - 0.1) / 0.15, 0, 1)
+    return divided, least, divided.max(-1, keepdims=True) - least
+
+
+def _between(values, low, high):
+    """Return 0 up to `low`, 1 from `high`, and a straight line between."""
+    return np.clip((values - low) / (high - low), 0, 1)
+
+
+def _with_strong_colours(cleaned, page, paper):
+    """Return cleaned rows, in grey, with ink where its colour is too strong for a stain."""
+    _, least, colour = _colour(page, paper)
+    return cleaned + _between(colour, 0.3, 0.45) * (np.minimum(cleaned, least) - cleaned)
 
 
 def _grey(page, paper):
@@ -140,15 +155,16 @@ def _grey(page, paper):
     if page.shape[2] == 1:
         return page.astype("float32") / 255
     weights = np.array([0.299, 0.587, 0.114], "float32")  # ITU-R BT.601
-    _, least, coloured = _coloured(page, paper)
+    _, least, colour = _colour(page, paper)
     grey, ground = (page @ weights)[..., np.newaxis], (paper @ weights)[..., np.newaxis]
-    return (grey + coloured * (np.minimum(least * ground, grey) - grey)) / 255
+    darker = np.minimum(least * ground, grey)
+    return (grey + _between(colour, 0.1, 0.25) * (darker - grey)) / 255
 
 
 def _hue(page, paper):
     """Return how much lighter than its darkest channel ink is in each, in [0, 1]; 0 is grey."""
-    divided, least, coloured = _coloured(page, paper)
-    return coloured * (divided - least) / np.maximum(1 - least, 1e-3)
+    divided, least, colour = _colour(page, paper)
+    return _between(colour, 0.1, 0.25) * (divided - least) / np.maximum(1 - least, 1e-3)
 
 
 # ---------------------------------------------------------------- files
