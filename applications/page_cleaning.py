@@ -184,18 +184,24 @@ class Options:
     bilevel: bool = False
     grey: bool = False
 
+    def __post_init__(self):
+        if self.bilevel and self.grey:
+            raise UserError("--bilevel and --grey exclude each other; give one of them")
+        if self.bilevel and self.format in page_files.GREY_ONLY:
+            raise UserError(f"--format {self.format} has no 1-bit pages; leave --bilevel out")
+
     def ending(self, path):
         """Return the ending of what becomes of a file: its own, where the format stays."""
         kind = page_files.KINDS.get(path.suffix.lower())
-        wanted = kind if self.format == "same" else self.format
-        if self.format == "same" and self.bilevel and kind in page_files.GREY_ONLY:
+        if self.format != "same":
+            wanted = self.format
+        elif self.bilevel and kind in page_files.GREY_ONLY:
             wanted = "tiff"
-        wanted = wanted or "png"
-        return (
-            path.suffix
-            if wanted == kind
-            else {"tiff": ".tif", "jpeg": ".jpg"}.get(wanted, f".{wanted}")
-        )
+        else:
+            wanted = kind or "png"
+        if wanted == kind:
+            return path.suffix
+        return {"tiff": ".tif", "jpeg": ".jpg"}.get(wanted, f".{wanted}")
 
 
 def clean_file(clean, source, target, options, replace=False):
