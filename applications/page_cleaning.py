@@ -242,7 +242,7 @@ def clean_file(clean, source, target, options, replace=False):
     except Exception as error:  # 10,000 other files must not wait for what is odd about this one
         reason = f"{type(error).__name__}: {error}"
         raise UserError(f"{source}: cannot be cleaned ({reason})") from error
-    if after > before:
+    if after > 1.1 * before + 10_000:
         notes.append(f"grew from {before / 1e3:,.0f} to {after / 1e3:,.0f} kB")
     return {"pages": count, "input_sha256": input_hash, "sha256": output_hash, "notes": notes}
 
@@ -272,8 +272,7 @@ def clean_files(network, inputs, output_dir, options, force=False):
         at_end.callback(lambda: lock is None or os.close(lock))
         record = page_record.Record(folder, weights.hexdigest(), dataclasses.asdict(options))
         left = record.left_to_do(planned, force)
-        record.save()
-        at_end.callback(record.save)
+        at_end.callback(record.close)
         failed = _clean_all(cleaner(network), left, record, options, len(planned))
     for source in failed:
         print(f"Failed: {_shown(source)}", flush=True)

@@ -133,6 +133,7 @@ def _read_sheet(sheet, path):
     size = [(right - left) / 72 * dpi[0], (top - bottom) / 72 * dpi[1]]
     shrink = min(1, math.sqrt(image_files.MAX_PIXELS / max(size[0] * size[1], 1)))
     width, height = (max(1, round(side * shrink - 1e-3)) for side in size)
+    height = min(height, image_files.MAX_PIXELS // width)
     bitmap = pypdfium2.PdfBitmap.new_native(width, height, raw.FPDFBitmap_BGR)
     bitmap.fill_rect((255, 255, 255, 255), 0, 0, width, height)
     if rotation:

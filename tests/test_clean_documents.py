@@ -1,7 +1,5 @@
 """clean_documents.py: the networks, what is computed, and what becomes of files."""
 
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
