@@ -68,14 +68,13 @@ def clean_page(clean, page, colour=True):
             cleaned[rows] = _with_strong_colours(cleaned[rows], page[rows], paper(rows))
     lost = lost_ink(grey, cleaned)
     del grey
-    if not colour:
-        return np.round(cleaned * 255).astype(np.uint8), lost
-    result = np.empty(page.shape, np.uint8)
+    result = np.empty((height, width, 3 if colour else 1), np.uint8)
     for rows in _bands(height):
-        hue = _hue(page[rows], paper(rows))
+        hue = _hue(page[rows], paper(rows)) if colour else 0
         result[rows] = np.round((cleaned[rows] + (1 - cleaned[rows]) * hue) * 255)
-    coloured = any((result[rows] != result[rows, :, :1]).any() for rows in _bands(height))
-    return (result if coloured else result[..., :1]), lost
+    if all((result[rows] == result[rows, :, :1]).all() for rows in _bands(height)):
+        result = result[..., :1]
+    return result, lost
 
 
 def _bands(height):
@@ -94,12 +93,14 @@ def lost_ink(grey, cleaned):
     Args:
         grey, cleaned: float32 in [0, 1], shape (height, width, 1).
     """
-    smooth = ndimage.uniform_filter(grey[..., 0], 3)
-    paper, grain = _paper(np.round(smooth * 255).astype(np.uint8)[..., np.newaxis], 800, 21)
-    threshold = (1 - max(1 / 8, 6 * grain)) / 255
+    smooth = np.empty(grey.shape, np.uint8)
+    for rows in _bands(len(grey)):
+        smooth[rows, :, 0] = np.round(ndimage.uniform_filter(grey[rows, :, 0], 3) * 255)
+    paper, grain = _paper(smooth, side=800, window=21)
+    threshold = 1 - max(1 / 8, 6 * grain)
     ink = gone = 0
     for rows in _bands(len(grey)):
-        dark = smooth[rows] < threshold * paper(rows)[..., 0]
+        dark = smooth[rows, :, 0] < threshold * paper(rows)[..., 0]
         light = ndimage.minimum_filter(cleaned[rows, :, 0], 3) > 200 / 255
         ink += dark.sum()
         gone += (dark & light).sum()
