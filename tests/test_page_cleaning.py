@@ -329,6 +329,12 @@ def test_lost_ink_is_found_and_none_on_a_page_that_keeps_it():
     assert lost_ink(dirty, np.ones_like(dirty)) == 1
 
 
+def test_lost_ink_is_said_on_the_line_of_its_file(tmp_path):
+    Image.fromarray(scan()).save(tmp_path / "a.png")
+    [note] = clean_file(np.ones_like, tmp_path / "a.png", tmp_path / "b.png", SAME)["notes"]
+    assert note == "page 1: 100% of what looks like ink is gone, compare"
+
+
 # ---------------------------------------------------------------- names, the record, the loop
 
 
@@ -524,6 +530,7 @@ def test_after_a_kill_the_same_command_goes_on(run, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(page_record.Record, "add", die)
+        patch.setattr(page_record.Record, "close", lambda record: None)
         with pytest.raises(SystemExit):
             run("in")
     assert written() == ["a.png", "cleaned.json"]
