@@ -165,8 +165,8 @@ def main(argv=None):
     settings = command_line.parse(Settings, __doc__, RECIPES, argv)
     plotting.set_up(settings.show)
     if settings.input:
-        network, _ = inputs.model_to_apply(settings, ("rmse", "noisy_input"))
         options = page_cleaning.Options(settings.format, settings.bilevel, settings.grey)
+        network, _ = inputs.model_to_apply(settings, ("rmse", "noisy_input"))
         return page_cleaning.clean_files(
             network, settings.input, settings.output_dir, options, settings.force
         )
