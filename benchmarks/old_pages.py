@@ -30,7 +30,7 @@ import numpy as np  # noqa: E402
 from scipy import ndimage  # noqa: E402
 from skimage.filters import threshold_sauvola  # noqa: E402
 
-CLASSES = {"under 50": 50, "50 to 75": 75, "75 to 100": 100, "100 to 130": 130, "over 130": 256}
+CLASSES = {"0-50": 50, "50-75": 75, "75-100": 100, "100-130": 130, "130-255": 256}
 
 
 def sauvola(page):
