@@ -203,7 +203,7 @@ def paper(rng, side):
             rng, shape, (3, 40)
         )
         wave *= np.clip(0.6 + 0.5 * clouds(rng, shape, 40), 0, 1.5)
-        sheet += rng.uniform(0.01, 0.12) * np.rot90(wave, rng.integers(2))
+        sheet += rng.uniform(0.01, 0.2) * np.rot90(wave, rng.integers(2))
     if rng.random() < 0.2:  # creases and cracks
         ridge = np.abs(clouds(rng, shape, rng.uniform(8, 50)))
         sheet -= rng.uniform(0.03, 0.2) * np.exp(-ridge / rng.uniform(0.05, 0.2))
@@ -244,16 +244,16 @@ def scan(rng, front, back, sheet, edge=0.4):
     # Ink fainter than the paper's own grain can't be read by anybody, nor be learned.
     grain = float((sheet - ndimage.gaussian_filter(sheet, 6)).std())
     contrast = max(contrast, min(2 * grain, 0.95))
-    uneven = rng.uniform(0, 0.6) if rng.random() < 0.6 else 0
+    uneven = rng.uniform(0, 0.45) if rng.random() < 0.6 else 0
     page, clean = sheet * rng.uniform(0.5, 1.0), np.ones(shape, "float32")
-    if rng.random() < 0.12:
-        page = page * rng.uniform(0.4, 0.8)
+    if rng.random() < 0.2:
+        page = page * rng.uniform(0.25, 0.8)
     blur = rng.uniform(0.4, 1.6)
     if back is not None:
-        strength = contrast * rng.uniform(0.05, 0.65)
-        through = ndimage.gaussian_filter(back[:, ::-1], blur + rng.uniform(0.3, 3))
+        strength = contrast * rng.uniform(0.05, 0.6)
+        through = ndimage.gaussian_filter(back[:, ::-1], blur + 0.2 + 2.5 * rng.random() ** 1.5)
         through *= np.clip(
-            0.8 + rng.uniform(0, 0.6) * clouds(rng, shape, rng.uniform(15, 120)), 0, 1.2
+            0.8 + rng.uniform(0, 0.5) * clouds(rng, shape, rng.uniform(15, 120)), 0, 1
         )
         page = page * (1 - strength * through)
     if front is not None:
@@ -263,7 +263,7 @@ def scan(rng, front, back, sheet, edge=0.4):
         if uneven:
             size = np.exp(rng.uniform(np.log(4), np.log(80)))
             amount = amount * np.clip(
-                1 - uneven * (0.5 + 0.6 * clouds(rng, shape, size)), 0.25, 1.1
+                1 - uneven * (0.5 + 0.6 * clouds(rng, shape, size)), 0.45, 1.1
             )
         page = page * (1 - np.minimum(amount, 0.97))
     if rng.random() < 0.07:  # the scanner's bed, or another page's edge
@@ -341,11 +341,11 @@ class Sheets:
             top, left = rng.integers(sheet.shape[0] - side + 1, size=2)
             return sheet[top : top + side, left : left + side].astype("float32")
 
-        front = cut(self.inks) if rng.random() < 0.9 else None
+        front = cut(self.inks) if rng.random() < 0.88 else None
         back = cut(self.inks) if rng.random() < 0.5 else None
         if front is not None and rng.random() < 0.15:
             front = np.rot90(front, rng.integers(1, 4))
-        if front is not None and rng.random() < 0.15:  # a page that ends, or a margin
+        if front is not None and rng.random() < 0.25:  # a page that ends, or a margin
             blank = step(np.arange(side) - rng.uniform(0.2, 0.8) * side, 1).astype("float32")
             front = front * np.rot90(np.broadcast_to(blank, (side, side)), rng.integers(4))
         sheet = np.rot90(cut(self.papers), rng.integers(4))[:, :: rng.choice([-1, 1])]
