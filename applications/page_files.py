@@ -150,7 +150,7 @@ def _read_sheet(sheet, path):
     raw.FPDF_RenderPageBitmap(bitmap, sheet, 0, 0, width, height, 0, 0)
     if rotation:
         sheet.set_rotation(rotation)
-    pixels = bitmap.to_numpy()[..., ::-1]
+    pixels = bitmap.to_numpy()[..., :1] if bilevel else bitmap.to_numpy()[..., ::-1]
     pixels = np.ascontiguousarray(np.rot90(pixels, -rotation // 90))
     dpi = [value * shrink for value in dpi]
     return Page(pixels, tuple(dpi[::-1] if rotation % 180 else dpi), bilevel, sheet=sheet)
