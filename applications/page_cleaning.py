@@ -7,6 +7,7 @@ import os
 import sys
 
 import numpy as np
+import tensorflow
 from PIL import Image
 from rich import progress
 from scipy import ndimage
@@ -16,8 +17,9 @@ from applications import page_files, page_record
 from applications.denoising import in_tiles, pad_to_multiple
 from common import UserError, files
 
-# Pixels. Nothing that is further away than the margin changes what the U-Net makes of a pixel.
-TILE, MARGIN = 512, 64
+# Pixels. What is further away than the margin changes a cleaned page by less than a level of 255.
+TILE, MARGIN = 1536, 128
+MULTIPLE = 32  # of the sides of what the U-Net takes
 WORTH_SAYING = 0.05  # a share of lost ink; a clean page has none
 
 
@@ -25,19 +27,20 @@ def cleaner(network):
     """Return a function that cleans a page of any size with a network, tile by tile.
 
     So the network's memory does not grow with the page, and no seam shows: each tile is looked at
-    with all around it that matters. Each is cleaned twice, as it is and upside down, and the mean
-    taken: on validation pages that lowers the RMSE by a twentieth. The function takes and returns
-    float32 in [0, 1], shape (height, width, 1).
+    with all around it that matters. The function takes and returns float32 in [0, 1], shape
+    (height, width, 1).
     """
+    # With an open shape, so that it is traced once: half again as fast as calling the network.
+    any_size = tensorflow.TensorSpec((1, None, None, 1), "float32")
 
+    @tensorflow.function(input_signature=[any_size])
     def run(tile):
-        upright = np.asarray(network(tile[np.newaxis], training=False))[0]
-        turned = np.asarray(network(tile[np.newaxis, ::-1, ::-1], training=False))[0]
-        return (upright + turned[::-1, ::-1]) / 2
+        return network(tile, training=False)
 
     def clean(page):
-        padded = pad_to_multiple(page, 8)
-        return in_tiles(run, padded, TILE, MARGIN)[: page.shape[0], : page.shape[1]]
+        padded = pad_to_multiple(page.astype("float32"), MULTIPLE)
+        cleaned = in_tiles(lambda tile: run(tile[np.newaxis])[0], padded, TILE, MARGIN)
+        return cleaned[: page.shape[0], : page.shape[1]]
 
     return clean
 
@@ -46,7 +49,8 @@ def clean_page(clean, page, colour=True):
     """Return a page cleaned, and the share of its ink that was lost.
 
     Coloured ink is shown to the network as dark as in the channel where it is darkest: a red stamp
-    is but half as dark in grey. What the network leaves of it then gets its colour back.
+    is but half as dark in grey. What the network leaves of it then gets its colour back. Where the
+    colour is stronger than any stain's, it stays whatever the network says.
 
     Args:
         clean: as `cleaner` returns it.
@@ -62,16 +66,18 @@ def clean_page(clean, page, colour=True):
     for rows in _bands(height):
         grey[rows] = _grey(page[rows], paper(rows))
     cleaned = clean(grey)
+    if channels == 3:
+        for rows in _bands(height):
+            cleaned[rows] = _with_strong_colours(cleaned[rows], page[rows], paper(rows))
     lost = lost_ink(grey, cleaned)
     del grey
-    if not colour:
-        return np.round(cleaned * 255).astype(np.uint8), lost
-    result = np.empty(page.shape, np.uint8)
+    result = np.empty((height, width, 3 if colour else 1), np.uint8)
     for rows in _bands(height):
-        hue = _hue(page[rows], paper(rows))
+        hue = _hue(page[rows], paper(rows)) if colour else 0
         result[rows] = np.round((cleaned[rows] + (1 - cleaned[rows]) * hue) * 255)
-    coloured = any((result[rows] != result[rows, :, :1]).any() for rows in _bands(height))
-    return (result if coloured else result[..., :1]), lost
+    if all((result[rows] == result[rows, :, :1]).all() for rows in _bands(height)):
+        result = result[..., :1]
+    return result, lost
 
 
 def _bands(height):
@@ -90,12 +96,14 @@ def lost_ink(grey, cleaned):
     Args:
         grey, cleaned: float32 in [0, 1], shape (height, width, 1).
     """
-    smooth = ndimage.uniform_filter(grey[..., 0], 3)
-    paper, grain = _paper(np.round(smooth * 255).astype(np.uint8)[..., np.newaxis], 800, 21)
-    threshold = (1 - max(1 / 8, 6 * grain)) / 255
+    smooth = np.empty(grey.shape, np.uint8)
+    for rows in _bands(len(grey)):
+        smooth[rows, :, 0] = np.round(ndimage.uniform_filter(grey[rows, :, 0], 3) * 255)
+    paper, grain = _paper(smooth, side=800, window=21)
+    threshold = 1 - max(1 / 8, 6 * grain)
     ink = gone = 0
     for rows in _bands(len(grey)):
-        dark = smooth[rows] < threshold * paper(rows)[..., 0]
+        dark = smooth[rows, :, 0] < threshold * paper(rows)[..., 0]
         light = ndimage.minimum_filter(cleaned[rows, :, 0], 3) > 200 / 255
         ink += dark.sum()
         gone += (dark & light).sum()
@@ -128,11 +136,22 @@ def _paper(page, side=200, window=41):
     return at, grain
 
 
-def _coloured(page, paper):
-    """Return (page divided by its paper, its least channel, how coloured it is from 0 to 1)."""
+def _colour(page, paper):
+    """Return (page divided by its paper, its least channel, greatest less least channel)."""
     divided = np.minimum(page / np.maximum(paper, 1), 1)
     least = divided.min(-1, keepdims=True)
-    return divided, least, np.clip((divided.max(-1, keepdims=True) - least - 0.1) / 0.15, 0, 1)
+    return divided, least, divided.max(-1, keepdims=True) - least
+
+
+def _between(values, low, high):
+    """Return 0 up to `low`, 1 from `high`, and a straight line between."""
+    return np.clip((values - low) / (high - low), 0, 1)
+
+
+def _with_strong_colours(cleaned, page, paper):
+    """Return cleaned rows, in grey, with ink where its colour is too strong for a stain."""
+    _, least, colour = _colour(page, paper)
+    return cleaned + _between(colour, 0.3, 0.45) * (np.minimum(cleaned, least) - cleaned)
 
 
 def _grey(page, paper):
@@ -140,15 +159,16 @@ def _grey(page, paper):
     if page.shape[2] == 1:
         return page.astype("float32") / 255
     weights = np.array([0.299, 0.587, 0.114], "float32")  # ITU-R BT.601
-    _, least, coloured = _coloured(page, paper)
+    _, least, colour = _colour(page, paper)
     grey, ground = (page @ weights)[..., np.newaxis], (paper @ weights)[..., np.newaxis]
-    return (grey + coloured * (np.minimum(least * ground, grey) - grey)) / 255
+    darker = np.minimum(least * ground, grey)
+    return (grey + _between(colour, 0.1, 0.25) * (darker - grey)) / 255
 
 
 def _hue(page, paper):
     """Return how much lighter than its darkest channel ink is in each, in [0, 1]; 0 is grey."""
-    divided, least, coloured = _coloured(page, paper)
-    return coloured * (divided - least) / np.maximum(1 - least, 1e-3)
+    divided, least, colour = _colour(page, paper)
+    return _between(colour, 0.1, 0.25) * (divided - least) / np.maximum(1 - least, 1e-3)
 
 
 # ---------------------------------------------------------------- files
@@ -168,18 +188,24 @@ class Options:
     bilevel: bool = False
     grey: bool = False
 
+    def __post_init__(self):
+        if self.bilevel and self.grey:
+            raise UserError("--bilevel and --grey exclude each other; give one of them")
+        if self.bilevel and self.format in page_files.GREY_ONLY:
+            raise UserError(f"--format {self.format} has no 1-bit pages; leave --bilevel out")
+
     def ending(self, path):
         """Return the ending of what becomes of a file: its own, where the format stays."""
         kind = page_files.KINDS.get(path.suffix.lower())
-        wanted = kind if self.format == "same" else self.format
-        if self.format == "same" and self.bilevel and kind in page_files.GREY_ONLY:
+        if self.format != "same":
+            wanted = self.format
+        elif self.bilevel and kind in page_files.GREY_ONLY:
             wanted = "tiff"
-        wanted = wanted or "png"
-        return (
-            path.suffix
-            if wanted == kind
-            else {"tiff": ".tif", "jpeg": ".jpg"}.get(wanted, f".{wanted}")
-        )
+        else:
+            wanted = kind or "png"
+        if wanted == kind:
+            return path.suffix
+        return {"tiff": ".tif", "jpeg": ".jpg"}.get(wanted, f".{wanted}")
 
 
 def clean_file(clean, source, target, options, replace=False):
@@ -220,7 +246,7 @@ def clean_file(clean, source, target, options, replace=False):
     except Exception as error:  # 10,000 other files must not wait for what is odd about this one
         reason = f"{type(error).__name__}: {error}"
         raise UserError(f"{source}: cannot be cleaned ({reason})") from error
-    if after > before:
+    if after > 1.1 * before + 10_000:
         notes.append(f"grew from {before / 1e3:,.0f} to {after / 1e3:,.0f} kB")
     return {"pages": count, "input_sha256": input_hash, "sha256": output_hash, "notes": notes}
 
@@ -250,8 +276,7 @@ def clean_files(network, inputs, output_dir, options, force=False):
         at_end.callback(lambda: lock is None or os.close(lock))
         record = page_record.Record(folder, weights.hexdigest(), dataclasses.asdict(options))
         left = record.left_to_do(planned, force)
-        record.save()
-        at_end.callback(record.save)
+        at_end.callback(record.close)
         failed = _clean_all(cleaner(network), left, record, options, len(planned))
     for source in failed:
         print(f"Failed: {_shown(source)}", flush=True)

@@ -68,14 +68,22 @@ def read_pages(path, several=True):
     with image_files.open_image(path) as image:
         numbers = image_files.pages_of_tiff(image) if image.format == "TIFF" else [0]
         _see_that_one(path, len(numbers), several)
-        for number in numbers or [0]:
-            image.seek(number)
-            image_files.see_that_it_fits(path, *image.size)
-            dpi = _dpi_of(image)
-            if image.getexif().get(0x0112, 1) in (5, 6, 7, 8):  # lying on its side
-                dpi = dpi and dpi[::-1]
-            compression = image.info.get("compression") if image.format == "TIFF" else None
-            yield Page(image_files.to_pixels(image, path), dpi, image.mode == "1", compression)
+        *before, last = numbers or [0]
+        for number in before:
+            yield _read_frame(image, number, path)
+        page = _read_frame(image, last, path)
+    yield page  # when Pillow's copy of it is gone
+
+
+def _read_frame(image, number, path):
+    """Return the `Page` of a Pillow image's frame."""
+    image.seek(number)
+    image_files.see_that_it_fits(path, *image.size)
+    dpi = _dpi_of(image)
+    if image.getexif().get(0x0112, 1) in (5, 6, 7, 8):  # lying on its side
+        dpi = dpi and dpi[::-1]
+    compression = image.info.get("compression") if image.format == "TIFF" else None
+    return Page(image_files.to_pixels(image, path), dpi, image.mode == "1", compression)
 
 
 def _is_pdf(path):
@@ -133,6 +141,7 @@ def _read_sheet(sheet, path):
     size = [(right - left) / 72 * dpi[0], (top - bottom) / 72 * dpi[1]]
     shrink = min(1, math.sqrt(image_files.MAX_PIXELS / max(size[0] * size[1], 1)))
     width, height = (max(1, round(side * shrink - 1e-3)) for side in size)
+    height = min(height, image_files.MAX_PIXELS // width)
     bitmap = pypdfium2.PdfBitmap.new_native(width, height, raw.FPDFBitmap_BGR)
     bitmap.fill_rect((255, 255, 255, 255), 0, 0, width, height)
     if rotation:
@@ -141,7 +150,7 @@ def _read_sheet(sheet, path):
     raw.FPDF_RenderPageBitmap(bitmap, sheet, 0, 0, width, height, 0, 0)
     if rotation:
         sheet.set_rotation(rotation)
-    pixels = bitmap.to_numpy()[..., ::-1]
+    pixels = bitmap.to_numpy()[..., :1] if bilevel else bitmap.to_numpy()[..., ::-1]
     pixels = np.ascontiguousarray(np.rot90(pixels, -rotation // 90))
     dpi = [value * shrink for value in dpi]
     return Page(pixels, tuple(dpi[::-1] if rotation % 180 else dpi), bilevel, sheet=sheet)

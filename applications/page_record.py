@@ -106,7 +106,7 @@ class Record:
             raise UserError(f"{self._path}: {text}") from None
 
     def left_to_do(self, planned, force):
-        """Return those of {name: file} that are not there yet, and make an entry for each.
+        """Return those of {name: file} that are not there yet, and enter what will be made.
 
         Raises:
             UserError: something else stands where an output belongs. With `force`, only what the
@@ -125,11 +125,14 @@ class Record:
                     if reason := self._difference(entry, source):
                         line = f"{target}: is from {entry['input']}, {reason}; --force replaces it"
                         raise UserError(f"{line}, or {way_out}")
+                    if "sha256" not in entry:  # its run was killed
+                        entry |= {"input_sha256": sha256(source), "sha256": sha256(target)}
                     continue
             left[name] = source
         for name, source in left.items():
             if not os.path.lexists(self.folder / name):
                 self.entries[name] = self._entry(source)
+        self._save()
         return left
 
     def _entry(self, source):
@@ -151,11 +154,17 @@ class Record:
     def add(self, name, source, result):
         """Enter a file that was written, with what `clean_file` returned."""
         self.entries[name] = self._entry(source) | result
-        self.save(at_once=False)
-
-    def save(self, at_once=True):
-        """Write the record; not at once, but so that no more than 2% of the time goes into it."""
-        if at_once or time.monotonic() > self._next:
+        if time.monotonic() > self._next:  # so that no more than 2% of the time goes into it
             start = time.monotonic()
-            files.write_json(self._path, self.entries, replace=True)
+            self._save()
             self._next = time.monotonic() + 50 * (time.monotonic() - start)
+
+    def close(self):
+        """Write the record without the files that were not made after all."""
+        for name in [name for name, entry in self.entries.items() if "sha256" not in entry]:
+            if not os.path.lexists(self.folder / name):
+                del self.entries[name]
+        self._save()
+
+    def _save(self):
+        files.write_json(self._path, self.entries, replace=True)

@@ -111,13 +111,15 @@ TABLES = {
             "footprints": ("rmse_footprints", ".3f"),
             "wrinkles": ("rmse_wrinkles", ".3f"),
             "synthetic page, 300 dpi": ("rmse_300dpi", ".3f"),
+            "synthetic old pages, F": ("f_old_pages", ".3f"),
         },
         {
-            "dirty": "clean_documents/unet/0#noisy_input",
-            "divided by the median": "clean_documents/unet/0#background_median",
+            "dirty": "clean_documents/shipped/0#noisy_input",
+            "divided by the median": "clean_documents/shipped/0#background_median",
             "`--architecture autoencoder --recipe published`": "clean_documents/published/0",
             "`--architecture autoencoder`": "clean_documents/fast/0",
             "U-Net": "clean_documents/unet/0",
+            "U-Net, `--recipe shipped`": "clean_documents/shipped/0",
         },
     ),
     "vae_fashion": (

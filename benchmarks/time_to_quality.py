@@ -57,7 +57,8 @@ TRAININGS = {
     "clean_documents": {
         "published": (["--architecture", "autoencoder"], 25),
         "fast": (["--architecture", "autoencoder"], 4),
-        "unet": (["--architecture", "unet"], 20),
+        "unet": (["--architecture", "unet"], 15),
+        "shipped": (["--recipe", "shipped"], 40),
     },
     "watermark_ae": {
         "published": ([], 2),

@@ -179,7 +179,9 @@ def parse(kind, docstring, recipes, argv=None):
             raise UserError(f"{_written(field.name)} has no effect here; it is for {wanted}")
     default = (asked and kind.applied) or next(iter(recipes))
     architecture = given.get("architecture", default)
-    recipe = recipes[architecture][given.get("recipe", "fast")]
+    recipe = recipes[architecture].get(given.get("recipe", "fast"))
+    if recipe is None:
+        raise UserError(f"--recipe {given['recipe']} is not for --architecture {architecture}")
     for name in given.keys() & recipe.keys():
         if recipe[name] is None:
             raise UserError(f"{_written(name)} has no effect with --recipe {given['recipe']}")

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
-from skimage.filters import rank
+from skimage.filters import rank, threshold_otsu
 from skimage.metrics import structural_similarity
 
 
@@ -107,3 +107,23 @@ def print_table(results):
     print(line.format("", *columns))
     for name, row in results.items():
         print(line.format(name, *(f"{row[c]:.4f}" if c in row else "-" for c in columns)))
+
+
+def f_measure(found, truth):
+    """Return the harmonic mean of precision and recall of two bool arrays, 0 to 1.
+
+    As the DIBCO contests rank binarisation: Gatos et al. 2009,
+    https://doi.org/10.1109/ICDAR.2009.246
+    """
+    both = int(found.sum()) + int(truth.sum())
+    return 2 * int((found & truth).sum()) / both if both else 1.0
+
+
+def ink(page):
+    """Return what is ink on a page, by Otsu's threshold: bools of its shape.
+
+    Args:
+        page: float32 in [0, 1], shape (height, width, 1).
+    """
+    levels = np.round(page * 255).astype(np.uint8)
+    return levels <= threshold_otsu(levels) if levels.min() < levels.max() else levels < 128

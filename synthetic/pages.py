@@ -9,7 +9,7 @@ from synthetic.digits import font
 from synthetic.textures import clouds, step
 
 KINDS = ("coffee", "folds", "footprints", "wrinkles")
-_FACES = [
+FACES = [
     *("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSansMono", "DejaVuSerif"),
     *("DejaVuSerif-Bold", "DejaVuSerif-Italic", "STIXGeneral", "STIXGeneralBol"),
     *("STIXGeneralItalic", "STIXGeneralBolIta", "cmr10", "cmb10", "cmss10", "cmtt10", "cmti10"),
@@ -75,7 +75,8 @@ def add_stains(clean, seed=0, kind=None, scale=1.0):
     return _stain(ink, rng, kind or str(rng.choice(KINDS)), scale)
 
 
-def _sentence(rng):
+def sentence(rng):
+    """Return a sentence of common words, with punctuation and numbers."""
     words = list(rng.choice(_WORDS, rng.integers(4, 15)))
     for index in range(1, len(words) - 1):
         chance = rng.random()
@@ -98,9 +99,9 @@ def _text_page(rng, height, width, scale):
     page is a sharp picture, a scan is not. `ink` is float32, shape (height, width), 1 is no ink.
     """
     fine = 3
-    face, size = str(rng.choice(_FACES)), rng.uniform(15, 25) * scale
+    face, size = str(rng.choice(FACES)), rng.uniform(15, 25) * scale
     text_font, pitch = font(face, round(size * fine)), size * rng.uniform(1.1, 1.6)
-    heading = font(str(rng.choice(_FACES)), round(size * rng.uniform(1.2, 1.8) * fine))
+    heading = font(str(rng.choice(FACES)), round(size * rng.uniform(1.2, 1.8) * fine))
     canvas = Image.new("L", (width * fine, height * fine), 255)
     draw = ImageDraw.Draw(canvas)
     left, y = rng.uniform(0.01, 0.08) * width, rng.uniform(0.2, 1.5) * size
@@ -111,7 +112,7 @@ def _text_page(rng, height, width, scale):
         line, indent = "", 0 if lines or is_heading else 2 * size
         while True:
             if not words:
-                words = _sentence(rng).split(" ")
+                words = sentence(rng).split(" ")
             longer = f"{line} {words[0]}".strip()
             if line and draw.textlength(longer, face_now) > (width - left * 2 - indent) * fine:
                 break
@@ -132,6 +133,11 @@ def _text_page(rng, height, width, scale):
     way = rng.choice([Image.Resampling.BOX, Image.Resampling.BILINEAR, Image.Resampling.LANCZOS])
     ink = np.asarray(canvas.resize((width, height), way), "float32") / 255
     return np.asarray(clean)[..., np.newaxis], ink, lines
+
+
+def stains(rng, shape, scale=1.0):
+    """Return dirt of one of KINDS: what share of the light it leaves, float32 of that shape."""
+    return _DIRT[str(rng.choice(KINDS))](rng, shape, scale).astype("float32")
 
 
 def _stain(ink, rng, kind, scale):

@@ -2,7 +2,7 @@ import numpy as np
 from scipy import ndimage
 
 from common import data, metrics
-from synthetic import pages, textures
+from synthetic import old_pages, pages, textures
 from synthetic.clothes import clothes
 from synthetic.digits import digits
 
@@ -113,3 +113,47 @@ def test_textures_repeat_by_seed_and_differ():
     assert made.shape == (30, 64, 64)
     assert len(np.unique(made, axis=0)) == 30
     np.testing.assert_array_equal(made[:3], textures.textures(3, seed=1))
+
+
+def test_old_sheets_repeat_by_seed_and_cover_what_archives_have():
+    sheets = old_pages.Sheets(24, seed=1, side=256)
+    again = old_pages.Sheets(2, seed=1, side=256)
+    for name in ("inks", "papers"):
+        np.testing.assert_array_equal(getattr(sheets, name)[1], getattr(again, name)[1])
+        assert len({sheet.tobytes() for sheet in getattr(sheets, name)}) == 24
+    one, two = (sheets.patch(np.random.default_rng(5), 192) for _ in range(2))
+    np.testing.assert_array_equal(one[0], two[0])
+    pairs = [sheets.patch(np.random.default_rng(number), 192) for number in range(100)]
+    assert all(part.shape == (192, 192) and part.dtype == np.float32 for p in pairs for part in p)
+    assert all(part.min() >= 0 and part.max() <= 1 for pair in pairs for part in pair)
+    written = [(dirty, clean < 0.5) for dirty, clean in pairs if 0.01 < (clean < 0.5).mean() < 0.5]
+    contrasts = [np.median(dirty[~is_ink]) - np.median(dirty[is_ink]) for dirty, is_ink in written]
+    assert np.quantile(contrasts, 0.1) < 0.15  # faint ink
+    assert np.quantile(contrasts, 0.9) > 0.45
+    assert any(
+        (clean == 1).all() and dirty.std() > 0.02 for dirty, clean in pairs
+    )  # blank, stained
+
+
+def test_what_shows_through_is_no_ink():
+    """The back of a sheet darkens it, mirrored, and is not in the clean page."""
+    back = np.zeros((128, 128), "float32")
+    back[20:100, 10:30] = 1
+    paper = np.ones((128, 128), "float32")
+    darker = []
+    for seed in range(20):
+        dirty, clean = old_pages.scan(np.random.default_rng(seed), None, back, paper)
+        if (clean == 1).all():  # no scanner's bed beside it
+            darker.append(dirty[40:80, 108:114].mean() < dirty[40:80, 14:26].mean())
+    assert len(darker) > 12
+    assert np.mean(darker) > 0.9
+
+
+def test_faint_ink_is_as_black_as_strong_ink_on_the_clean_page():
+    front = np.zeros((128, 128), "float32")
+    front[30:90, 40:46] = 1
+    for seed in range(20):
+        sheet = np.ones((128, 128), "float32")
+        _, clean = old_pages.scan(np.random.default_rng(seed), front, None, sheet)
+        if clean[0].min() == clean[-1].min() == clean[:, 0].min() == clean[:, -1].min() == 1:
+            assert clean[40:80, 42:44].max() < 0.05 or clean[40:80, 42:44].min() == 1
