@@ -300,7 +300,7 @@ def evaluate(image, bits, marked, extract):
 
 def plot_examples(run, digits, bits, marked, extract, results):
     """Write a figure of images and bits, as they are hidden and as they are read back."""
-    examples = list(digits.example_of_each_class().values())[:8]
+    examples = list(digits.examples(8).values())
     on_its_way = noisy(marked, 0.1)
     change = (marked - digits.x_test)[examples]
     gain = 0.5 / np.quantile(np.abs(change), 0.98)

@@ -1,5 +1,6 @@
 """What every application begins with: the model, and where each output goes."""
 
+import math
 import os
 from pathlib import Path
 
@@ -17,12 +18,33 @@ def model_to_apply(settings, nothing=None):
     `nothing` is (metric, baseline): a warning is given if the model measured above that baseline,
     which is to do nothing. Raises UserError as `load_model` does.
     """
+    path, report = _model_and_report(settings)
+    found = load_model(path, settings.names)
+    print(f"Using {path}: {_describe(report, nothing)}", flush=True)
+    return found
+
+
+def known_of(settings, training=None):
+    """Return what is known of the images that the model of `model_to_apply` was trained on.
+
+    `training` is the name of the model's training in a run of several. The dict holds `dataset`,
+    its name, and `ground` and `missed_99`, see `small_images.typical`; where nothing is known, "",
+    "dark" and a NaN.
+    """
+    report = _model_and_report(settings)[1]
+    try:
+        own = report.get("models", {}).get(training, report).get("typical", {})
+        missed = float(own.get("missed_99", "nan"))
+        ground = own.get("ground", "dark")
+        return {"dataset": report["dataset"]["name"], "ground": ground, "missed_99": missed}
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return {"dataset": "", "ground": "dark", "missed_99": math.nan}
+
+
+def _model_and_report(settings):
     path = Path(settings.model or SHIPPED / f"{settings.name}.keras")
     report = path.with_suffix(".json")
-    report = report if report.is_file() else path.parent / "metrics.json"
-    found = load_model(path, settings.names)
-    print(f"Using {path}: {_describe(read_report(report), nothing)}", flush=True)
-    return found
+    return path, read_report(report if report.is_file() else path.parent / "metrics.json")
 
 
 def _describe(report, nothing):

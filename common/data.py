@@ -26,6 +26,7 @@ SECONDS_PER_READ, SECONDS_IN_ALL = 15, 300  # a download that takes longer is gi
 MOST_BYTES = 500_000_000  # of an unpacked dataset; both of these have 55 million
 LEAST_IMAGES = 10  # for training, and for the test
 OWN = "own pictures:"
+DIGITS = ("MNIST", "synthetic digits")
 
 
 @dataclasses.dataclass

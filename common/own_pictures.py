@@ -1,7 +1,6 @@
 """Folders of the reader's own pictures as datasets: small images, patches, pairs of pages."""
 
 import hashlib
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -11,7 +10,10 @@ from common.batches import seed_for
 from common.image_files import read_grey
 
 # Files with other endings are left out, HEIC is named: it can't be read, but it is a picture.
-ENDINGS = {f".{x}" for x in "png jpg jpeg jfif mpo tif tiff webp avif bmp gif jp2 heic".split()}
+ENDINGS = (
+    *(".png", ".jpg", ".jpeg", ".jfif", ".mpo", ".tif", ".tiff", ".webp", ".avif", ".bmp", ".gif"),
+    *(".jp2", ".heic"),
+)
 SIDE = 28  # pixels, of the images and of the patches
 PATCHES = 20_000  # of all pictures together
 LEAST_PICTURES = 30  # that differ from one another
