@@ -294,16 +294,12 @@ class RunFolder:
             "test": results[row],
             "baselines": {k: v for k, v in results.items() if k != row and k not in others},
         }
-        more = (
-            {name: {"typical": kept} for name, kept in typical.items()}
-            if models and typical
-            else {}
-        )
         if typical and not models:
             report["typical"] = typical
         if models:
             report["models"] = {
-                name: {**self._training(each, took), "test": results[name], **more.get(name, {})}
+                name: {**self._training(each, took), "test": results[name]}
+                | ({"typical": typical[name]} if typical else {})
                 for (name, each), took in zip(models.items(), np.diff([0.0, *seconds]), strict=True)
             }
         files.write_json(self.path("metrics.json"), report)
