@@ -138,7 +138,7 @@ def main(argv=None):
         results = metrics.compare(digits.x_test, candidates, measures)
         plot(run, model, digits, candidates, results)
         run.plot_history("binary cross-entropy (nats per pixel)")
-        run.finish(model, results, typical=small_images.typical(noisy_test, candidates["model"]))
+        run.finish(model, results, typical=typical(model, digits, candidates))
     plotting.wait_for_windows(settings.show)
 
 
@@ -168,6 +168,14 @@ def build_and_compile(settings, stream, digits):
     # pixels, too. Choose the squared error where PSNR is all that counts.
     model.compile(optimizer, loss="binary_crossentropy")
     return model
+
+
+def typical(model, digits, candidates):
+    """Return what is kept of the test images, clean and noisy, for --input."""
+    some = slice(2_000)
+    noisy, denoised = (candidates[name][some] for name in ("noisy_input", "model"))
+    rebuilt = trained_models.predict(model, digits.x_test[some])
+    return small_images.typical(digits.x_test[some], rebuilt, noisy, denoised)
 
 
 def fit_linear_filter(digits, noisy_validation, add_noise):

@@ -312,7 +312,8 @@ def main(argv=None):
         plot_errors_and_components(run, models, components, results)
         plot_spectra(run, spectra, results)
         main_one = f"plain_{SIZE}"
-        typical = {name: small_images.typical(digits.x_test, rebuilt[name]) for name in models}
+        x, some = digits.x_test, slice(2_000)
+        typical = {name: small_images.typical(x[some], rebuilt[name][some]) for name in models}
         run.finish(models[main_one], results, main_one, TRAININGS, models, typical)
     plotting.wait_for_windows(settings.show)
 

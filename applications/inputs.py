@@ -11,6 +11,8 @@ from common.trained_models import SHIPPED, load_model, read_report
 # Image files that are written in the format of their input; others become PNG.
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
 
+_LIMITS = {"missed_99": math.nan, "missed_99_noisy": 0.0}
+
 
 def model_to_apply(settings, nothing=None):
     """Return (model, architecture) of --model, or else of the one in models/, and say which it is.
@@ -28,17 +30,16 @@ def known_of(settings, training=None):
     """Return what is known of the images that the model of `model_to_apply` was trained on.
 
     `training` is the name of the model's training in a run of several. The dict holds `dataset`,
-    its name, and `ground` and `missed_99`, see `small_images.typical`; where nothing is known, "",
-    "dark" and a NaN.
+    its name, and what `small_images.typical` gives; where nothing is known, "", "dark", a NaN and
+    0.
     """
     report = _model_and_report(settings)[1]
     try:
         own = report.get("models", {}).get(training, report).get("typical", {})
-        missed = float(own.get("missed_99", "nan"))
-        ground = own.get("ground", "dark")
-        return {"dataset": report["dataset"]["name"], "ground": ground, "missed_99": missed}
+        limits = {name: float(own.get(name, default)) for name, default in _LIMITS.items()}
+        return {"dataset": report["dataset"]["name"], "ground": own.get("ground", "dark"), **limits}
     except (AttributeError, KeyError, TypeError, ValueError):
-        return {"dataset": "", "ground": "dark", "missed_99": math.nan}
+        return {"dataset": "", "ground": "dark", **_LIMITS}
 
 
 def _model_and_report(settings):

@@ -12,7 +12,7 @@ from common import UserError, files, image_files, metrics, plotting
 from common.trained_models import predict
 
 FARTHEST = 1e6  # from the origin of the latent space, in a latent.csv
-STRAY = 0.5  # of variations, in standard deviations of the prior
+STRAY = 0.25  # of variations, in standard deviations of the prior
 
 
 def decode(decoder, z):
@@ -75,7 +75,7 @@ def encode(model, paths, output_dir, known, invert=True, vary=0, spread=None, se
     for index, (path, target) in enumerate(targets):
         small_images.warn_if_unlike(path, originals[index], [rebuilt[index]], [known])
         image_files.write_image(target, rebuilt[index])
-        images, labels = [originals[index], rebuilt[index]], ["image", "reconstruction"]
+        images, labels = [originals[index], rebuilt[index]], ["image", "rebuilt"]
         if vary and spread is None:
             images += vary_widely(model.decoder, z_mean[index], vary, rng)
         elif vary:

@@ -86,13 +86,14 @@ def _ship_model(source, names, report):
 def measure_typical(data_dir):
     """Put `typical` into each models/NAME.json whose script keeps it; return {path: it}.
 
-    As at the end of a training: on the test images, under the noise that the training had.
+    As at the end of a training: on the first test images, for the denoiser also under noise.
     """
-    measured, digits, clothes = {}, data.load_mnist(data_dir), data.load_fashion_mnist(data_dir)
-    noisy = noise.gaussian(digits.x_test, 0.5, batches.seed_for("test"))
-    images = {"denoise_mnist": noisy, "vae_fashion": clothes.x_test[:2_000]}
+    measured, some = {}, slice(2_000)
+    digits = data.load_mnist(data_dir).x_test[some]
+    noisy = noise.gaussian(digits, 0.5, batches.seed_for("test"))
+    images = {"vae_fashion": data.load_fashion_mnist(data_dir).x_test[some]}
     for script in ("denoise_mnist", "vae_fashion", "latent_spaces"):
-        module, x = __import__(script), images.get(script, digits.x_test)
+        module, x = __import__(script), images.get(script, digits)
         for name in module.Settings.names.values():
             path = trained_models.SHIPPED / f"{name}.keras"
             report = trained_models.read_report(path.with_suffix(".json"))
@@ -104,7 +105,10 @@ def measure_typical(data_dir):
                 rebuilt = trained_models.predict(model.decoder, codes)
             else:
                 rebuilt = trained_models.predict(model, x)
-            report["typical"] = measured[path] = small_images.typical(x, rebuilt)
+            both = (
+                (noisy, trained_models.predict(model, noisy)) if script == "denoise_mnist" else ()
+            )
+            report["typical"] = measured[path] = small_images.typical(x, rebuilt, *both)
             files.write_json(path.with_suffix(".json"), report, replace=True)
     return measured
 

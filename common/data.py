@@ -27,6 +27,7 @@ MOST_BYTES = 500_000_000  # of an unpacked dataset; both of these have 55 millio
 LEAST_IMAGES = 10  # for training, and for the test
 OWN = "own pictures:"
 DIGITS = ("MNIST", "synthetic digits")
+CLOTHES = ("Fashion-MNIST", "synthetic clothes")
 
 
 @dataclasses.dataclass

@@ -144,14 +144,16 @@ def scaled(image, height, width, method=Image.Resampling.BOX):
     return np.clip(np.asarray(picture), 0, 1)[..., np.newaxis]
 
 
-def fit_square(image, side):
+def fit_square(image, side, ground=None):
     """Return an image, shape (height, width, 1), fitted into (side, side, 1).
 
-    Its proportions are kept; what is left over gets the median of its border.
+    Its proportions are kept; what is left over gets the grey value `ground`, or else the median of
+    the border.
     """
+    ground = np.median(border_of(image)) if ground is None else ground
     height, width = (max(1, round(n * side / max(image.shape[:2]))) for n in image.shape[:2])
     top, left = (side - height) // 2, (side - width) // 2
-    square = np.full((side, side, 1), np.median(border_of(image)), "float32")
+    square = np.full((side, side, 1), ground, "float32")
     square[top : top + height, left : left + width] = scaled(image, height, width)
     return square
 

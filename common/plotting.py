@@ -241,14 +241,14 @@ def sheet(images, path, title, caption, columns, show=False, cell=None, region=N
     latent space, where the images are decoded points of it, the top row first. With `labels`, one
     for each image, they have gaps, and their labels above them; else they stand edge to edge.
     """
-    cell = cell or np.clip(4.5 / columns, *((0.6, 0.9) if labels else (0.22, 0.6)))
+    cell = cell or (0.9 if labels else np.clip(4.5 / columns, 0.22, 0.6))
     gap = images.shape[2] // 4 if labels else 0
     size = (max(columns * cell, 4.5), math.ceil(len(images) / columns) * cell + 0.4)
     figure, axis = plt.subplots(figsize=size, layout="constrained")
     axis.imshow(mosaic(images, columns, gap), cmap="gray", vmin=0, vmax=1, extent=region)
     for number, label in enumerate(labels):
         row, column = np.array(divmod(number, columns)) * (images.shape[1:3] + np.array(gap)) + gap
-        axis.text(column - 0.5, row - 1.5, short(label, 13 * cell), fontsize=7, va="baseline")
+        axis.text(column - 0.5, row - 1.5, short(label, 15 * cell), fontsize=7, va="baseline")
     axis.set(xlabel=_FIRST, ylabel=_SECOND)
     if region is None:
         axis.set_axis_off()
