@@ -74,7 +74,9 @@ class Settings(command_line.Settings):
         "with unet's skip connections, or without", choices=list(names), only=()
     )
     noise: float = flag("share of replaced pixels (default: 0.1)", 0.1, number(0, 1))
-    patches: bool = flag("of the pictures in --data-dir at full size (unet)", False, bool)
+    patches: bool = flag(
+        "of the pictures in --data-dir at full size (unet)", False, bool, resume=False
+    )
 
 
 def build_autoencoder(height=28, width=28, initializer="glorot_uniform"):
