@@ -305,18 +305,19 @@ def test_what_is_inverted_depends_on_the_training_images(capsys):
 
 
 def test_typical_images_by_hand():
-    images = np.stack([as_floats(digit((28, 28))) * 0 for _ in range(200)])
+    images = np.zeros((200, 28, 28, 1), "float32")
     images[:, 8:20, 8:20] = np.linspace(0.5, 1, 200)[:, None, None, None]
     kept = small_images.typical(images, images * 0.9)
     expected = 0.01 * (images**2).mean((1, 2, 3)) / images.var((1, 2, 3))
-    assert kept == {"ground": "dark", "missed_99": pytest.approx(np.quantile(expected, 0.99))}
+    assert kept == {"ground": "dark", "missed_99": pytest.approx(np.quantile(expected, 0.99), 1e-4)}
     assert small_images.typical(1 - images, images)["ground"] == "light"
     mixed = np.concatenate([images[:100], 1 - images[100:]])
     assert small_images.typical(mixed, mixed)["ground"] is None
 
 
 def test_a_picture_unlike_the_training_images_is_said_to_be_so(capsys):
-    image = as_floats(digit((28, 28), 255, 0))
+    image = np.zeros((28, 28, 1), "float32")
+    image[8:20, 10:14] = 1
     warn = small_images.warn_if_unlike
     warn("a.png", image, [image * 0.9], [KNOWN])
     assert capsys.readouterr().out == ""
