@@ -160,7 +160,7 @@ def main(argv=None):
 
     with run_folder.RunFolder(settings, clothes, FIGURES) as run:
         if model is None:
-            stream = batches.denoising_batches(settings, clothes.x_train, add_noise)
+            stream = batches.denoising_batches(settings, clothes.x_train, add_noise, clothes.own)
             keras.utils.set_random_seed(settings.seed)
             keras.config.set_dtype_policy(settings.precision)
             model = build_and_compile(settings, stream, clothes)

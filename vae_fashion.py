@@ -321,7 +321,7 @@ def stream_of(settings, clothes):
     def make_batch(chosen, seed):
         return clothes.x_train[chosen], clothes.x_train[chosen]
 
-    return batches.for_recipe(settings, len(clothes.x_train), make_batch)
+    return batches.for_recipe(settings, len(clothes.x_train), make_batch, clothes.own)
 
 
 def sample_prior(seed, count, latent_dim):
@@ -545,10 +545,10 @@ def plot_images(run, decoder, dataset, codes):
         middle[label] = codes[np.argmin(np.square(distance).sum(1))]
     steps, names = np.linspace(0, 1, 10)[:, None], dataset.class_names
     pairs = [(7, 9), (1, 3), (0, 2), (5, 8)]
-    if dataset.name.startswith(data.OWN):
+    if dataset.own:
         pairs = list(itertools.combinations(middle, 2))[:4]
     rows = {
-        f"{plotting.short(names[a], 14)}\nto {plotting.short(names[b], 14)}": latent_walks.decode(
+        f"{plotting.short(names[a], 24)}\nto {plotting.short(names[b], 24)}": latent_walks.decode(
             decoder, middle[a] + steps * (middle[b] - middle[a])
         )
         for a, b in pairs

@@ -148,6 +148,7 @@ def main(argv=None):
                 settings,
                 len(digits.x_train),
                 lambda chosen, seed: with_bits(digits.x_train[chosen], seed),
+                digits.own,
             )
             keras.utils.set_random_seed(settings.seed)
             keras.config.set_dtype_policy(settings.precision)

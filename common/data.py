@@ -48,6 +48,11 @@ class Images:
     x_test: np.ndarray
     y_test: np.ndarray
 
+    @property
+    def own(self):
+        """Whether these are pictures of the reader's own."""
+        return self.name.startswith(OWN)
+
     def examples(self, count=10):
         """Return {title: index of a test image}: of each class the first, of ten classes at most.
 

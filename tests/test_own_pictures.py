@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import skimage.data
 from conftest import contents, report_of, small_mnist
 from PIL import Image, ImageDraw
 
@@ -15,7 +16,7 @@ import latent_spaces
 import vae_fashion
 import watermark_ae
 from applications import denoising, inputs, latent_walks, small_images
-from common import UserError, data, noisy_office, own_pictures, plotting
+from common import UserError, batches, data, noisy_office, own_pictures, plotting
 
 KNOWN = {"dataset": "MNIST", "ground": "dark", "missed_99": 0.3, "missed_99_noisy": 0}
 
@@ -332,9 +333,7 @@ def test_a_picture_unlike_the_training_images_is_said_to_be_so(capsys):
 
 def test_shipped_models_know_photos_from_digits_and_clothes(capsys):
     digit().save("seven.png")
-    stripes = np.tile(np.linspace(0.1, 0.6, 200), (150, 1)) * 255
-    stripes[::2] *= np.random.default_rng(0).random((75, 200))
-    Image.fromarray(stripes.astype(np.uint8)).save("photo.png")
+    Image.fromarray(skimage.data.chelsea()).save("photo.png")
     for main in (denoise_mnist.main, latent_spaces.main, vae_fashion.main):
         files = ["photo.png"] if main is vae_fashion.main else ["photo.png", "seven.png"]
         main(["--input", *files])
@@ -404,6 +403,18 @@ def test_runs_on_pictures_end_in_figures(tmp_path, classes):
         assert report_of("mnist")["typical"]["ground"] == "dark"
         watermark_ae.main([*words, "--output-dir", "watermark"])
         denoise_fashion.main([*words, "--output-dir", "fashion"])
+
+
+def test_few_pictures_make_an_epoch_of_many_passes():
+    class Settings:
+        max_steps_per_epoch, batch_size, seed = 140, 32, 0
+
+    def steps(count, few):
+        return batches.for_recipe(Settings, count, None, few).steps_per_epoch
+
+    assert (steps(81, False), steps(81, True), steps(1_000, True)) == (3, 60, 140)
+    Settings.max_steps_per_epoch = None
+    assert steps(81, True) == 3
 
 
 def test_legend_of_many_classes_names_those_with_most_points():
