@@ -37,7 +37,9 @@ def known_of(settings, training=None):
     try:
         own = report.get("models", {}).get(training, report).get("typical", {})
         limits = {name: float(own.get(name, default)) for name, default in _LIMITS.items()}
-        return {"dataset": report["dataset"]["name"], "ground": own.get("ground", "dark"), **limits}
+        ground = own.get("ground", "dark")
+        ground = ground if ground in ("light", None) else "dark"
+        return {"dataset": report["dataset"]["name"], "ground": ground, **limits}
     except (AttributeError, KeyError, TypeError, ValueError):
         return {"dataset": "", "ground": "dark", **_LIMITS}
 
