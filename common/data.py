@@ -119,8 +119,8 @@ def load_mnist(data_dir=None, synthetic=False, limit=None, seed=0):
     Args:
         data_dir: only this folder is read: Keras's mnist.npz, or IDX files plain or gzipped, also
             in mnist/ and, as torchvision keeps them, in MNIST/raw/. None: Keras's cache, then a
-            download, and where neither works synthetic digits, which is said loudly. A folder
-            without MNIST may hold pictures instead: `load_pictures`.
+            download, and where neither works synthetic digits, which is said loudly. In a folder
+            without MNIST pictures are looked for: `load_pictures`.
         synthetic: make synthetic digits without looking for MNIST.
         limit: use this many training images (validation included) and as many test images.
         seed: of the synthetic digits.
@@ -170,11 +170,9 @@ def load_pictures(data_dir, limit=None, patches=False):
 
     Their name begins with OWN.
     """
-    if patches and not own_pictures.classes_in(Path(data_dir)):
-        raise UserError(f"{data_dir}: no pictures there to cut patches from")
     names, parts = own_pictures.read_pictures(Path(data_dir), limit, patches)
-    what = "patches of " * patches
-    return Images(f"{OWN} {what}{Path(data_dir).resolve().name}", "local", names, *parts)
+    name = f"{OWN} {'patches of ' * patches}{Path(data_dir).resolve().name}"
+    return Images(name, "local", names, *parts)
 
 
 # ---------------------------------------------------------------- folders

@@ -22,9 +22,9 @@ LEAST_PICTURES = 30  # that differ from one another
 def classes_in(folder):
     """Return {class: paths of its pictures}, as keras.utils.image_dataset_from_directory has it.
 
-    Each subfolder with pictures in or below it is a class; pictures beside the subfolders are left
-    out. Without such a subfolder the pictures in `folder` are one class of its name. Hidden files
-    and folders count as not there.
+    Each subfolder with pictures below it is a class; pictures beside subfolders are left out.
+    Without such a subfolder the pictures in `folder` are one class of its name. Hidden ones count
+    as not there.
     """
 
     def pictures(paths):
@@ -45,8 +45,8 @@ def read_pictures(folder, limit=None, patches=False):
 
     Each picture becomes grey and is fitted into 28x28 pixels, or cut into patches at full size.
     A hash of what comes out decides which part a picture is in, so that copies of it, under any
-    name and in any lossless format, stay together, and so do the patches of a picture. A file that
-    can't be read is named and left out.
+    name and in any lossless format, stay together, and so do its patches. A file that can't be read
+    is named and left out.
 
     Args:
         folder: as `classes_in` reads it.
@@ -63,7 +63,9 @@ def read_pictures(folder, limit=None, patches=False):
     classes = classes_in(folder)
     files = [(path, label) for label, paths in enumerate(classes.values()) for path in paths]
     print(f"Reading {len(files):,} pictures in {folder} ...", flush=True)
-    images, labels, hashes, faults = [], [], [], []
+    images, labels, hashes = [], [], []
+    beside = {path for path in folder.glob("*.*") if path.suffix.lower() in ENDINGS}
+    faults = [f"{p}: beside the subfolders, in no class" for p in beside - {p for p, _ in files}]
     for path, label in files:
         try:
             picture = read_on_any_ground(path)
@@ -91,8 +93,7 @@ def read_pictures(folder, limit=None, patches=False):
         parts += [x[mixed], y[mixed]]
         counts.append(len(chosen))
     if limit:
-        held_out = -(-limit // 10)
-        most = np.repeat([limit - held_out, held_out, limit], 2)
+        most = np.repeat([limit * 9 // 10, -(-limit // 10), limit], 2)
         parts = [part[:count] for part, count in zip(parts, most, strict=True)]
     what = "{}: {:,} to train on, {:,} for validation, {:,} for the test.".format
     print(what(f"Pictures of {len(classes):,} class{'es' * (len(classes) > 1)}", *counts))

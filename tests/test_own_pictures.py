@@ -115,6 +115,10 @@ def test_what_cannot_be_read_is_named_and_left_out(tmp_path, capsys):
     assert "2 left out" in said
     assert "broken.jpg: not an image" in said
     assert "cut.png: cannot be read" in said
+    picture(77).save(tmp_path / "mine/beside.png")
+    data.load_mnist(tmp_path / "mine")
+    assert "3 left out" in (said := capsys.readouterr().out)
+    assert "beside.png: beside the subfolders" in said
 
 
 def test_too_few_pictures_are_refused(tmp_path, error_of):
@@ -167,7 +171,9 @@ def test_patches_are_for_the_unet_and_for_pictures(error_of, tmp_path):
     assert "--patches is for --architecture unet" in line
     words = ["--patches", "--architecture", "unet"]
     assert "--patches is for" in error_of(denoise_fashion.main, *words)
-    assert "no pictures there" in error_of(denoise_fashion.main, *words, "--data-dir", tmp_path)
+    assert "0 pictures that differ" in error_of(
+        denoise_fashion.main, *words, "--data-dir", tmp_path
+    )
 
 
 def test_a_denoiser_of_patches_is_applied_to_a_photo(tmp_path, monkeypatch):
