@@ -26,13 +26,16 @@ Run it:
   python denoise_fashion.py --recipe published    train as the source article did
   python denoise_fashion.py --noise 0.3 --architecture unet
   python denoise_fashion.py --input photo.png     denoise a picture of yours, of any size
+  python denoise_fashion.py --architecture unet --data-dir DIR --patches
+                                                  train on photos of yours, at their full size
 
 Network and recipe `published` are those of a blog article that denoises Fashion-MNIST with imgaug.
 U-Net: Ronneberger et al. 2015, https://arxiv.org/abs/1505.04597
 """
 
 # common comes first: it keeps TensorFlow's start-up messages off the console.
-from common import batches, command_line, data, metrics, noise, plotting, run_folder, trained_models
+from common import UserError, batches, command_line, data, metrics, noise, plotting
+from common import run_folder, trained_models
 from common.command_line import flag, number
 from applications import denoising, inputs
 
@@ -71,6 +74,9 @@ class Settings(command_line.Settings):
         "with unet's skip connections, or without", choices=list(names), only=()
     )
     noise: float = flag("share of replaced pixels (default: 0.1)", 0.1, number(0, 1))
+    patches: bool = flag(
+        "of the pictures in --data-dir at full size (unet)", False, bool, resume=False
+    )
 
 
 def build_autoencoder(height=28, width=28, initializer="glorot_uniform"):
@@ -148,15 +154,13 @@ def main(argv=None):
         return noise.salt_and_pepper(clean, settings.noise, seed)
 
     model, settings = trained_models.model_to_evaluate(settings)
-    clothes = data.load_fashion_mnist(
-        settings.data_dir, settings.synthetic, settings.limit, settings.seed
-    )
+    clothes = load(settings)
     noisy_validation = add_noise(clothes.x_validation, batches.seed_for("validation"))
     noisy_test = add_noise(clothes.x_test, batches.seed_for("test"))
 
     with run_folder.RunFolder(settings, clothes, FIGURES) as run:
         if model is None:
-            stream = batches.denoising_batches(settings, clothes.x_train, add_noise)
+            stream = batches.denoising_batches(settings, clothes.x_train, add_noise, clothes.own)
             keras.utils.set_random_seed(settings.seed)
             keras.config.set_dtype_policy(settings.precision)
             model = build_and_compile(settings, stream, clothes)
@@ -192,6 +196,16 @@ def main(argv=None):
         run.plot_history("mean squared error")
         run.finish(model, results, settings.architecture, others=networks)
     plotting.wait_for_windows(settings.show)
+
+
+def load(settings):
+    """Return Fashion-MNIST, or pictures of one's own, whole or in patches."""
+    if not settings.patches:
+        words = settings.data_dir, settings.synthetic, settings.limit, settings.seed
+        return data.load_fashion_mnist(*words)
+    if settings.data_dir is None or settings.architecture != "unet":
+        raise UserError("--patches is for --architecture unet and a --data-dir of pictures")
+    return data.load_pictures(settings.data_dir, settings.limit, patches=True)
 
 
 def build_and_compile(settings, stream, clothes):
@@ -255,7 +269,7 @@ def plot(run, clothes, restorers, restored, results):
         "unet": "The U-Net copies what was not hit. ",
     }
     remarks = "".join(text for name, text in said.items() if name in restorers)
-    examples = clothes.example_of_each_class()
+    examples = clothes.examples()
     rows = {"clean": clothes.x_test[list(examples.values())]}
     for name, pictures in restored.items():
         label = f"{TITLES[name]}\n{results[name]['psnr']:.2f} dB"

@@ -15,10 +15,10 @@
 Run it:
   python denoise_mnist.py                      train in about a minute, evaluate, plot
   python denoise_mnist.py --recipe published   train as the source article did
-  python denoise_mnist.py --data-dir DIR       MNIST from a folder of yours
+  python denoise_mnist.py --data-dir DIR       MNIST, or pictures of yours, from a folder
   python denoise_mnist.py --noise 0.7          more noise
-  python denoise_mnist.py --input photo.png    denoise a picture of yours: white strokes on black,
-                                               about 20 pixels tall, as in MNIST
+  python denoise_mnist.py --input digit.png    a digit of yours, made as MNIST's are: 20 pixels
+                                               tall, white on black; --tile for a sheet of such
 
 Network and recipe `published` (Adam at its default rate, batches of 128, 100 epochs, the noise
 added once) are from F. Chollet, "Building Autoencoders in Keras", 2016,
@@ -29,7 +29,7 @@ in less than a tenth of the time. What was tried for it stands in docs/experimen
 # common comes first: it keeps TensorFlow's start-up messages off the console.
 from common import batches, command_line, data, metrics, noise, plotting, run_folder, trained_models
 from common.command_line import flag, number
-from applications import denoising, inputs
+from applications import denoising, inputs, small_images
 
 import dataclasses
 
@@ -57,6 +57,14 @@ class Settings(command_line.Settings):
     script = "denoise_mnist"
     names = {"autoencoder": "denoise_mnist"}
     noise: float = flag("its standard deviation; pixels lie in [0, 1]", 0.5, number(0, 10))
+    tile: bool = flag(
+        "denoise the whole picture at its size, many digits of 20 pixels",
+        *(False, bool, ("input",), False),
+    )
+    no_invert: bool = flag(
+        "take dark on light as it is, where the training images are light on dark",
+        *(False, bool, ("input",), False),
+    )
 
 
 def build_denoiser(height=28, width=28):
@@ -88,10 +96,7 @@ def main(argv=None):
     settings = command_line.parse(Settings, __doc__, {"autoencoder": RECIPES}, argv)
     plotting.set_up(settings.show)
     if settings.input:
-        trained, _ = inputs.model_to_apply(settings, ("mse", "noisy_input"))
-        model = build_denoiser(None, None)  # the same weights fit a picture of any size
-        model.set_weights(trained.get_weights())
-        return denoising.denoise_files(model, settings.input, settings.output_dir, multiple=4)
+        return denoise_files(settings)
 
     def add_noise(clean, seed):
         return noise.gaussian(clean, settings.noise, seed)  # clip(x + 0.5·ε, 0, 1)
@@ -103,7 +108,7 @@ def main(argv=None):
 
     with run_folder.RunFolder(settings, digits, FIGURES) as run:
         if model is None:
-            stream = batches.denoising_batches(settings, digits.x_train, add_noise)
+            stream = batches.denoising_batches(settings, digits.x_train, add_noise, digits.own)
             keras.utils.set_random_seed(settings.seed)
             keras.config.set_dtype_policy(settings.precision)
             model = build_and_compile(settings, stream, digits)
@@ -133,8 +138,19 @@ def main(argv=None):
         results = metrics.compare(digits.x_test, candidates, measures)
         plot(run, model, digits, candidates, results)
         run.plot_history("binary cross-entropy (nats per pixel)")
-        run.finish(model, results)
+        run.finish(model, results, typical=typical(model, digits, candidates))
     plotting.wait_for_windows(settings.show)
+
+
+def denoise_files(settings):
+    """Write denoised copies of the --input files."""
+    trained, _ = inputs.model_to_apply(settings, ("mse", "noisy_input"))
+    known = {"known": inputs.known_of(settings), "invert": not settings.no_invert}
+    if not settings.tile:
+        return denoising.denoise_small(trained, settings.input, settings.output_dir, **known)
+    model = build_denoiser(None, None)  # the same weights fit a picture of any size
+    model.set_weights(trained.get_weights())
+    return denoising.denoise_files(model, settings.input, settings.output_dir, 4, **known)
 
 
 def build_and_compile(settings, stream, digits):
@@ -152,6 +168,14 @@ def build_and_compile(settings, stream, digits):
     # pixels, too. Choose the squared error where PSNR is all that counts.
     model.compile(optimizer, loss="binary_crossentropy")
     return model
+
+
+def typical(model, digits, candidates):
+    """Return what is kept of the test images, clean and noisy, for --input."""
+    some = slice(2_000)
+    noisy, denoised = (candidates[name][some] for name in ("noisy_input", "model"))
+    rebuilt = trained_models.predict(model, digits.x_test[some])
+    return small_images.typical(digits.x_test[some], rebuilt, noisy, denoised)
 
 
 def fit_linear_filter(digits, noisy_validation, add_noise):
@@ -178,17 +202,19 @@ def fit_linear_filter(digits, noisy_validation, add_noise):
 
 def plot(run, model, digits, candidates, results):
     """Write two figures: ten digits, and the latent feature maps of three."""
-    examples = list(digits.example_of_each_class().values())
+    titles = digits.examples()
+    examples = list(titles.values())
     rows = {"clean": digits.x_test[examples]}
     for name, title in TITLES.items():
         rows[f"{title}\n{results[name]['psnr']:.2f} dB"] = candidates[name][examples]
     run.plot(
         *(plotting.image_rows, rows, "digits.png"),
-        f"Ten digits of the test set, Gaussian noise {run.settings.noise:g}",
+        f"Test images, Gaussian noise {run.settings.noise:g}",
         "The median filter looks at nine pixels and can't tell strokes from streaks of noise. The "
-        "best linear filter knows which pixels go together, but does the same to every digit. "
-        "The network has seen what digits look like. Where the noise hides a stroke it guesses, "
-        "which shows as grey. PSNR is the mean over all test images.",
+        "best linear filter knows which pixels go together, but does the same to every image. "
+        "The network has seen what such images look like. Where the noise hides a stroke it "
+        "guesses, which shows as grey. PSNR is the mean over all test images.",
+        column_titles=titles,
     )
     encoder = keras.Model(model.input, model.get_layer("latent").output)
     noisy = candidates["noisy_input"][examples[2:5]]
@@ -196,12 +222,12 @@ def plot(run, model, digits, candidates, results):
     maps = maps / np.maximum(maps.max((2, 3), keepdims=True), 1e-6)
     run.plot(
         plotting.image_rows,
-        {f"digit {n}": row for n, row in zip(digits.y_test[examples[2:5]], maps, strict=True)},
+        dict(zip(list(titles)[2:5], maps, strict=True)),
         "latent.png",
-        "What the encoder sees: the 32 latent feature maps of three noisy digits",
+        "What the encoder sees: the 32 latent feature maps of three noisy images",
         "Each map is 7x7, the brighter the stronger, scaled to its own range. Some answer to the "
         "black ground, others to parts of strokes; some have learned where the border is. A map "
-        "that is dark for every digit is a dead filter: a relu that never fires, the price of a "
+        "that is dark for every image is a dead filter: a relu that never fires, the price of a "
         "high learning rate. Together they hold 1,568 numbers, more than the 784 pixels.",
         cell=0.32,
     )

@@ -16,6 +16,7 @@ Run it:
   python latent_spaces.py                     everything, in five minutes
   python latent_spaces.py --epochs 2          a quick try
   python latent_spaces.py --input seven.png   a picture's code and reconstruction by each
+  python latent_spaces.py --data-dir DIR      MNIST, or pictures of yours, from a folder
 
 k-sparse: Makhzani and Frey 2013, https://arxiv.org/abs/1312.5663. Contractive: Rifai et al. 2011,
 https://icml.cc/2011/papers/455_icmlpaper.pdf. Variational: Kingma and Welling 2013,
@@ -26,7 +27,7 @@ https://doi.org/10.1016/0893-6080(89)90014-2
 # common comes first: it keeps TensorFlow's start-up messages off the console.
 from common import batches, command_line, data, metrics, plotting, run_folder, trained_models
 from common.command_line import flag
-from applications import inputs, latent_walks
+from applications import inputs, latent_walks, small_images
 
 import dataclasses
 import functools
@@ -74,6 +75,10 @@ class Settings(command_line.Settings):
     learning_rate: None = None
     tensorboard: bool = False
     model: str = flag("apply this one alone", None, str, ("input",), False, metavar="FILE")
+    no_invert: bool = flag(
+        "take dark on light as it is, where the training images are light on dark",
+        *(False, bool, ("input",), False),
+    )
 
     @property
     def name(self):
@@ -307,7 +312,9 @@ def main(argv=None):
         plot_errors_and_components(run, models, components, results)
         plot_spectra(run, spectra, results)
         main_one = f"plain_{SIZE}"
-        run.finish(models[main_one], results, main_one, others=TRAININGS, models=models)
+        x, some = digits.x_test, slice(2_000)
+        typical = {name: small_images.typical(x[some], rebuilt[name][some]) for name in models}
+        run.finish(models[main_one], results, main_one, TRAININGS, models, typical)
     plotting.wait_for_windows(settings.show)
 
 
@@ -339,12 +346,14 @@ def train(name, settings, digits):
 def apply(settings):
     """Write the code and the reconstruction of the --input files by each of the five."""
     if settings.model:
-        models = [inputs.model_to_apply(settings)]
+        each = [settings]
     else:
         each = [dataclasses.replace(settings, architecture=kind) for kind in KINDS]
-        models = [inputs.model_to_apply(one) for one in each]
-    parts = {kind: split(model) for model, kind in models}
-    latent_walks.encode_with_each(parts, settings.input, settings.output_dir)
+    models = [(one, *inputs.model_to_apply(one)) for one in each]
+    parts = {kind: split(model) for _, model, kind in models}
+    known = [inputs.known_of(one, KINDS[kind]) for one, _, kind in models]
+    folder, invert = settings.output_dir, not settings.no_invert
+    latent_walks.encode_with_each(parts, settings.input, folder, known, invert)
 
 
 # ---------------------------------------------------------------- what the codes are like
@@ -511,7 +520,9 @@ def around_grey(changes):
 
 def plot_autoencoders(run, models, rebuilt, digits, components, results, count=8):
     """Write a figure with a row for each autoencoder: reconstructions, and what units stand for."""
-    examples = list(digits.example_of_each_class().values())[:count]
+    titles = digits.examples(count)
+    examples = list(titles.values())
+    count = len(examples)  # a small test set has fewer
     rows = {"input": [*digits.x_test[examples], *[None] * (1 + count)]}
     axes = around_grey(components[1][:count].reshape(count, 28, 28, 1))
     labels = {
@@ -543,8 +554,7 @@ def plot_autoencoders(run, models, rebuilt, digits, components, results, count=8
         "one are strokes. With all of its units on the same network copies, and its units stand "
         "for nothing.",
         cell=0.55,
-        column_titles=[digits.class_names[digits.y_test[n]] for n in examples]
-        + ["", "units", *[""] * (count - 1)],
+        column_titles=[*titles, "", "units", *[""] * (count - 1)],
     )
 
 

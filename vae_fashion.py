@@ -16,6 +16,7 @@ Run it:
   python vae_fashion.py --architecture dense --compare-beta
   python vae_fashion.py --generate 25                  new clothes as PNG files, and a sheet
   python vae_fashion.py --input shoe.png --vary 8      its code, and 8 variations
+  python vae_fashion.py --data-dir DIR                 Fashion-MNIST, or pictures of yours
   python vae_fashion.py --decode latent.csv            codes back into images
 
 The convolutional network and its recipe `published` are those of a blog article on generating
@@ -27,11 +28,12 @@ Kingma and Welling 2013, https://arxiv.org/abs/1312.6114
 from common import UserError, batches, command_line, data, files, metrics, plotting
 from common import run_folder, trained_models
 from common.command_line import flag, number, whole
-from applications import inputs, latent_walks
+from applications import inputs, latent_walks, small_images
 
 import dataclasses
 import functools
 import importlib.util
+import itertools
 import secrets
 import shutil
 
@@ -79,8 +81,15 @@ class Settings(command_line.Settings):
         *(None, whole(0, 2**32 - 1), ("train", "model", "generate", "input")),
     )
     generate: int = flag("make N new images", None, whole(1, 10_000), (), metavar="N")
-    vary: int = flag("N variations of each", None, whole(1, 10_000), ("input",), metavar="N")
-    spread: float = flag("in the encoder's own σ (default: 1)", 1.0, number(0), ("input",))
+    vary: int = flag("N variations of each", 0, whole(1, 10_000), ("input",), metavar="N")
+    spread: float = flag(
+        "how far they stray, in the encoder's own σ (default: so far that they differ)",
+        *(None, number(0), ("input",)),
+    )
+    no_invert: bool = flag(
+        "take dark on light as it is, where the training images are light on dark",
+        *(False, bool, ("input",), False),
+    )
     decode: str = flag("turn the codes of a latent.csv into images", only=(), metavar="CSV")
 
 
@@ -294,7 +303,9 @@ def main(argv=None):
         plot_plane(run, decoder, clothes, z_mean)
         plot_images(run, decoder, clothes, z_mean)
         run.plot_history("negative ELBO (nats per image)" if settings.beta == 1 else "loss (nats)")
-        run.finish(model, results)
+        some = slice(2_000)
+        rebuilt = latent_walks.decode(decoder, z_mean[some])
+        run.finish(model, results, typical=small_images.typical(clothes.x_test[some], rebuilt))
     plotting.wait_for_windows(settings.show)
 
 
@@ -310,7 +321,7 @@ def stream_of(settings, clothes):
     def make_batch(chosen, seed):
         return clothes.x_train[chosen], clothes.x_train[chosen]
 
-    return batches.for_recipe(settings, len(clothes.x_train), make_batch)
+    return batches.for_recipe(settings, len(clothes.x_train), make_batch, clothes.own)
 
 
 def sample_prior(seed, count, latent_dim):
@@ -356,10 +367,9 @@ def apply(settings):
     elif settings.decode:
         latent_walks.decode_file(model.decoder, settings.decode, folder)
     else:
-        vary, spread = settings.vary, settings.spread
-        latent_walks.encode(
-            model.encoder, model.decoder, settings.input, folder, vary, spread, seed
-        )
+        known, invert = inputs.known_of(settings), not settings.no_invert
+        varied = settings.vary, settings.spread, seed
+        latent_walks.encode(model, settings.input, folder, known, invert, *varied)
 
 
 def compare_beta(settings):
@@ -510,7 +520,7 @@ def plot_plane(run, decoder, dataset, codes):
 
 def plot_images(run, decoder, dataset, codes):
     """Write figures of reconstructions, samples, and walks between two codes."""
-    examples = dataset.example_of_each_class()
+    examples = dataset.examples()
     chosen = list(examples.values())
     rows = {"test image": dataset.x_test[chosen]}
     rows["reconstruction"] = latent_walks.decode(decoder, codes[chosen])
@@ -534,11 +544,14 @@ def plot_images(run, decoder, dataset, codes):
         distance = codes - np.median(codes[dataset.y_test == label], axis=0)
         middle[label] = codes[np.argmin(np.square(distance).sum(1))]
     steps, names = np.linspace(0, 1, 10)[:, None], dataset.class_names
+    pairs = [(7, 9), (1, 3), (0, 2), (5, 8)]
+    if dataset.own:
+        pairs = list(itertools.combinations(middle, 2))[:4]
     rows = {
-        f"{names[a]}\nto {names[b]}": latent_walks.decode(
+        f"{plotting.short(names[a], 24)}\nto {plotting.short(names[b], 24)}": latent_walks.decode(
             decoder, middle[a] + steps * (middle[b] - middle[a])
         )
-        for a, b in [(7, 9), (1, 3), (0, 2), (5, 8)]
+        for a, b in pairs
         if a in middle and b in middle
     }
     if rows:

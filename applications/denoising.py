@@ -2,8 +2,10 @@
 
 import numpy as np
 
+from applications import small_images
 from applications.inputs import output_paths
-from common import files, image_files
+from common import files, image_files, own_pictures
+from common.trained_models import predict
 
 TILE, MARGIN = 512, 48  # pixels; no network here looks further than the margin
 
@@ -23,27 +25,50 @@ def denoise(network, image, multiple, plus=0):
     def run(piece):
         return np.asarray(network(piece[np.newaxis], training=False))[0]
 
-    padded = pad_to_multiple(image, multiple, plus)
+    # Mirrored all around: what lies next to the edge of its input a network takes for the edge of
+    # a training image, and makes a frame of it.
+    framed = np.pad(image, [(MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0)], mode="symmetric")
+    padded = pad_to_multiple(framed, multiple, plus)
     denoised = in_tiles(run, padded, TILE, MARGIN, plus)
-    return denoised[: image.shape[0], : image.shape[1]]
+    return denoised[MARGIN:, MARGIN:][: image.shape[0], : image.shape[1]]
 
 
-def denoise_files(network, paths, output_dir, multiple, plus=0):
+def denoise_files(network, paths, output_dir, multiple, plus=0, known=None, invert=True):
     """Write a denoised copy of each image file under its own name, in shades of grey.
 
     Args:
         network, multiple, plus: as for `denoise`.
         paths: the files.
         output_dir: where the copies go; None: a new folder in runs/.
+        known: of `inputs.known_of`, where a picture's ground should be that of the training images
+            and a picture unlike them be told; None: any picture will do.
+        invert: whether a picture of another ground is inverted, and its result inverted back.
 
     Raises:
         UserError: a file can't be read, or a copy would replace something.
     """
     folder = files.output_folder(output_dir, f"{network.name}_denoised")
     for path, target in output_paths(paths, folder):
-        image_files.write_image(
-            target, denoise(network, image_files.read_grey(path), multiple, plus)
-        )
+        image, inverted = own_pictures.read_on_any_ground(path), False
+        if known:
+            image, inverted = small_images.turned(image, path, known, invert)
+        denoised = denoise(network, image, multiple, plus)
+        if known:
+            small_images.warn_if_unlike(path, image, [denoised], [known])
+        image_files.write_image(target, 1 - denoised if inverted else denoised)
+
+
+def denoise_small(model, paths, output_dir, known, invert=True):
+    """Write a denoised copy in 28x28 pixels of each image file under its own name.
+
+    The arguments are those of `denoise_files`, but for the model: (n, 28, 28, 1) to the same.
+    """
+    folder = files.output_folder(output_dir, f"{model.name}_denoised")
+    for path, target in output_paths(paths, folder):
+        image, inverted = small_images.read_small(path, known, invert)
+        denoised = predict(model, image[np.newaxis])[0]
+        small_images.warn_if_unlike(path, image, [denoised], [known])
+        image_files.write_image(target, 1 - denoised if inverted else denoised)
 
 
 def pad_to_multiple(image, multiple, plus=0):

@@ -1,5 +1,6 @@
 """What every application begins with: the model, and where each output goes."""
 
+import math
 import os
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from common.trained_models import SHIPPED, load_model, read_report
 # Image files that are written in the format of their input; others become PNG.
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
 
+_LIMITS = {"missed_99": math.nan, "missed_99_noisy": 0.0}
+
 
 def model_to_apply(settings, nothing=None):
     """Return (model, architecture) of --model, or else of the one in models/, and say which it is.
@@ -17,12 +20,34 @@ def model_to_apply(settings, nothing=None):
     `nothing` is (metric, baseline): a warning is given if the model measured above that baseline,
     which is to do nothing. Raises UserError as `load_model` does.
     """
+    path, report = _model_and_report(settings)
+    found = load_model(path, settings.names)
+    print(f"Using {path}: {_describe(report, nothing)}", flush=True)
+    return found
+
+
+def known_of(settings, training=None):
+    """Return what is known of the images that the model of `model_to_apply` was trained on.
+
+    `training` is the name of the model's training in a run of several. The dict holds `dataset`,
+    its name, and what `small_images.typical` gives; where nothing is known, "", "dark", a NaN and
+    0.
+    """
+    report = _model_and_report(settings)[1]
+    try:
+        own = report.get("models", {}).get(training, report).get("typical", {})
+        limits = {name: float(own.get(name, default)) for name, default in _LIMITS.items()}
+        ground = own.get("ground", "dark")
+        ground = ground if ground in ("light", None) else "dark"
+        return {"dataset": report["dataset"]["name"], "ground": ground, **limits}
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return {"dataset": "", "ground": "dark", **_LIMITS}
+
+
+def _model_and_report(settings):
     path = Path(settings.model or SHIPPED / f"{settings.name}.keras")
     report = path.with_suffix(".json")
-    report = report if report.is_file() else path.parent / "metrics.json"
-    found = load_model(path, settings.names)
-    print(f"Using {path}: {_describe(read_report(report), nothing)}", flush=True)
-    return found
+    return path, read_report(report if report.is_file() else path.parent / "metrics.json")
 
 
 def _describe(report, nothing):

@@ -1,16 +1,18 @@
 """What a trained encoder and decoder are good for: new images, codes, variations."""
 
 import csv
+import math
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
 
+from applications import small_images
 from applications.inputs import output_paths
 from common import UserError, files, image_files, metrics, plotting
 from common.trained_models import predict
 
 FARTHEST = 1e6  # from the origin of the latent space, in a latent.csv
+STRAY = 0.25  # of variations, in standard deviations of the prior
 
 
 def decode(decoder, z):
@@ -34,75 +36,112 @@ def generate(decoder, count, seed, output_dir):
     new = decode(decoder, z)
     for name, image in zip(names, new, strict=True):
         image_files.write_image(folder / f"{name}.png", image)
-    columns = min(10, int(np.ceil(np.sqrt(count))))
     caption = f"Decoded samples of the prior N(0, 1), seed {seed}."
-    plotting.sheet(new, folder / "sheet.png", f"{count} new images", caption, columns)
+    _sheet(new, folder / "sheet.png", f"{count} new images", caption, names)
     _write_codes(folder / "latent.csv", names, z)
 
 
-def encode(encoder, decoder, paths, output_dir, vary=None, spread=1.0, seed=0):
+def _sheet(images, path, title, caption, labels):
+    """Write all images on one sheet, with labels while they are few enough to be read."""
+    columns = max(min(10, math.ceil(len(images) ** 0.5)), math.ceil((len(images) / 4) ** 0.5))
+    labels = labels if len(images) <= 200 else ()
+    plotting.sheet(images, path, title, caption, columns, labels=labels)
+
+
+def encode(model, paths, output_dir, known, invert=True, vary=0, spread=None, seed=0):
     """Write codes, reconstructions and variations of image files.
 
     Args:
-        encoder: (n, 28, 28, 1) to [z_mean, z_log_var, z], each (n, latent_dim).
-        decoder: (n, latent_dim) to (n, 28, 28, 1).
-        paths: the files; each is fitted into 28x28 pixels.
+        model: has `encoder`, (n, 28, 28, 1) to [z_mean, z_log_var, z], each (n, latent_dim), and
+            `decoder`, (n, latent_dim) to (n, 28, 28, 1).
+        paths: the files; each becomes 28x28 pixels.
         output_dir: where latent.csv and the images go; None: a new folder in runs/.
-        vary: how many variations of each, z_mean + spread·σ·ε.
-        spread: how far they stray, in the encoder's standard deviations σ.
+        known: of `inputs.known_of`.
+        invert: whether a picture of another ground than the training images' is inverted.
+        vary: how many variations of each.
+        spread: how far they stray, in the encoder's standard deviations: z_mean + spread·σ·ε. None:
+            so far that they differ, see `vary_widely`.
         seed: of the variations.
     """
     folder = files.output_folder(output_dir, "vae_fashion_encoded")
-    targets = output_paths(paths, folder, "_reconstruction.png")
+    targets = output_paths(paths, folder)
     stems = [path.stem for path, _ in targets]
-    varied = [f"{stem}_variation_{n:03}.png" for stem in stems for n in range(1, (vary or 0) + 1)]
-    files.see_that_free(folder, [f"{stem}_sheet.png" for stem in stems] + varied + ["latent.csv"])
-    originals = [fit_square(image_files.read_grey(path), 28) for path, _ in targets]
-    z_mean, z_log_var, _ = encoder.predict(np.stack(originals), batch_size=500, verbose=0)
-    rebuilt = decode(decoder, z_mean)
-    rng, sigma = np.random.default_rng(seed), np.exp(z_log_var / 2)
+    varied = [f"{stem}_variation_{n:03}.png" for stem in stems for n in range(1, vary + 1)]
+    names = [target.name for _, target in targets] + [f"{stem}_sheet.png" for stem in stems]
+    files.see_that_free(folder, [*names, *varied, "latent.csv"])
+    originals = np.stack([small_images.read_small(path, known, invert)[0] for path, _ in targets])
+    z_mean, z_log_var, _ = model.encoder.predict(originals, batch_size=500, verbose=0)
+    rebuilt, rng = decode(model.decoder, z_mean), np.random.default_rng(seed)
     for index, (path, target) in enumerate(targets):
+        small_images.warn_if_unlike(path, originals[index], [rebuilt[index]], [known])
         image_files.write_image(target, rebuilt[index])
-        row = {"image": originals[index][np.newaxis], "reconstruction": rebuilt[[index]]}
-        if vary:
+        images, labels = [originals[index], rebuilt[index]], ["image", "rebuilt"]
+        if vary and spread is None:
+            images += vary_widely(model.decoder, z_mean[index], vary, rng)
+        elif vary:
             epsilon = rng.standard_normal((vary, z_mean.shape[1]))
-            row["variations"] = decode(decoder, z_mean[index] + spread * sigma[index] * epsilon)
-            for number, image in enumerate(row["variations"], start=1):
-                name = f"{path.stem}_variation_{number:03}.png"
-                image_files.write_image(folder / name, image)
-        both = np.concatenate(list(row.values()))
-        caption = f"From the left: {', '.join(row)}."
+            sigma = np.exp(z_log_var[index] / 2)
+            images += [*decode(model.decoder, z_mean[index] + spread * sigma * epsilon)]
+        for number, image in enumerate(images[2:], start=1):
+            name = f"{path.stem}_variation_{number:03}.png"
+            image_files.write_image(folder / name, image)
+            labels.append(f"variation {number}")
+        caption = "The image as the model is given it, what it makes of it"
+        caption += ", and decoded codes near its own." if vary else "."
         target = folder / f"{path.stem}_sheet.png"
-        plotting.sheet(both, target, path.name, caption, min(len(both), 10))
+        _sheet(np.stack(images), target, path.name, caption, labels)
     _write_codes(folder / "latent.csv", stems, z_mean)
 
 
-def encode_with_each(parts, paths, output_dir):
+def vary_widely(decoder, z, count, rng):
+    """Return a list of `count` images, decoded from codes near `z`, that differ.
+
+    Of ten times as many codes, z + STRAY·ε, the next one is always that whose image is farthest
+    from the nearest of those chosen before and of that of z itself.
+    """
+    codes = z + STRAY * rng.standard_normal((min(10 * count, 2_000 + count), len(z)))
+    images = decode(decoder, np.concatenate([z[np.newaxis], codes]))
+    chosen, nearest = [0], np.full(len(images), np.inf)
+    for _ in range(count):
+        distance = np.square(images - images[chosen[-1]]).mean((1, 2, 3))
+        nearest = np.minimum(nearest, distance)
+        nearest[chosen[-1]] = -1
+        chosen.append(int(nearest.argmax()))
+    return [images[number] for number in chosen[1:]]
+
+
+def encode_with_each(parts, paths, output_dir, known, invert=True):
     """Write codes and reconstructions of image files by several autoencoders.
 
     Args:
         parts: {name: (encoder, decoder)}: (n, 28, 28, 1) to (n, size) and back.
-        paths: the files; each is fitted into 28x28 pixels.
+        paths: the files; each becomes 28x28 pixels.
         output_dir: where a sheet of each file and a CSV file of each autoencoder's codes go; None:
             a new folder in runs/.
+        known: [of `inputs.known_of`, for each autoencoder]; they were trained on the same images.
+        invert: whether a picture of another ground than the training images' is inverted.
     """
     folder = files.output_folder(output_dir, "latent_spaces_encoded")
-    targets = output_paths(paths, folder, "_sheet.png")
+    targets = output_paths(paths, folder)
     files.see_that_free(folder, [f"{name}.csv" for name in parts])
-    images = np.stack([fit_square(image_files.read_grey(path), 28) for path, _ in targets])
-    rebuilt = {"image": images}
+    images = [small_images.read_small(path, known[0], invert)[0] for path, _ in targets]
+    images, rebuilt = np.stack(images), {}
     for name, (encoder, decoder) in parts.items():
         codes = predict(encoder, images)
         rebuilt[name] = np.clip(predict(decoder, codes), 0, 1)
         _write_codes(folder / f"{name}.csv", [path.stem for path, _ in targets], codes)
     for index, (path, target) in enumerate(targets):
         row = [each[index] for each in rebuilt.values()]
-        errors = ", ".join(
-            f"{name} (MSE {metrics.mse(images[index], each[index]):.4f})"
-            for name, each in list(rebuilt.items())[1:]
+        small_images.warn_if_unlike(path, images[index], row, known)
+        errors = [
+            f"{name} {metrics.mse(images[index], each[index]):.4f}"
+            for name, each in rebuilt.items()
+        ]
+        caption = f"The image in 28x28 pixels and its reconstructions. MSE: {', '.join(errors)}."
+        labels = ["image", *rebuilt]
+        plotting.sheet(
+            np.stack([images[index], *row]), target, path.name, caption, len(labels), labels=labels
         )
-        caption = f"From the left: the image in 28x28 pixels, {errors}."
-        plotting.sheet(np.stack(row), target, path.name, caption, len(row))
 
 
 def decode_file(decoder, path, output_dir):
@@ -119,9 +158,9 @@ def decode_file(decoder, path, output_dir):
     """
     names, codes = _read_codes(Path(path), decoder.input_shape[1])
     folder = files.output_folder(output_dir, "vae_fashion_decoded")
-    files.see_that_free(folder, [f"{name}_decoded.png" for name in names])
+    files.see_that_free(folder, [f"{name}.png" for name in names])
     for name, image in zip(names, decode(decoder, codes), strict=True):
-        image_files.write_image(folder / f"{name}_decoded.png", image)
+        image_files.write_image(folder / f"{name}.png", image)
 
 
 def _write_codes(path, names, codes):
@@ -161,10 +200,3 @@ def _read_codes(path, dimensions):
     if not codes:
         raise UserError(f"{path}: no codes; the first line is for column names")
     return names, codes
-
-
-def fit_square(image, side):
-    """Return an image, shape (height, width, 1), scaled into a black square of (side, side, 1)."""
-    picture = Image.fromarray(image[..., 0])
-    picture = ImageOps.pad(picture, (side, side), Image.Resampling.BOX, color=0)
-    return np.clip(np.asarray(picture), 0, 1)[..., np.newaxis]

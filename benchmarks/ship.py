@@ -4,6 +4,8 @@ Run it:
   python benchmarks/ship.py runs/denoise_mnist
   python benchmarks/ship.py runs/vae_fashion --half        weights rounded to half precision
   python benchmarks/ship.py runs/latent_spaces --coarse    to steps of σ / 32, a byte for each
+  python benchmarks/ship.py --typical --data-dir DIR       measure what `typical` says of each model
+                                                           in models/ again, on its test images
 """
 
 import argparse
@@ -15,7 +17,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 # common comes first: it keeps TensorFlow's start-up messages off the console.
-from common import UserError, command_line, files, run_folder, trained_models  # noqa: E402
+from common import UserError, batches, command_line, data, files, noise  # noqa: E402
+from common import run_folder, trained_models  # noqa: E402
+from applications import small_images  # noqa: E402
 
 import numpy as np  # noqa: E402
 
@@ -79,14 +83,49 @@ def _ship_model(source, names, report):
     return path, path.stat().st_size
 
 
+def measure_typical(data_dir):
+    """Put `typical` into each models/NAME.json whose script keeps it; return {path: it}.
+
+    As at the end of a training: on the first test images, for the denoiser also under noise.
+    """
+    measured, some = {}, slice(2_000)
+    digits = data.load_mnist(data_dir).x_test[some]
+    noisy = noise.gaussian(digits, 0.5, batches.seed_for("test"))
+    images = {"vae_fashion": data.load_fashion_mnist(data_dir).x_test[some]}
+    for script in ("denoise_mnist", "vae_fashion", "latent_spaces"):
+        module, x = __import__(script), images.get(script, digits)
+        for name in module.Settings.names.values():
+            path = trained_models.SHIPPED / f"{name}.keras"
+            report = trained_models.read_report(path.with_suffix(".json"))
+            if not report:
+                continue  # not every network is shipped
+            model, _ = trained_models.load_model(path, module.Settings.names)
+            if script == "vae_fashion":
+                codes = trained_models.predict(lambda part, m=model: m.encoder(part)[0], x)
+                rebuilt = trained_models.predict(model.decoder, codes)
+            else:
+                rebuilt = trained_models.predict(model, x)
+            both = (
+                (noisy, trained_models.predict(model, noisy)) if script == "denoise_mnist" else ()
+            )
+            report["typical"] = measured[path] = small_images.typical(x, rebuilt, *both)
+            files.write_json(path.with_suffix(".json"), report, replace=True)
+    return measured
+
+
 def main(argv=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folders", nargs="+", metavar="FOLDER", type=Path)
+    parser.add_argument("folders", nargs="*", metavar="FOLDER", type=Path)
+    parser.add_argument("--typical", action="store_true")
+    parser.add_argument("--data-dir", metavar="DIR")
     for name in ROUND:
         parser.add_argument(f"--{name}", dest="rounded", action="store_const", const=name)
     args = parser.parse_args(argv)
+    if args.typical:
+        for path, typical in measure_typical(args.data_dir).items():
+            print(f"{path}: {typical}")
     for folder in args.folders:
         for path, size in ship(folder, args.rounded).items():
             print(f"{path}: {size:,} bytes")

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow
 
 LEAST_WARM_UP = 100  # steps
+MOST_PASSES = 20  # in an epoch, over pictures of the reader's own
 
 
 def seed_for(*names):
@@ -75,11 +76,11 @@ class Batches:
         return steps.map(load).prefetch(2)
 
 
-def denoising_batches(settings, clean, corrupt):
+def denoising_batches(settings, clean, corrupt, few=False):
     """Return the stream of (noisy, clean) batches of a recipe.
 
     `published` adds the noise once, before training; `fast` adds it afresh to each batch.
-    `corrupt` is called with images and a seed.
+    `corrupt` is called with images and a seed; `few` is that of `for_recipe`.
     """
     published = settings.recipe == "published"
     noisy = corrupt(clean, seed_for(settings.seed, "train")) if published else None
@@ -88,14 +89,20 @@ def denoising_batches(settings, clean, corrupt):
         fresh = corrupt(clean[chosen], seed) if noisy is None else noisy[chosen]
         return fresh, clean[chosen]
 
-    return for_recipe(settings, len(clean), make_batch)
+    return for_recipe(settings, len(clean), make_batch, few)
 
 
-def for_recipe(settings, count, make_batch):
-    """Return the stream with the batch size, epoch length and seed of `command_line.Settings`."""
-    return Batches(
-        count, make_batch, settings.batch_size, settings.max_steps_per_epoch, settings.seed
-    )
+def for_recipe(settings, count, make_batch, few=False):
+    """Return the stream with the batch size, epoch length and seed of `command_line.Settings`.
+
+    With `few` an epoch of the recipe `fast` keeps its length where there are few examples, but for
+    MOST_PASSES over them: on a hundred pictures it would be over after a few steps.
+    """
+    most = settings.max_steps_per_epoch
+    stream = Batches(count, make_batch, settings.batch_size, most, settings.seed)
+    if few and most:
+        stream.steps_per_epoch = min(most, MOST_PASSES * stream.batches_per_pass)
+    return stream
 
 
 def warm_up_and_cosine(peak, steps, warm_up=0.2):

@@ -1,4 +1,7 @@
-"""MNIST and Fashion-MNIST: from a folder, else Keras's cache, else a download, else synthetic."""
+"""MNIST and Fashion-MNIST: from a folder, else Keras's cache, else a download, else synthetic.
+
+A folder may hold the reader's own pictures instead.
+"""
 
 import dataclasses
 import gzip
@@ -13,7 +16,7 @@ import numpy as np
 import pooch
 import requests
 
-from common import UserError
+from common import UserError, own_pictures
 from common.batches import seed_for
 from synthetic.clothes import clothes
 from synthetic.digits import digits
@@ -22,6 +25,9 @@ KERAS_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
 SECONDS_PER_READ, SECONDS_IN_ALL = 15, 300  # a download that takes longer is given up
 MOST_BYTES = 500_000_000  # of an unpacked dataset; both of these have 55 million
 LEAST_IMAGES = 10  # for training, and for the test
+OWN = "own pictures:"
+DIGITS = ("MNIST", "synthetic digits")
+CLOTHES = ("Fashion-MNIST", "synthetic clothes")
 
 
 @dataclasses.dataclass
@@ -42,10 +48,26 @@ class Images:
     x_test: np.ndarray
     y_test: np.ndarray
 
-    def example_of_each_class(self):
-        """Return {class name: index of its first test image}, of the classes that have one."""
-        found = {name: self.y_test == label for label, name in enumerate(self.class_names)}
-        return {name: int(where.argmax()) for name, where in found.items() if where.any()}
+    @property
+    def own(self):
+        """Whether these are pictures of the reader's own."""
+        return self.name.startswith(OWN)
+
+    def examples(self, count=10):
+        """Return {title: index of a test image}: of each class the first, of ten classes at most.
+
+        Where there are fewer classes than `count`, further images of them follow.
+        """
+        labels = range(len(self.class_names))
+        found = [np.flatnonzero(self.y_test == label) for label in labels]
+        times = -(-count // len(found))
+        titles = {
+            self.class_names[label] + f" ({time + 1})" * (time > 0): int(found[label][time])
+            for time in range(times)
+            for label in labels
+            if time < len(found[label])
+        }
+        return dict(list(titles.items())[:count])
 
     def summary(self):
         """Return the `dataset` entry of metrics.json."""
@@ -97,7 +119,8 @@ def load_mnist(data_dir=None, synthetic=False, limit=None, seed=0):
     Args:
         data_dir: only this folder is read: Keras's mnist.npz, or IDX files plain or gzipped, also
             in mnist/ and, as torchvision keeps them, in MNIST/raw/. None: Keras's cache, then a
-            download, and where neither works synthetic digits, which is said loudly.
+            download, and where neither works synthetic digits, which is said loudly. In a folder
+            without MNIST pictures are looked for: `load_pictures`.
         synthetic: make synthetic digits without looking for MNIST.
         limit: use this many training images (validation included) and as many test images.
         seed: of the synthetic digits.
@@ -120,6 +143,8 @@ def _load(source, data_dir, synthetic, limit, seed):
     name, origin = source.name, "local"
     if data_dir is not None:
         arrays = _read_folder(source, Path(data_dir))
+        if arrays is None:
+            return load_pictures(data_dir, limit)
     elif not synthetic:
         try:
             folder, origin = _cache_or_download(source)
@@ -140,11 +165,24 @@ def _load(source, data_dir, synthetic, limit, seed):
     return Images(name, origin, source.class_names.split(","), *floats)
 
 
+def load_pictures(data_dir, limit=None, patches=False):
+    """Return a folder of the reader's own pictures as `Images`: see `own_pictures.read_pictures`.
+
+    Their name begins with OWN.
+    """
+    names, parts = own_pictures.read_pictures(Path(data_dir), limit, patches)
+    name = f"{OWN} {'patches of ' * patches}{Path(data_dir).resolve().name}"
+    return Images(name, "local", names, *parts)
+
+
 # ---------------------------------------------------------------- folders
 
 
 def _read_folder(source, folder):
-    """Return ((x_train, y_train), (x_test, y_test)), uint8, from the files in a folder."""
+    """Return ((x_train, y_train), (x_test, y_test)), uint8, from the files in a folder.
+
+    None: it has none of them, but pictures.
+    """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; --data-dir wants the one with {source.name}")
     if source is _MNIST and (folder / "mnist.npz").is_file():
@@ -158,9 +196,12 @@ def _read_folder(source, folder):
                     missing = place / f"{name}-ubyte[.gz]"
                     raise UserError(f"{missing}: missing, though others of its four files exist")
             return _pairs([_read_idx(path) for path in paths.values()], place)
+    if own_pictures.classes_in(folder):
+        return None
     looked_for = [folder / "mnist.npz"] if source is _MNIST else []
     looked_for += [place / f"{_IDX_FILES[0]}-ubyte[.gz]" for place in places]
-    raise UserError(f"no {source.name} in {folder}; looked for {', '.join(map(str, looked_for))}")
+    where = f"no {source.name} in {folder}, and no pictures"
+    raise UserError(f"{where}; looked for {', '.join(map(str, looked_for))}")
 
 
 _IDX_FILES = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")

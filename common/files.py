@@ -1,5 +1,6 @@
 """Writing files so that nothing of the reader's is lost, and nothing half-written is left."""
 
+import collections
 import contextlib
 import csv
 import itertools
@@ -92,7 +93,13 @@ def output_folder(output_dir, name):
 
 
 def see_that_free(folder, names, way=""):
-    """Raise UserError, with a further way out, if something bears one of these names already."""
+    """Raise UserError, with a further way out, if something bears one of these names already.
+
+    Nor may two of them be the same, on a disk that knows no capital letters.
+    """
+    for name, count in collections.Counter(map(str.casefold, names)).items():
+        if count > 1:
+            raise UserError(f"{folder / name}: two outputs would be called that; rename an input")
     for name in names:
         if os.path.lexists(folder / name):
             raise UserError(f"{folder / name}: exists already; {way}choose another --output-dir")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common import UserError, data, image_files
+from common import UserError, data, image_files, own_pictures
 from common.batches import seed_for
 from synthetic import pages
 
@@ -61,8 +61,9 @@ def load_noisy_office(data_dir=None, synthetic=False, limit=None, seed=0):
 
     Args:
         data_dir: only this folder is read, in Kaggle's layout (train, train_cleaned) or UCI's
-            (SimulatedNoisyOffice). None: Keras's cache, then a download from UCI, and where
-            neither works synthetic pages, which is said loudly.
+            (SimulatedNoisyOffice), or pairs of one's own: `own_pictures.read_pairs`. None: Keras's
+            cache, then a download from UCI, and where neither works synthetic pages, which is said
+            loudly.
         synthetic: make synthetic pages without looking for NoisyOffice.
         limit: use this many training pages and as many test pages.
         seed: of the synthetic pages.
@@ -72,6 +73,10 @@ def load_noisy_office(data_dir=None, synthetic=False, limit=None, seed=0):
     """
     name, origin = "NoisyOffice", "local"
     if data_dir is not None:
+        own = own_pictures.read_pairs(Path(data_dir), limit)
+        if own:
+            parts = [[Page(name, "own", *pages) for name, *pages in part] for part in own]
+            return Documents(f"{data.OWN} {Path(data_dir).resolve().name}", origin, *parts)
         families = _read_pairs(_files_below(Path(data_dir)), data_dir, limit)
     elif not synthetic:
         try:
@@ -186,7 +191,8 @@ def _read_pairs(files, where, limit=None):
             families.append([_read_pair(files, path, clean, places[path]) for path in chosen])
         if paths:
             return families
-    raise UserError(f"no NoisyOffice in {where}: neither Kaggle's train/ nor UCI's {noisy}/")
+    layouts = f"neither Kaggle's train/ nor UCI's {noisy}/ nor dirty/ and clean/"
+    raise UserError(f"no NoisyOffice in {where}: {layouts}")
 
 
 def _read_pair(files, path, clean, place):

@@ -29,9 +29,13 @@ def set_up(show):
     Raises:
         UserError: windows are wanted and there is no display for them.
     """
-    if not show:
-        matplotlib.use("Agg")
-    elif matplotlib.get_backend().lower() == "agg":
+    plt.rcParams["text.parse_math"] = False  # a $ in a name of the reader's is no formula
+    try:
+        plt.switch_backend(matplotlib.get_backend() if show else "agg")
+        without = matplotlib.get_backend().lower() in ("agg", "cairo", "pdf", "ps", "svg")
+    except ImportError:  # a backend that was asked for by name
+        without = True
+    if show and without:
         raise UserError("--show needs a display, and there is none; leave it out")
 
 
@@ -41,8 +45,7 @@ def save(figure, path, caption, show=False):
     characters = int(width * _CHARACTERS_PER_INCH)
     lines = [line for part in caption.split("\n") for line in textwrap.wrap(part, characters)]
     figure.set_size_inches(width, height + 0.17 * len(lines) + 0.12)
-    text = "\n".join(lines).replace("$", r"\$")  # no formulas
-    figure.supxlabel(text, x=0.01, ha="left", fontsize=8, color="0.3")
+    figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=8, color="0.3")
     with write_whole(path) as temporary:
         figure.savefig(temporary, dpi=120, bbox_inches="tight", pad_inches=0.08)
     print(f"Wrote {path}", flush=True)
@@ -83,8 +86,14 @@ def image_rows(rows, path, title, caption, show=False, cell=0.9, column_titles=(
             axis.set(xticks=[], yticks=[])
         row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9, labelpad=8)
     for axis, column_title in zip(axes[0], column_titles, strict=False):
-        axis.set_title(column_title, fontsize=9)
+        axis.set_title(short(column_title, 14 * wide), fontsize=9)
     save(figure, path, caption, show)
+
+
+def short(name, most):
+    """Return a name of at most so many characters; what is left out in the middle is a …"""
+    half = max(int(most) // 2, 2)
+    return name if len(name) <= most else f"{name[: half - 1]}…{name[-half:]}"
 
 
 def curves(
@@ -156,12 +165,18 @@ def scatter(points, path, title, caption, labels, names, show=False):
 def mark_classes(axis, points, labels, names):
     """Plot points, shape (n, 2), on an axis, each class in a colour and with a marker of its own.
 
-    The frame is square and holds all of them.
+    Of more than 20 classes those with the most points have one, the others are grey. The frame is
+    square and holds all of them.
     """
-    for label, name in enumerate(names):
-        marker, colour = "os^vDPX<>p"[label % 10], TEN_COLOURS[label % 10]
-        chosen = points[labels == label].T
-        axis.scatter(*chosen, s=9, alpha=0.75, lw=0, marker=marker, color=colour, label=name)
+    counts = np.bincount(labels, minlength=len(names))
+    shown = sorted(np.argsort(-counts, kind="stable")[:20])
+    if len(names) > 20:
+        rest = points[~np.isin(labels, shown)].T
+        axis.scatter(*rest, s=9, alpha=0.4, lw=0, color="0.7", label=f"{len(names) - 20} others")
+    for number, label in enumerate(shown):
+        marker, colour = "os^vDPX<>p"[(number + number // 10) % 10], TEN_COLOURS[number % 10]
+        style = {"s": 9, "alpha": 0.75, "lw": 0, "marker": marker, "color": colour}
+        axis.scatter(*points[labels == label].T, **style, label=short(names[label], 20))
     limit = max(2.3, float(np.abs(points).max()) * 1.05)
     axis.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
 
@@ -206,31 +221,36 @@ def planes(columns, path, title, caption, labels, names, show=False):
     save(figure, path, caption, show)
 
 
-def mosaic(images, columns):
-    """Return images, shape (n, height, width, 1), edge to edge in rows of `columns`: one picture.
+def mosaic(images, columns, gap=0):
+    """Return images, shape (n, height, width, 1), in rows of `columns`: one picture.
 
-    What is missing in the last row is white.
+    Above and left of each are `gap` white pixels. What is missing in the last row is white.
     """
     count, height, width = images.shape[:3]
     rows = math.ceil(count / columns)
-    tiles = np.ones((rows * columns, height, width))
-    tiles[:count] = images[..., 0]
-    tiles = tiles.reshape(rows, columns, height, width).swapaxes(1, 2)
-    return tiles.reshape(rows * height, columns * width)
+    tiles = np.ones((rows * columns, height + gap, width + gap))
+    tiles[:count, gap:, gap:] = images[..., 0]
+    tiles = tiles.reshape(rows, columns, height + gap, width + gap).swapaxes(1, 2)
+    return tiles.reshape(rows * (height + gap), columns * (width + gap))
 
 
-def sheet(images, path, title, caption, columns, show=False, cell=None, region=None):
-    """Plot images, shape (n, height, width, 1) in [0, 1], edge to edge in rows of `columns`.
+def sheet(images, path, title, caption, columns, show=False, cell=None, region=None, labels=()):
+    """Plot images, shape (n, height, width, 1) in [0, 1], in rows of `columns`.
 
     `cell` is the inches an image takes. `region` is (left, right, bottom, top) in the units of a
-    latent space, where the images are decoded points of it, the top row first.
+    latent space, where the images are decoded points of it, the top row first. With `labels`, one
+    for each image, they have gaps, and their labels above them; else they stand edge to edge.
     """
-    cell = cell or np.clip(4.5 / columns, 0.22, 0.6)
+    cell = cell or (0.9 if labels else np.clip(4.5 / columns, 0.22, 0.6))
+    gap = images.shape[2] // 4 if labels else 0
     size = (max(columns * cell, 4.5), math.ceil(len(images) / columns) * cell + 0.4)
     figure, axis = plt.subplots(figsize=size, layout="constrained")
-    axis.imshow(mosaic(images, columns), cmap="gray", vmin=0, vmax=1, extent=region)
+    axis.imshow(mosaic(images, columns, gap), cmap="gray", vmin=0, vmax=1, extent=region)
+    for number, label in enumerate(labels):
+        row, column = np.array(divmod(number, columns)) * (images.shape[1:3] + np.array(gap)) + gap
+        axis.text(column - 0.5, row - 1.5, short(label, 15 * cell), fontsize=7, va="baseline")
     axis.set(xlabel=_FIRST, ylabel=_SECOND)
     if region is None:
         axis.set_axis_off()
-    figure.suptitle(title.replace("$", r"\$"), fontsize=12)
+    figure.suptitle(title, fontsize=12)
     save(figure, path, caption, show)

@@ -266,7 +266,7 @@ class RunFolder:
             "seconds_training": seconds,
         }
 
-    def finish(self, model, results, row="model", others=(), models=None):
+    def finish(self, model, results, row="model", others=(), models=None, typical=None):
         """Write metrics.json and print the table that ends every run.
 
         Args:
@@ -275,6 +275,8 @@ class RunFolder:
             row: the name of the model's row.
             others: names of rows that are no baselines: only printed.
             models: {row name: model} of a run that trains several, in that order.
+            typical: what an application should know of the test images; {row name: that} with
+                `models`.
         """
         settings, data = self.settings, self.dataset.summary()
         seconds = [row["seconds"] for row in self.history] or [None]
@@ -292,9 +294,12 @@ class RunFolder:
             "test": results[row],
             "baselines": {k: v for k, v in results.items() if k != row and k not in others},
         }
+        if typical and not models:
+            report["typical"] = typical
         if models:
             report["models"] = {
                 name: {**self._training(each, took), "test": results[name]}
+                | ({"typical": typical[name]} if typical else {})
                 for (name, each), took in zip(models.items(), np.diff([0.0, *seconds]), strict=True)
             }
         files.write_json(self.path("metrics.json"), report)

@@ -272,7 +272,7 @@ def test_examples_leave_out_a_class_that_is_missing(tmp_path):
     arrays["y_test"][:] = 7
     arrays["y_test"][3] = 2
     np.savez(tmp_path / "mnist.npz", **arrays)
-    assert data.load_mnist(tmp_path).example_of_each_class() == {"2": 3, "7": 0}
+    assert data.load_mnist(tmp_path).examples() == {"2": 3, "7": 0}
 
 
 def test_synthetic_is_repeatable_and_its_parts_differ():

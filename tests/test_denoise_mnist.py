@@ -73,12 +73,12 @@ def shipped():
 
 
 @pytest.mark.parametrize(("height", "width"), [(28, 28), (61, 45), (1, 3)])
-def test_input_of_any_size_keeps_its_size_and_name(height, width):
+def test_with_tile_input_of_any_size_keeps_its_size_and_name(height, width):
     digits = data.load_mnist(synthetic=True, limit=10).x_test
     sheet = np.tile(digits[0], (3, 3, 1))[:height, :width]
     colour = np.repeat(np.round(sheet * 255).astype(np.uint8), 3, axis=-1)
     Image.fromarray(colour).save("photo.png")
-    denoise_mnist.main(["--input", "photo.png"])
+    denoise_mnist.main(["--input", "photo.png", "--tile"])
     result = image_files.read_grey("runs/denoise_mnist_denoised/photo.png")
     assert result.shape == (height, width, 1)
 

@@ -10,8 +10,7 @@ from conftest import report_of
 from PIL import Image
 
 import latent_spaces
-from applications import latent_walks
-from common import image_files, metrics, trained_models
+from common import image_files, metrics, own_pictures, trained_models
 
 QUICK = "--synthetic --limit 200 --epochs 1".split()
 FEW = {
@@ -283,12 +282,12 @@ def test_input_gives_codes_and_reconstructions_by_each(finished, tmp_path, monke
     latent_spaces.main(["--input", "seven.png", "--output-dir", "out"])
     out = Path("out")
     assert {path.name for path in out.iterdir()} == {
-        "seven_sheet.png",
+        "seven.png",
         *(f"{kind}.csv" for kind in latent_spaces.KINDS),
     }
     [row] = list(csv.DictReader((out / "plain.csv").open()))
     model = keras.saving.load_model(finished / "plain.keras", compile=False)
-    fitted = latent_walks.fit_square(image_files.read_grey("seven.png"), 28)
+    fitted = own_pictures.fit_square(image_files.read_grey("seven.png"), 28)
     code = trained_models.predict(latent_spaces.split(model)[0], fitted[None])[0]
     assert row["name"] == "seven"
     np.testing.assert_allclose(
@@ -297,7 +296,7 @@ def test_input_gives_codes_and_reconstructions_by_each(finished, tmp_path, monke
 
     one = ["--input", "seven.png", "--model", str(finished / "sparse.keras")]
     latent_spaces.main([*one, "--output-dir", "one"])
-    assert {path.name for path in Path("one").iterdir()} == {"seven_sheet.png", "sparse.csv"}
+    assert {path.name for path in Path("one").iterdir()} == {"seven.png", "sparse.csv"}
     assert "exists already" in error_of(latent_spaces.main, *one, "--output-dir", "one")
 
 

@@ -1,0 +1,164 @@
+"""Pictures of the reader's for a model of 28x28 pixels: made like its training images, or told off.
+
+What those are like stands in metrics.json, under `typical`.
+"""
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from common import data
+from common.own_pictures import border_of, fit_square, read_on_any_ground, scaled
+
+SIDE, TALL = 28, 20  # pixels; MNIST's digits fit into 20x20 of them
+_WAYS = {"dark": "light on dark", "light": "dark on light"}
+
+
+def ground(image):
+    """Return "dark" or "light": what an image, shape (height, width, 1), shows its things on.
+
+    None: what stands out from its border is partly darker, partly lighter, or nothing does.
+    """
+    border = np.median(border_of(image))
+    smooth = ndimage.gaussian_filter(image, max(image.shape) / 200)
+    off = smooth - border
+    strong = np.abs(off) > np.abs(off).max() / 2
+    if np.abs(off).max() < 0.1:
+        return None
+    lighter = (off[strong] > 0).mean()
+    return "dark" if lighter > 0.8 else "light" if lighter < 0.2 else None
+
+
+def missed(images, rebuilt):
+    """Return the squared error of each image in parts of its variance, shape (n,).
+
+    A smooth photo has a small error under any model, and a small variance: the quotient tells.
+    """
+    errors = np.square(rebuilt - images).mean((1, 2, 3))
+    return errors / np.maximum(images.var((1, 2, 3)), 1e-3)
+
+
+def typical(images, rebuilt, noisy=None, denoised=None):
+    """Return what is kept of a model's test images, to compare a reader's pictures with.
+
+    Args:
+        images: test images, shape (n, 28, 28, 1).
+        rebuilt: what the model made of them.
+        noisy, denoised: the same of those images under noise, where it is a denoiser.
+
+    Returns:
+        A dict: `ground`, "dark", "light" or None, that of four in five of the images; `missed_99`,
+        what 99% of them stay below in `missed`; `missed_99_noisy`.
+    """
+    grounds = [ground(image) for image in images[:500]]
+    most = max(set(grounds), key=grounds.count)
+    kept = {"ground": most if grounds.count(most) >= 0.8 * len(grounds) else None}
+    kept["missed_99"] = float(np.quantile(missed(images, rebuilt), 0.99))
+    if noisy is not None:
+        kept["missed_99_noisy"] = float(np.quantile(missed(noisy, denoised), 0.99))
+    return kept
+
+
+def turned(image, path, known, invert=True):
+    """Return (image, whether it was inverted): with the ground that the training images have.
+
+    It prints what was found. `known` is of `inputs.known_of`.
+    """
+    found, wanted = ground(image), known["ground"]
+    if {found, wanted} != {"dark", "light"}:
+        return image, False
+    said = f"{path}: {_WAYS[found]}, where the model's training images are {_WAYS[wanted]}"
+    way = "inverted; --no-invert keeps it" if invert else "kept, the result may mean little"
+    print(f"{said}: {way}.", flush=True)
+    return (1 - image if invert else image), invert
+
+
+def read_small(path, known, invert=True):
+    """Return (image of 28x28 pixels, whether it was inverted) of a file, as a model knows them.
+
+    Digits become as MNIST has them, see `centre_strokes`, clothes as Fashion-MNIST has them, see
+    `fill_square`; for any other model the whole picture is fitted into the square. `known` is of
+    `inputs.known_of`.
+    """
+    image, inverted = turned(read_on_any_ground(path), path, known, invert)
+    if image.shape[:2] != (SIDE, SIDE):
+        if known["dataset"] in data.DIGITS:
+            return centre_strokes(image), inverted
+        if known["dataset"] in data.CLOTHES:
+            return fill_square(image), inverted
+    return fit_square(image, SIDE), inverted
+
+
+def _cropped(image):
+    """Return (piece, black, white): what stands out from an image's border, but for specks.
+
+    `black` is the border's grey level, `white` that of most of what stands out. Nothing does if
+    they are the same; then the piece is the whole image.
+    """
+    smooth = ndimage.gaussian_filter(image[..., 0], max(image.shape) / 100)
+    black = np.median(border_of(image))
+    white = np.median(smooth[smooth >= (black + smooth.max()) / 2])
+    if white - black < 0.05:
+        return image, black, black
+    pieces, count = ndimage.label(smooth > (black + white) / 2)
+    areas = ndimage.sum_labels(np.ones_like(smooth), pieces, np.arange(1, count + 1))
+    strokes = np.isin(pieces, 1 + np.flatnonzero(areas > 0.03 * areas.sum()))
+    rows, columns = (np.flatnonzero(strokes.any(axis)) for axis in (1, 0))
+    return image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], black, white
+
+
+def fill_square(image):
+    """Return clothes on black as Fashion-MNIST has them, (28, 28, 1), from a picture of any size.
+
+    The picture is cropped to what stands out from its border, then fitted into the square: Xiao et
+    al. 2017, https://arxiv.org/abs/1708.07747, 2.
+    """
+    piece, black, _ = _cropped(image)
+    return fit_square(piece, SIDE, black)
+
+
+def centre_strokes(image):
+    """Return white strokes on black as MNIST has them, (28, 28, 1), from a picture of any size.
+
+    It is cropped to what stands out from its border, scaled until the longer side has 20 pixels,
+    and moved until the centre of mass is in the middle: LeCun et al. 1998,
+    http://yann.lecun.com/exdb/publis/pdf/lecun-98.pdf. Grey levels are stretched from the border's
+    to the strokes'.
+    """
+    piece, black, white = _cropped(image)
+    if white == black:
+        return fit_square(image, SIDE)
+    piece = np.clip((piece - black) / (white - black), 0, 1).astype("float32")
+    height, width = (max(1, round(n * TALL / max(piece.shape[:2]))) for n in piece.shape[:2])
+    small = scaled(piece, height, width, Image.Resampling.BILINEAR)
+    centre = ndimage.center_of_mass(small[..., 0])
+    top, left = (
+        int(np.clip(round((SIDE - 1) / 2 - middle), 0, SIDE - side))
+        for middle, side in zip(centre, (height, width), strict=True)
+    )
+    digit = np.zeros((SIDE, SIDE, 1), "float32")
+    digit[top : top + height, left : left + width] = small
+    return digit
+
+
+def warn_if_unlike(path, image, rebuilt, known):
+    """Print a line where a picture is unlike what models were trained on, by the error of most.
+
+    Args:
+        path: of the picture.
+        image: what each model was given, shape (height, width, 1).
+        rebuilt: [what each made of it], in the image's shape.
+        known: [`inputs.known_of` of each].
+    """
+    errors = missed(image[None], np.stack(rebuilt))
+    noisy = border_of(image).std() > 0.05
+    limits = [(noisy and each["missed_99_noisy"]) or each["missed_99"] for each in known]
+    above = [pair for pair in zip(errors, limits, strict=True) if pair[0] > pair[1]]
+    if 2 * len(above) > len(limits):
+        error, limit = above[0]
+        print(
+            f"*** {path}: unlike the images that the model was trained on. It misses {error:.2f} "
+            f"of the variance; of 99% of its test images less than {limit:.2f}. The result means "
+            "little. ***",
+            flush=True,
+        )
