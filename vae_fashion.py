@@ -26,7 +26,7 @@ Kingma and Welling 2013, https://arxiv.org/abs/1312.6114
 # common comes first: it keeps TensorFlow's start-up messages off the console.
 from common import UserError, batches, command_line, data, files, metrics, plotting
 from common import run_folder, trained_models
-from common.command_line import flag, number, whole
+from common.command_line import flag, number, path, whole
 from applications import inputs, latent_walks
 
 import dataclasses
@@ -68,6 +68,9 @@ class Settings(command_line.Settings):
     script = "vae_fashion"
     names = {"conv": "vae_fashion", "dense": "vae_fashion_dense"}
     applications = ("input", "generate", "decode")
+    build_like = staticmethod(
+        lambda architecture, model: build_vae(architecture, model.decoder.input_shape[1])
+    )
 
     architecture: str = flag("default: conv", choices=list(names), only=TRAIN)
     dataset: str = flag("default: fashion", "fashion", choices=["fashion", "mnist"])
@@ -81,7 +84,7 @@ class Settings(command_line.Settings):
     generate: int = flag("make N new images", None, whole(1, 10_000), (), metavar="N")
     vary: int = flag("N variations of each", None, whole(1, 10_000), ("input",), metavar="N")
     spread: float = flag("in the encoder's own σ (default: 1)", 1.0, number(0), ("input",))
-    decode: str = flag("turn the codes of a latent.csv into images", only=(), metavar="CSV")
+    decode: str = flag("make images of a latent.csv", None, path, only=(), metavar="CSV")
 
 
 @keras.saving.register_keras_serializable("vae_fashion")

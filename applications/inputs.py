@@ -1,10 +1,9 @@
 """What every application begins with: the model, and where each output goes."""
 
-import os
 from pathlib import Path
 
 from common import UserError
-from common.files import see_that_free
+from common.files import see_that_file, see_that_free
 from common.trained_models import SHIPPED, load_model, read_report
 
 # Image files that are written in the format of their input; others become PNG.
@@ -20,7 +19,7 @@ def model_to_apply(settings, nothing=None):
     path = Path(settings.model or SHIPPED / f"{settings.name}.keras")
     report = path.with_suffix(".json")
     report = report if report.is_file() else path.parent / "metrics.json"
-    found = load_model(path, settings.names)
+    found = load_model(path, settings.names, settings.build_like)
     print(f"Using {path}: {_describe(read_report(report), nothing)}", flush=True)
     return found
 
@@ -52,8 +51,7 @@ def output_paths(inputs, folder, ending=None):
     """
     targets = {}
     for path in map(Path, inputs):
-        if not path.is_file():
-            raise UserError(f"{path}: {'not a file' if os.path.lexists(path) else 'no such file'}")
+        see_that_file(path)
         kept = ending or (path.suffix if path.suffix.lower() in IMAGE_ENDINGS else ".png")
         target = folder / f"{path.stem}{kept}"
         other, _ = targets.setdefault(str(target).casefold(), (path, target))
