@@ -112,8 +112,8 @@ def _is_deep(image):
 def _deep_values(image, path):
     """Return the values of an image of more than 8 bits, float32 in [0, 1], one channel."""
     pixels = np.asarray(image, "float32")[..., np.newaxis]
-    if not np.isfinite(pixels).all():
-        raise UserError(f"{path}: holds values that are not finite")
+    if not np.isfinite(pixels).all() or pixels.max() < 0:
+        raise UserError(f"{path}: holds values that are not finite, or all below zero")
     return np.clip(pixels / max(float(pixels.max()), 1 if image.mode == "F" else 65_535), 0, 1)
 
 

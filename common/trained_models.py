@@ -73,13 +73,11 @@ def _is_like(model, architecture, build_like):
 
 
 def _outline(model):
-    """Return what is the same in two models of one network: layers, and all shapes."""
-    parts = [
-        _outline(layer) if isinstance(layer, keras.Model) else type(layer) for layer in model.layers
-    ]
+    """Return what is the same in two models of one network: layers with weights, and shapes."""
+    nested = [(part.name, _outline(part)) for part in model.layers if isinstance(part, keras.Model)]
     ends = [getattr(model, end, None) or [] for end in ("inputs", "outputs")]
     shapes = [[tuple(tensor.shape) for tensor in group] for group in (*ends, model.weights)]
-    return parts, shapes
+    return nested, [type(layer) for layer in model.layers if layer.weights], shapes
 
 
 def predict(model, inputs):

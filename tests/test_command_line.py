@@ -170,14 +170,6 @@ def test_a_signal_keeps_the_best_model_and_says_how_to_go_on(tmp_path, sent):
 
 
 @needs_signals
-def test_ctrl_c_during_the_imports_shows_no_traceback(tmp_path):
-    code = "import common, os, signal; os.kill(os.getpid(), signal.SIGINT); print('on')"
-    done = python("-c", code, cwd=ROOT)
-    assert done.returncode != 0
-    assert done.stderr == "\nInterrupted.\n"
-
-
-@needs_signals
 def test_a_reader_that_hangs_up_does_not_end_a_training(tmp_path):
     """And the first output is the script's own: TensorFlow's messages are kept off the console."""
     words = f"{sys.executable} {ROOT / 'denoise_mnist.py'} --synthetic --limit 40 --epochs 1"
