@@ -19,7 +19,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from conftest import ROOT, contents, python, small_mnist, stop_after_one_epoch, wait_for, write_idx
+from conftest import ROOT, contents, small_mnist, wait_for, write_idx
 from PIL import Image
 from test_run_folder import row, run_of, small_model
 
@@ -109,7 +109,7 @@ def test_what_is_no_file_is_refused_wherever_one_is_read(make, words, tmp_path, 
 
 @pytest.mark.parametrize("name", ["x" * 300, "x/" * 3_000, "a\0b"])
 def test_names_that_no_file_can_have(name, error_of):
-    with pytest.raises(UserError, match="cannot be read|no such file"):
+    with pytest.raises(UserError, match=r"cannot be read|no such file"):
         files.read(name)
     for words in (["--input", name], [*QUICK, "--output-dir", name], [*QUICK, "--data-dir", name]):
         if "\0" not in name and words[-1] != "--synthetic":
@@ -337,7 +337,7 @@ def claims(*shape):
 @pytest.mark.parametrize("x_train", [b"", b"text", claims(10**15, 28, 28), claims(-5, 28, 28)])
 def test_members_of_an_npz_that_are_no_arrays(x_train):
     mnist_with(x_train)
-    with pytest.raises(UserError, match="mnist.npz: not Keras's"):
+    with pytest.raises(UserError, match=r"mnist.npz: not Keras's"):
         data.load_mnist(".")
 
 
@@ -345,7 +345,7 @@ def test_members_of_an_npz_that_are_no_arrays(x_train):
 def test_an_npz_that_is_encrypted_or_packed_in_a_way_unknown(damage):
     np.savez("mnist.npz", **small_mnist())
     Path("mnist.npz").write_bytes(damage(Path("mnist.npz").read_bytes()))
-    with pytest.raises(UserError, match="mnist.npz: not Keras's"):
+    with pytest.raises(UserError, match=r"mnist.npz: not Keras's"):
         data.load_mnist(".")
 
 

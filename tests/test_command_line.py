@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, python, wait_for
+from conftest import ROOT, wait_for
 
 import clean_documents
 import denoise_fashion
