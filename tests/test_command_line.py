@@ -144,6 +144,11 @@ def test_ctrl_c_says_what_the_run_noted(capsys):
     assert capsys.readouterr().err == "\nInterrupted. Three of four are done.\n"
 
 
+def heed_ctrl_c():
+    """A shell's background jobs ignore it, and so would what they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="no signals to one process")
 
 
@@ -155,8 +160,7 @@ def test_a_signal_keeps_the_best_model_and_says_how_to_go_on(tmp_path, sent):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A shell's background jobs ignore Ctrl-C, and so would what they start.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=heed_ctrl_c,
     )
     state = tmp_path / "runs/denoise_mnist/checkpoint/state.npz"
     wait_for(state.exists, process)
