@@ -219,17 +219,17 @@ def _refuse_bfloat16(kind):
 def start(main, argv=None):
     """Call a script's main and end the process: 0, 1, 2 for bad input, 130 for Ctrl-C.
 
-    SIGTERM and SIGHUP are answered like Ctrl-C, and a reader of standard output that hangs up, as
-    `head -1` does, ends nothing.
+    SIGTERM and SIGHUP are answered like Ctrl-C, and standard output that can't be written, as when
+    `head -1` has hung up or a disk is full, ends nothing.
     """
-    answer_signals(signal.default_int_handler)
+    name = Path(inspect.getfile(main)).name
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):  # not where a notebook put its own
             stream.reconfigure(errors="backslashreplace")  # where output is ASCII only
         stream.write = _deaf_to_hang_ups(stream, stream.write)
         stream.flush = _deaf_to_hang_ups(stream, stream.flush)
-    name = Path(inspect.getfile(main)).name
     try:
+        answer_signals(signal.default_int_handler)
         with without_start_up_noise(), tensorflow.GradientTape() as tape:
             # TensorFlow looks for GPUs, and has a remark on the gradient of an UpSampling layer.
             ones = tensorflow.Variable(tensorflow.ones((1, 2, 2, 1)))
