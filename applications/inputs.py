@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from common import UserError
+from common import UserError, image_files
 from common.files import see_that_file, see_that_free
 from common.trained_models import SHIPPED, load_model, read_report
 
@@ -41,12 +41,12 @@ def output_paths(inputs, folder, ending=None):
     """Return [(input, path to write)]: in `folder`, under the input's own name.
 
     Args:
-        inputs: the files to read; none is read yet.
+        inputs: the files; they are read, to see that they can be.
         folder: where the outputs go.
         ending: of the outputs, such as ".png"; None: the input's own if in `IMAGE_ENDINGS`.
 
     Raises:
-        UserError: an input is missing, two of them would write the same file, or an output would
+        UserError: an input can't be read, two of them would write the same file, or an output would
             replace an input or anything else.
     """
     targets = {}
@@ -58,4 +58,6 @@ def output_paths(inputs, folder, ending=None):
         if other is not path:
             raise UserError(f"{other} and {path} would both become {target}; rename one")
     see_that_free(folder, [target.name for _, target in targets.values()])
+    for path, _ in targets.values():  # before the first of them is worked on
+        image_files.read_grey(path)
     return list(targets.values())

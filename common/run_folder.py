@@ -61,7 +61,7 @@ class RunFolder:
         self.folder = files.output_folder(given, name)
         self._lock = files.lock(self.folder)
         try:
-            self._take(outputs)
+            self._take()
         except UserError:
             self._let_go()
             raise
@@ -86,7 +86,7 @@ class RunFolder:
         where = where or Path("runs", name)
         raise UserError(f"{where}: {what} there; leave --resume out to start one")
 
-    def _take(self, outputs):
+    def _take(self):
         """See that the folder is free, or read what it holds of the training to resume."""
         begun, resume = (self.folder / STATE).is_file(), self.settings.resume
         if begun and (self.folder / "metrics.json").is_file():
@@ -109,8 +109,8 @@ class RunFolder:
         if MODEL in self._files:
             self._see_that_kept(MODEL)
         written = files.read(self.folder / WRITTEN).split() if self._has(WRITTEN) else []
-        mine = [name for name in ("loss.png", *outputs) if name.encode() in written]
-        files.see_that_free(self.folder, {"loss.png", "metrics.json", *outputs} - {*mine})
+        mine = [name for name in self._outputs if name.encode() in written]
+        files.see_that_free(self.folder, sorted({*self._outputs, "metrics.json"} - {*mine}))
         print(f"Resuming {self.folder} after epoch {len(self.history)}.", flush=True)
         for name in mine:
             (self.folder / name).unlink(missing_ok=True)  # written, then interrupted

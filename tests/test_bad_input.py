@@ -295,6 +295,14 @@ def test_damaged_pictures_are_refused_at_once(content):
     assert time.process_time() - start < 5
 
 
+def test_of_several_pictures_none_is_worked_on_if_one_is_damaged(error_of):
+    Path("a.png").write_bytes(png())
+    Path("b.png").write_bytes(png()[:60])
+    for main in (denoise_mnist.main, denoise_fashion.main, vae_fashion.main, latent_spaces.main):
+        assert "b.png: " in error_of(main, "--input", "a.png", "b.png", "--output-dir", "out")
+        assert not any(Path("out").iterdir())
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -5])
 def test_float_pictures_without_values_of_a_picture(value):
     pixels = np.linspace(0, 1, 25, dtype="float32").reshape(5, 5)
