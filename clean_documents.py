@@ -82,6 +82,7 @@ class Settings(command_line.Settings):
     script = "clean_documents"
     loses_by_bfloat16 = True
     names = {"unet": "clean_documents", "autoencoder": "clean_documents_autoencoder"}
+    build_like = staticmethod(lambda architecture, model: BUILDERS[architecture]())
     recipe: str = flag(
         "fast, the default; as the source article did; or as the model in models/ was trained",
         *("fast", str, ("train",)),

@@ -70,6 +70,7 @@ class Settings(command_line.Settings):
     script = "denoise_fashion"
     names = {"autoencoder": "denoise_fashion", "unet": "denoise_fashion_unet"}
     applied = "unet"
+    build_like = staticmethod(lambda architecture, model: BUILDERS[architecture]())
     architecture: str = flag(
         "with unet's skip connections, or without", choices=list(names), only=()
     )

@@ -26,7 +26,7 @@ https://doi.org/10.1016/0893-6080(89)90014-2
 
 # common comes first: it keeps TensorFlow's start-up messages off the console.
 from common import batches, command_line, data, metrics, plotting, run_folder, trained_models
-from common.command_line import flag
+from common.command_line import flag, path
 from applications import inputs, latent_walks, small_images
 
 import dataclasses
@@ -68,13 +68,16 @@ class Settings(command_line.Settings):
 
     script = "latent_spaces"
     names = {kind: f"latent_spaces_{kind}" for kind in KINDS}
+    build_like = staticmethod(
+        lambda kind, model: TRAININGS[KINDS[kind]][0](model.get_layer("code").output.shape[1])
+    )
     architecture: str = "linear, plain, sparse, contractive, variational"
     recipe: str = "fast"
     precision: str = "float32"
     batch_size: None = None
     learning_rate: None = None
     tensorboard: bool = False
-    model: str = flag("apply this one alone", None, str, ("input",), False, metavar="FILE")
+    model: str = flag("apply this one alone", None, path, ("input",), False, metavar="FILE")
     no_invert: bool = flag(
         "take dark on light as it is, where the training images are light on dark",
         *(False, bool, ("input",), False),

@@ -27,7 +27,7 @@ Kingma and Welling 2013, https://arxiv.org/abs/1312.6114
 # common comes first: it keeps TensorFlow's start-up messages off the console.
 from common import UserError, batches, command_line, data, files, metrics, plotting
 from common import run_folder, trained_models
-from common.command_line import flag, number, whole
+from common.command_line import flag, number, path, whole
 from applications import inputs, latent_walks, small_images
 
 import dataclasses
@@ -70,6 +70,9 @@ class Settings(command_line.Settings):
     script = "vae_fashion"
     names = {"conv": "vae_fashion", "dense": "vae_fashion_dense"}
     applications = ("input", "generate", "decode")
+    build_like = staticmethod(
+        lambda architecture, model: build_vae(architecture, model.decoder.input_shape[1])
+    )
 
     architecture: str = flag("default: conv", choices=list(names), only=TRAIN)
     dataset: str = flag("default: fashion", "fashion", choices=["fashion", "mnist"])
@@ -90,7 +93,9 @@ class Settings(command_line.Settings):
         "take dark on light as it is, where the training images are light on dark",
         *(False, bool, ("input",), False),
     )
-    decode: str = flag("turn the codes of a latent.csv into images", only=(), metavar="CSV")
+    decode: str = flag(
+        "turn the codes of a latent.csv into images", None, path, only=(), metavar="CSV"
+    )
 
 
 @keras.saving.register_keras_serializable("vae_fashion")

@@ -55,6 +55,7 @@ class Settings(command_line.Settings):
     script = "watermark_ae"
     names = {"autoencoder": "watermark_ae"}
     applications = ()
+    build_like = staticmethod(lambda architecture, model: build_watermark())
     moved = dict.fromkeys(("--message", "--extract", "--key"), "watermark_photo.py")
     noise: float = flag("its standard deviation in training", 0.0, number(0, 100), ("train",))
     psnr: float = flag("dB of the marked image (default: 20.2)", 20.2, number(0, 100), ("train",))

@@ -56,6 +56,7 @@ class Settings(command_line.Settings):
 
     script = "watermark_photo"
     names = {"residual": "watermark_photo"}
+    build_like = staticmethod(lambda architecture, model: build_photo_watermark())
     applications = ("input", "capacity")
     recipe: str = "fast"
     data_dir: None = None

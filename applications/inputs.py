@@ -1,11 +1,10 @@
 """What every application begins with: the model, and where each output goes."""
 
 import math
-import os
 from pathlib import Path
 
-from common import UserError
-from common.files import see_that_free
+from common import UserError, image_files
+from common.files import see_that_file, see_that_free
 from common.trained_models import SHIPPED, load_model, read_report
 
 # Image files that are written in the format of their input; others become PNG.
@@ -21,7 +20,7 @@ def model_to_apply(settings, nothing=None):
     which is to do nothing. Raises UserError as `load_model` does.
     """
     path, report = _model_and_report(settings)
-    found = load_model(path, settings.names)
+    found = load_model(path, settings.names, settings.build_like)
     print(f"Using {path}: {_describe(report, nothing)}", flush=True)
     return found
 
@@ -67,22 +66,23 @@ def output_paths(inputs, folder, ending=None):
     """Return [(input, path to write)]: in `folder`, under the input's own name.
 
     Args:
-        inputs: the files to read; none is read yet.
+        inputs: the files; they are read, to see that they can be.
         folder: where the outputs go.
         ending: of the outputs, such as ".png"; None: the input's own if in `IMAGE_ENDINGS`.
 
     Raises:
-        UserError: an input is missing, two of them would write the same file, or an output would
+        UserError: an input can't be read, two of them would write the same file, or an output would
             replace an input or anything else.
     """
     targets = {}
     for path in map(Path, inputs):
-        if not path.is_file():
-            raise UserError(f"{path}: {'not a file' if os.path.lexists(path) else 'no such file'}")
+        see_that_file(path)
         kept = ending or (path.suffix if path.suffix.lower() in IMAGE_ENDINGS else ".png")
         target = folder / f"{path.stem}{kept}"
         other, _ = targets.setdefault(str(target).casefold(), (path, target))
         if other is not path:
             raise UserError(f"{other} and {path} would both become {target}; rename one")
     see_that_free(folder, [target.name for _, target in targets.values()])
+    for path, _ in targets.values():  # before the first of them is worked on
+        image_files.read_grey(path)
     return list(targets.values())

@@ -1,6 +1,7 @@
 """What a trained encoder and decoder are good for: new images, codes, variations."""
 
 import csv
+import io
 import math
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from applications.inputs import output_paths
 from common import UserError, files, image_files, metrics, plotting
 from common.trained_models import predict
 
+MOST_CODES = 10_000  # in a latent.csv
 FARTHEST = 1e6  # from the origin of the latent space, in a latent.csv
 STRAY = 0.25  # of variations, in standard deviations of the prior
 
@@ -171,16 +173,21 @@ def _write_codes(path, names, codes):
 
 
 def _read_codes(path, dimensions):
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; --decode wants a latent.csv")
+    content = files.read(path, "; --decode wants a latent.csv")
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = list(csv.reader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        text = io.StringIO(content.decode("utf-8-sig"), newline="")
+        lines = list(csv.reader(text))
+    except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read ({error})") from None
-    names, codes = [], []
-    for number, line in enumerate(lines[1:], start=2):
-        if not any(line):
+    if len(lines) > MOST_CODES:
+        raise UserError(f"{path}: has more than {MOST_CODES:,} lines; split it")
+    names, codes = {}, []
+    for number, line in enumerate(lines, start=1):
+        if not any(map(str.strip, line)):
+            continue
+        if number == 1:
+            if line[0] != "name":
+                raise UserError(f"{path}, line 1: not name, z_1, z_2, …; add such a line of names")
             continue
         try:
             name, code = line[0], [float(value) for value in line[1:]]
@@ -195,8 +202,8 @@ def _read_codes(path, dimensions):
             raise UserError(f"{path}, line {number}: a number above {FARTHEST:g}")
         if not name or name in names:
             raise UserError(f"{path}, line {number}: each line needs a name of its own")
-        names.append(name)
+        names[name] = number
         codes.append(code)
     if not codes:
         raise UserError(f"{path}: no codes; the first line is for column names")
-    return names, codes
+    return list(names), codes

@@ -50,7 +50,7 @@ def ship(folder, rounded=None):
     report = trained_models.read_report(folder / "metrics.json")
     if not report.get("recipe"):
         raise UserError(f"{folder}: no finished training there")
-    report["settings"], _, _ = run_folder.read_state(folder / run_folder.STATE)
+    report["settings"] = run_folder.read_state(folder / run_folder.STATE)[0]
     report["licence"] = LICENCES[report["dataset"]["name"]]
     report["rounded"] = rounded
     module = __import__(report["script"])  # knows the layers of its own

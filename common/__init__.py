@@ -7,8 +7,10 @@ script imports it before keras.
 import contextlib
 import os
 import re
+import signal
 import sys
 import tempfile
+from pathlib import Path
 
 # Information lines, and what TensorFlow says where there is no GPU. All else is passed on, for
 # example a GPU driver that fails to load.
@@ -21,15 +23,11 @@ _START_UP_NOISE = re.compile(
 )
 
 
-def _short_on_ctrl_c(kind, error, traceback):
-    """Show no traceback where Ctrl-C comes during the imports, before a script catches it."""
-    if issubclass(kind, KeyboardInterrupt):
-        print("\nInterrupted.", file=sys.stderr)
-    else:
-        sys.__excepthook__(kind, error, traceback)
-
-
-sys.excepthook = _short_on_ctrl_c
+def answer_signals(handler):
+    """Answer Ctrl-C, SIGTERM and SIGHUP with a handler, but for those that are ignored (nohup)."""
+    for name in {"SIGINT", "SIGTERM", "SIGHUP"} & set(dir(signal)):  # Windows has no SIGHUP
+        if signal.getsignal(getattr(signal, name)) != signal.SIG_IGN:
+            signal.signal(getattr(signal, name), handler)
 
 
 class UserError(Exception):
@@ -64,6 +62,20 @@ while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
 os.close(descriptor)
 sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
 sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+
+# Ctrl-C while a script is still importing: nothing is begun, so it ends at once. An exception would
+# get lost, or turn into another one, in the libraries' own imports.
+_console = os.dup(2)
+
+
+def _end(*_):
+    os.write(_console, b"\nInterrupted.\n")
+    os._exit(130)
+
+
+_started = getattr(sys.modules["__main__"], "__file__", None)
+if _started and Path(_started).resolve().parent == Path(__file__).resolve().parent.parent:
+    answer_signals(_end)
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # 1: warnings and errors
 with without_start_up_noise():

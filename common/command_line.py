@@ -15,7 +15,7 @@ from pathlib import Path
 
 import tensorflow
 
-from common import UserError, without_start_up_noise
+from common import UserError, answer_signals, without_start_up_noise
 
 _RENAMED = {  # words of the first version
     ("--recipe", "tutorial"): "--recipe published",
@@ -40,6 +40,13 @@ def number(least, most=1e6, kind=float):
 def whole(least, most=10**6):
     """Return an argparse type: a whole number within bounds."""
     return number(least, most, int)
+
+
+def path(text):
+    """Return an argparse type's value: the words of a path, of which there must be some."""
+    if not text:
+        raise argparse.ArgumentTypeError("is empty; leave it out, or give a path")
+    return text
 
 
 def flag(text, default=None, kind=str, only=("train", "model"), resume=True, **options):
@@ -68,6 +75,7 @@ class Settings:
     applications = ("input",)  # flags that apply a trained model to something
     loses_by_bfloat16 = False
     moved = {}  # {flag of the first version: the script that has it now}
+    build_like = None  # see `trained_models.load_model`
 
     recipe: str = flag(
         "train as the source article did, or to its quality in less time (default: fast)",
@@ -77,10 +85,12 @@ class Settings:
     epochs: int = flag("epochs of training", None, whole(1), _TRAIN, metavar="N")
     batch_size: int = flag("examples in a step", None, whole(1), _TRAIN, metavar="N")
     learning_rate: float = flag("its highest", None, number(1e-12, 1e38), _TRAIN, metavar="X")
-    data_dir: str = flag("read the dataset from this folder alone", resume=False, metavar="DIR")
+    data_dir: str = flag(
+        "read the dataset from this folder alone", None, path, resume=False, metavar="DIR"
+    )
     synthetic: bool = flag("use the synthetic stand-in for the dataset", False, bool)
     limit: int = flag("use N training and N test images", None, whole(10), metavar="N")
-    output_dir: str = flag("default: a new one in runs/", None, str, _EVERY, False, metavar="DIR")
+    output_dir: str = flag("default: a new one in runs/", None, path, _EVERY, False, metavar="DIR")
     seed: int = flag("repeats a run (default: 0)", None, whole(0, 2**32 - 1), metavar="N")
     precision: str = flag(
         "of the computation (default: float32)",
@@ -90,8 +100,8 @@ class Settings:
     resume: bool = flag("go on with an interrupted training", False, bool, _TRAIN, False)
     tensorboard: bool = flag("log for TensorBoard", False, bool, _TRAIN, False)
     show: bool = flag("open the figures in windows as well", False, bool, resume=False)
-    model: str = flag("evaluate or apply this model", None, str, _EVERY, False, metavar="FILE")
-    input: list = flag("apply to these", None, str, _EVERY, False, nargs="+", metavar="FILE")
+    model: str = flag("evaluate or apply this model", None, path, _EVERY, False, metavar="FILE")
+    input: list = flag("apply to these", None, path, _EVERY, False, nargs="+", metavar="FILE")
 
     # Not flags: what the recipe says, and how the script was called.
     architecture: str = "autoencoder"
@@ -160,6 +170,8 @@ def parse(kind, docstring, recipes, argv=None):
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     for word, following in itertools.pairwise([*argv, ""]):
+        if word.encode(errors="replace").decode() != word:
+            raise UserError(f"{word!a}: not UTF-8; rename the file, or type the text anew")
         if (word, following) in _RENAMED:
             raise UserError(f"{word} {following} is now {_RENAMED[word, following]}")
         if word in kind.moved:
@@ -209,31 +221,43 @@ def _refuse_bfloat16(kind):
 def start(main, argv=None):
     """Call a script's main and end the process: 0, 1, 2 for bad input, 130 for Ctrl-C.
 
-    SIGTERM and SIGHUP are answered like Ctrl-C, and a reader of standard output that hangs up, as
-    `head -1` does, ends nothing.
+    SIGTERM and SIGHUP are answered like Ctrl-C, and standard output that can't be written, as when
+    `head -1` has hung up or a disk is full, ends nothing.
     """
-    for sent in {"SIGTERM", "SIGHUP"} & set(dir(signal)):  # Windows has no SIGHUP
-        if signal.getsignal(getattr(signal, sent)) == signal.SIG_DFL:  # nohup ignores it
-            signal.signal(getattr(signal, sent), signal.default_int_handler)
+    name = Path(inspect.getfile(main)).name
     for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):  # not where a notebook put its own
+            stream.reconfigure(errors="backslashreplace")  # where output is ASCII only
         stream.write = _deaf_to_hang_ups(stream, stream.write)
         stream.flush = _deaf_to_hang_ups(stream, stream.flush)
     try:
+        answer_signals(signal.default_int_handler)
         with without_start_up_noise(), tensorflow.GradientTape() as tape:
             # TensorFlow looks for GPUs, and has a remark on the gradient of an UpSampling layer.
             ones = tensorflow.Variable(tensorflow.ones((1, 2, 2, 1)))
             tape.gradient(tensorflow.repeat(ones, 2, axis=1), ones)
         sys.exit(main(argv))
     except UserError as error:
-        line = " ".join(str(error).split())
-        line = line if len(line) <= 300 else f"{line[:299]}…"
-        print(f"{Path(inspect.getfile(main)).name}: error: {line}", file=sys.stderr)
-        sys.exit(2)
+        _say_error(name, str(error))
+    except OSError as error:
+        _say_error(name, f"{error.filename or 'input or output'}: {error.strerror or error}")
+    except (MemoryError, tensorflow.errors.ResourceExhaustedError):
+        _say_error(name, "not enough memory; use smaller pictures, or a smaller --batch-size")
     except KeyboardInterrupt as error:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C has nothing left to stop
-        notes = getattr(error, "__notes__", ["Nothing was changed."])
+        answer_signals(signal.SIG_IGN)  # a second Ctrl-C has nothing left to stop
+        notes = getattr(error, "__notes__", ["Nothing half-written is left."])
         print(f"\nInterrupted. {' '.join(notes)}", file=sys.stderr)
         sys.exit(130)
+    finally:
+        answer_signals(signal.SIG_IGN)  # nor has one while Python ends
+
+
+def _say_error(name, text):
+    """Print an error as one line of at most 300 characters, without its middle, and end with 2."""
+    line = "".join(c if c.isprintable() else " " for c in f"{name}: error: {text}")
+    line = " ".join(line.split())
+    print(line if len(line) <= 300 else f"{line[:180]} … {line[-110:]}", file=sys.stderr)
+    sys.exit(2)
 
 
 def _deaf_to_hang_ups(stream, function):
@@ -242,7 +266,7 @@ def _deaf_to_hang_ups(stream, function):
     def call(*words):
         try:
             return function(*words)
-        except BrokenPipeError:
+        except OSError:  # also a full disk, or a terminal that was closed
             with open(os.devnull, "w") as nothing:
                 os.dup2(nothing.fileno(), stream.fileno())
 

@@ -5,6 +5,7 @@ A folder may hold the reader's own pictures instead.
 
 import dataclasses
 import gzip
+import io
 import math
 import os
 import struct
@@ -18,6 +19,7 @@ import requests
 
 from common import UserError, own_pictures
 from common.batches import seed_for
+from common.files import read
 from synthetic.clothes import clothes
 from synthetic.digits import digits
 
@@ -215,9 +217,10 @@ def _find_idx(folder, name):
 
 def _read_idx(path):
     """Return the uint8 array of an IDX file (https://yann.lecun.org/exdb/mnist/)."""
+    content = read(path)
     try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
-            content = file.read(MOST_BYTES)
+        if path.suffix == ".gz":
+            content = gzip.GzipFile(fileobj=io.BytesIO(content)).read(MOST_BYTES)
     except Exception as error:  # gzip and zlib raise a handful of kinds
         raise UserError(f"{path}: broken or cut off ({error}); get the file again") from None
     dimensions = 3 if "idx3" in path.name else 1
@@ -235,11 +238,12 @@ def _read_idx(path):
 
 
 def _read_npz(path):
+    content = io.BytesIO(read(path))
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(content) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > MOST_BYTES:
                 raise ValueError(f"unpacks to over {MOST_BYTES:,} bytes")
-        with np.load(path, allow_pickle=False) as archive:
+        with np.load(content, allow_pickle=False) as archive:
             arrays = [archive[key] for key in ("x_train", "y_train", "x_test", "y_test")]
     except Exception as error:  # zipfile, zlib and numpy raise many kinds
         raise UserError(f"{path}: not Keras's mnist.npz, or damaged ({error})") from None

@@ -14,6 +14,37 @@ from pathlib import Path
 from common import UserError
 
 
+MOST_BYTES = 2**30  # of a file that is read
+
+
+def see_that_file(path, way=""):
+    """Raise UserError, with a way out, unless `path` is a file that can be opened and read.
+
+    A pipe that nobody writes to, or a device, would never end.
+    """
+    path = Path(path)
+    try:
+        if path.is_file():
+            path.open("rb").close()
+            if path.stat().st_size <= MOST_BYTES:
+                return
+            reason = f"larger than {MOST_BYTES:,} bytes"
+        else:
+            reason = "not a file" if os.path.lexists(path) else "no such file"
+    except (OSError, ValueError) as error:  # no rights, or a name that can't be one
+        reason = f"cannot be read ({getattr(error, 'strerror', error)})"
+    raise UserError(f"{path}: {reason}{way}")
+
+
+def read(path, way=""):
+    """Return the content of a file of the reader's; errors are those of `see_that_file`."""
+    see_that_file(path, way)
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}){way}") from None
+
+
 @contextlib.contextmanager
 def write_whole(path, replace=False):
     """Give a temporary name beside `path` to write to; move it to `path` if no error came up.
@@ -93,7 +124,7 @@ def output_folder(output_dir, name):
 
 
 def see_that_free(folder, names, way=""):
-    """Raise UserError, with a further way out, if something bears one of these names already.
+    """Raise UserError, with a further way out, if a name is taken already, or is too long.
 
     Nor may two of them be the same, on a disk that knows no capital letters.
     """
@@ -101,6 +132,8 @@ def see_that_free(folder, names, way=""):
         if count > 1:
             raise UserError(f"{folder / name}: two outputs would be called that; rename an input")
     for name in names:
+        if len(os.fsencode(name)) > 255:
+            raise UserError(f"{name}: too long for a file name; choose a shorter one")
         if os.path.lexists(folder / name):
             raise UserError(f"{folder / name}: exists already; {way}choose another --output-dir")
 

@@ -2,15 +2,13 @@
 
 import contextlib
 import io
-import os
 import warnings
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from common import UserError
-from common.files import write_whole
+from common.files import read, write_whole
 
 # What is opened, whatever a file is called. PostScript is not among them: Pillow would run it.
 # Of JPEG Pillow makes MPO, the photos with two frames of phones, where it finds them.
@@ -27,9 +25,9 @@ def read_grey(path, ground="black", content=None):
     Colour becomes grey (ITU-R BT.601), transparency is laid on `ground`, and 16 bits are kept.
     Values are taken as they are stored: an ICC profile is not applied.
 
-    `content` is the file's bytes, where they are at hand. Raises UserError if there is no such
-    file, it is no image of `FORMATS`, it is damaged, it has more than `MAX_PIXELS`, or it is a
-    TIFF of several pages.
+    `content` is a function that returns the file's bytes; None: it is read. Raises UserError if
+    there is no such file, it is no image of `FORMATS`, it is damaged, it has more than
+    `MAX_PIXELS`, or it is a TIFF of several pages.
     """
     with open_image(path, content) as image:
         return to_array(image, path, ground)
@@ -45,11 +43,7 @@ def read_colour(path, ground="black"):
 def open_image(path, content=None):
     """Give the opened Pillow image of a file; errors of reading it become a UserError."""
     try:
-        if content is None:
-            if not Path(path).is_file():  # a pipe that nobody writes to would never end
-                what = "not a file" if os.path.lexists(path) else "no such file"
-                raise UserError(f"{path}: {what}")
-            content = Path(path).read_bytes()
+        content = content() if content else read(path)
         with (
             warnings.catch_warnings(action="ignore"),
             Image.open(io.BytesIO(content), formats=FORMATS) as image,
@@ -118,8 +112,8 @@ def _is_deep(image):
 def _deep_values(image, path):
     """Return the values of an image of more than 8 bits, float32 in [0, 1], one channel."""
     pixels = np.asarray(image, "float32")[..., np.newaxis]
-    if not np.isfinite(pixels).all():
-        raise UserError(f"{path}: holds values that are not finite")
+    if not np.isfinite(pixels).all() or pixels.max() < 0:
+        raise UserError(f"{path}: holds values that are not finite, or all below zero")
     return np.clip(pixels / max(float(pixels.max()), 1 if image.mode == "F" else 65_535), 0, 1)
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import io
+import os
 import re
 import zipfile
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 
 from common import UserError, data, image_files, own_pictures
 from common.batches import seed_for
+from common.files import read
 from synthetic import pages
 
 UCI_URL = "https://archive.ics.uci.edu/static/public/318/noisyoffice.zip"
@@ -20,6 +22,7 @@ _LAYOUTS = [  # Kaggle's and UCI's: folder of dirty pages, of clean ones
 ]
 _KINDS = {"c": "coffee", "f": "folds", "p": "footprints", "w": "wrinkles"}
 _FAMILIES = {"TR": "train", "VA": "validation", "TE": "test"}
+LEAST_SIDE = 32  # pixels, of a page
 MOST_BYTES = 100_000_000  # of the unpacked archive, which has 30 million
 
 
@@ -149,14 +152,14 @@ def _files_below(folder):
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; --data-dir wants the one with NoisyOffice")
     found = sorted(path for pattern in ("*/*", "*/*/*", "*/*/*/*") for path in folder.glob(pattern))
-    return {path: path.read_bytes for path in found if path.suffix == ".png"}
+    return {path: functools.partial(read, path) for path in found if path.suffix == ".png"}
 
 
 def _files_in_zip(content, name, depth=0):
     """Return the same of a zip, and of the zips within it. Nothing is unpacked to the disk."""
     archive, found = zipfile.ZipFile(io.BytesIO(content)), {}
     if depth > 1 or sum(entry.file_size for entry in archive.infolist()) > MOST_BYTES:
-        raise UserError(f"{name}: a zip within zips, or too large")
+        raise ValueError(f"{name}: a zip within zips, or too large")
     for entry in archive.infolist():
         path = Path(name, entry.filename)
         if path.suffix == ".zip":
@@ -168,12 +171,13 @@ def _files_in_zip(content, name, depth=0):
 
 def _cache_or_download():
     archive = data.keras_cache() / "noisyoffice.zip"
-    origin = "cache" if archive.is_file() else "download"
+    origin = "cache" if os.path.lexists(archive) else "download"
     if origin == "download":
         data.download(UCI_URL, archive)
+    content = read(archive)
     try:
-        return _files_in_zip(archive.read_bytes(), archive), origin
-    except (zipfile.BadZipFile, OSError, RuntimeError, ValueError, NotImplementedError) as error:
+        return _files_in_zip(content, archive), origin
+    except Exception as error:  # zipfile and zlib raise many kinds
         raise UserError(f"{archive}: damaged ({error}); delete it, to download it again") from None
 
 
@@ -200,10 +204,12 @@ def _read_pair(files, path, clean, place):
     twin = path.parent.with_name(clean) / name
     if twin not in files:
         raise UserError(f"{path}: its clean twin {twin} is missing")
-    pair = [image_files.read_grey(file, content=files[file]()) for file in (path, twin)]
+    pair = [image_files.read_grey(file, content=files[file]) for file in (path, twin)]
     dirty, cleaned = (np.round(image * 255).astype(np.uint8) for image in pair)
     if dirty.shape != cleaned.shape:
         raise UserError(f"{path}: {dirty.shape[:2]}, but its twin {cleaned.shape[:2]} pixels")
+    if min(dirty.shape[:2]) < LEAST_SIDE:
+        raise UserError(f"{path}: smaller than {LEAST_SIDE}x{LEAST_SIDE} pixels")
     return Page(path.stem, kind, dirty, cleaned)
 
 

@@ -1,24 +1,28 @@
 """The folder of a training: history, best model, what resuming takes, metrics.json, figures."""
 
 import contextlib
+import hashlib
 import json
 import os
 import platform
 import re
+import signal
 import sys
 import time
-import zipfile
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow
 
-from common import UserError, files, metrics, plotting
+from common import UserError, answer_signals, files, metrics, plotting
 from common.trained_models import load_model, save_model
 
 STATE = Path("checkpoint", "state.npz")
-_FORMAT = 3  # of that file
+WRITTEN = Path("checkpoint", "written.txt")  # names of figures and the like, one a line
+BEST = Path("checkpoint", "best.keras")  # what is to become
+MODEL = "model.keras"
+_FORMAT = 4  # of that file
 
 
 class RunFolder:
@@ -43,19 +47,21 @@ class RunFolder:
         self.settings, self.dataset = settings, dataset
         # The finished epochs: dicts with epoch, seconds, loss, val_loss and further metrics.
         self.history, self._variables = [], []
+        self._files = {}  # {name: SHA-256} of the files that a resumed run goes on with
         self.verbose = 1 if sys.stdout.isatty() else 2  # a progress bar, or a line an epoch
         self._started = time.perf_counter()
+        self._outputs = {"loss.png", *outputs}
         self._own = {"metrics.json", *outputs}
         if settings.action == "train":
-            self._own |= {"model.keras", "history.csv", "checkpoint", "loss.png"}
+            self._own |= {MODEL, "history.csv", "checkpoint", "loss.png"}
             self._own |= {"tensorboard"} if settings.tensorboard else set()
         name = settings.name + "_evaluation" * (settings.action == "model")
         given = self._to_resume() if settings.resume else settings.output_dir
-        self._created = not (given and Path(given).exists())
+        self._created = not (given and os.path.lexists(given))
         self.folder = files.output_folder(given, name)
         self._lock = files.lock(self.folder)
         try:
-            self._take(outputs)
+            self._take()
         except UserError:
             self._let_go()
             raise
@@ -80,7 +86,7 @@ class RunFolder:
         where = where or Path("runs", name)
         raise UserError(f"{where}: {what} there; leave --resume out to start one")
 
-    def _take(self, outputs):
+    def _take(self):
         """See that the folder is free, or read what it holds of the training to resume."""
         begun, resume = (self.folder / STATE).is_file(), self.settings.resume
         if begun and (self.folder / "metrics.json").is_file():
@@ -91,7 +97,7 @@ class RunFolder:
             files.see_that_free(self.folder, sorted(self._own), way)
             print(f"Results go to {self.folder}{os.sep}", flush=True)
             return
-        stored, self.history, self._variables = read_state(self.folder / STATE)
+        stored, self.history, self._files, self._variables = read_state(self.folder / STATE)
         asked = self._to_share()
         for key in sorted(stored.keys() | asked.keys()):
             if stored.get(key) != asked.get(key):
@@ -99,9 +105,30 @@ class RunFolder:
                     f"{self.folder} holds a training with {key} {stored.get(key)}, this one has "
                     f"{asked.get(key)}; give the same flags, or another --output-dir"
                 )
+        self._move_best()
+        if MODEL in self._files:
+            self._see_that_kept(MODEL)
+        written = files.read(self.folder / WRITTEN).split() if self._has(WRITTEN) else []
+        mine = [name for name in self._outputs if name.encode() in written]
+        files.see_that_free(self.folder, sorted({*self._outputs, "metrics.json"} - {*mine}))
         print(f"Resuming {self.folder} after epoch {len(self.history)}.", flush=True)
-        for name in ("loss.png", *outputs):
+        for name in mine:
             (self.folder / name).unlink(missing_ok=True)  # written, then interrupted
+
+    def _has(self, name):
+        return os.path.lexists(self.folder / name)
+
+    def _see_that_kept(self, name):
+        """Raise UserError if a file is not the one that this training has written."""
+        if _sha256(self.folder / name) != self._files[name]:
+            path = self.folder / name
+            raise UserError(f"{path}: damaged, or of another training; leave --resume out")
+
+    def _move_best(self):
+        """Give the best model its place, once the state says that it is."""
+        best = self.folder / BEST
+        if best.is_file() and _sha256(best) == self._files.get(MODEL):
+            os.replace(best, self.folder / MODEL)
 
     def _to_share(self):
         """Return what a resumed training must share. A download and its cache hold the same."""
@@ -119,12 +146,15 @@ class RunFolder:
         return self
 
     def __exit__(self, kind, error, traceback):
+        if isinstance(error, KeyboardInterrupt):
+            answer_signals(signal.SIG_IGN)  # a second one would take the place of the first
         self._let_go()
-        if isinstance(error, KeyboardInterrupt) and (self.folder / STATE).is_file():
+        interrupted = isinstance(error, KeyboardInterrupt) and not self._has("metrics.json")
+        if interrupted and (self.folder / STATE).is_file():
             way = self.settings.command
             way += "" if self.settings.output_dir else f" --output-dir {self.folder}"
             way += "" if self.settings.resume else " --resume"
-            model = self.folder / "model.keras"
+            model = self.folder / MODEL
             best = f"The best model so far is {model}. " if model.is_file() else ""
             error.add_note(f"{best}Go on with: {way}")
 
@@ -132,6 +162,9 @@ class RunFolder:
         """Return where to write an output; its name must be among those given at the start."""
         if name not in self._own:
             raise ValueError(f"{name} was not announced")
+        if name in self._outputs and self._has(STATE):
+            with (self.folder / WRITTEN).open("a", encoding="utf-8") as file:
+                file.write(f"{name}\n")
         return self.folder / name
 
     # ------------------------------------------------------------ training
@@ -168,21 +201,25 @@ class RunFolder:
     def keep(self, model, row):
         """Store one finished epoch; return whether training should stop.
 
-        All that resuming takes is in one file, which replaces the one before as a whole. So there
-        is no moment in which a kill could leave weights, optimizer and history at odds.
+        All that resuming takes is in one file, which replaces the one before as a whole, with the
+        checksum of the best model. So there is no moment in which a kill could leave weights,
+        optimizer, history and that model at odds.
         """
         if _best_epoch([*self.history, row]) > len(self.history):
-            save_model(model, self.path("model.keras"), replace=True)
+            save_model(model, self.folder / BEST, replace=True)
+            self._files[MODEL] = _sha256(self.folder / BEST)
         self._store(row, [keras.ops.convert_to_numpy(value) for value in _variables(model)])
+        self._move_best()
         return self.out_of_patience()
 
     def _store(self, row, variables=()):
         """Write the state of the training with one more row, and history.csv for the reader."""
         self.history = [*self.history, row]
         state = {"format": _FORMAT, "settings": self._to_share(), "history": self.history}
+        text = json.dumps({**state, "files": self._files}).encode()
         whole = files.write_whole(self.folder / STATE, replace=True)
         with whole as path, path.open("wb") as file:
-            np.savez(file, np.bytes_(json.dumps(state).encode()), *variables)
+            np.savez(file, np.bytes_(text), np.bytes_(_digest(text, variables)), *variables)
         rows = [row.values() for row in self.history]
         files.write_csv(self.path("history.csv"), list(row), rows, replace=True)
 
@@ -196,12 +233,11 @@ class RunFolder:
         Raises:
             UserError: training diverged, or what is stored is damaged.
         """
-        path = self.path("checkpoint") / f"{name}.keras"
-        if name in [row["model"] for row in self.history]:
-            with contextlib.suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
-                if archive.testzip() is None:  # compares the checksums
-                    return keras.saving.load_model(path, compile=False)
-            raise UserError(f"{path}: damaged; leave --resume out")
+        file = f"checkpoint/{name}.keras"
+        path = self.folder / file
+        if file in self._files:
+            self._see_that_kept(file)
+            return keras.saving.load_model(path, compile=False)
         started = time.perf_counter()
         before = self.history[-1]["seconds"] if self.history else 0.0
         model, losses = train()
@@ -210,6 +246,7 @@ class RunFolder:
             raise UserError(f"{name}: training diverged; lower --learning-rate")
         print(f"{name}: loss {losses['val_loss']:.4g} after {seconds:.0f} s", flush=True)
         save_model(model, path, replace=True)
+        self._files[file] = _sha256(path)
         row = {"model": name, "epoch": self.settings.epochs, "seconds": round(before + seconds, 3)}
         self._store(row | losses)
         return model
@@ -223,7 +260,8 @@ class RunFolder:
         """Return the model with the lowest validation loss of this run."""
         if not _best_epoch(self.history):
             raise UserError("training diverged: no finite validation loss; lower --learning-rate")
-        return load_model(self.path("model.keras"), self.settings.names)[0]
+        self._see_that_kept(MODEL)
+        return load_model(self.folder / MODEL, self.settings.names)[0]
 
     # ------------------------------------------------------------ results
 
@@ -320,15 +358,29 @@ def _variables(model):
     return [*model.variables, *model.optimizer.variables]
 
 
+def _sha256(path):
+    return hashlib.sha256(files.read(path, "; leave --resume out")).hexdigest()
+
+
+def _digest(text, variables):
+    """Return the checksum of all that a state holds. A zip's own are of its bytes, not of sense."""
+    whole = hashlib.sha256(text)
+    for value in variables:
+        whole.update(f"{value.dtype} {value.shape}".encode() + value.tobytes())
+    return whole.hexdigest()
+
+
 def read_state(path):
-    """Return settings, history and variables of an interrupted training."""
+    """Return settings, history, checksums and variables of an interrupted training."""
     try:
-        with np.load(path) as archive:  # compares the checksums
-            text, *variables = (archive[name] for name in archive.files)
+        with np.load(path) as archive:
+            text, digest, *variables = (archive[name] for name in archive.files)
         state = json.loads(text.item())
         if state["format"] != _FORMAT:
             raise ValueError(f"format {state['format']}")
-        return state["settings"], state["history"], variables
+        if _digest(text.item(), variables).encode() != digest.item():
+            raise ValueError("its checksum differs")
+        return state["settings"], state["history"], state["files"], variables
     except Exception as error:  # zipfile, NumPy and json raise many kinds
         raise UserError(
             f"{path}: damaged or of another version ({error}); leave --resume out"

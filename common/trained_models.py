@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from common import UserError
-from common.files import write_whole
+from common.files import read, see_that_file, write_whole
 
 SHIPPED = Path(__file__).resolve().parent.parent / "models"
 
@@ -32,19 +32,23 @@ def save_model(model, path, replace=False):
         plain.save(temporary)
 
 
-def load_model(path, names):
+def load_model(path, names, build_like=None):
     """Return (model, architecture) of a .keras file, read with safe mode on.
 
     Args:
         path: the file.
         names: {architecture: the name that its models have}.
+        build_like: called with the architecture and the model; returns the network that it must
+            be, whatever the weights. None: any network of that name will do.
 
     Raises:
-        UserError: there is no such file, it is no Keras model, it is another script's, or its
-            weights are not finite.
+        UserError: there is no such file, it is no Keras model, it is another script's or another
+            network, or its weights are not finite.
     """
-    if not Path(path).is_file():
-        raise UserError(f"{path}: no such file; --model wants a .keras file of this script")
+    wanted = "; --model wants a .keras file of this script"
+    see_that_file(path, wanted)
+    if Path(path).suffix != ".keras":  # Keras reads older formats, too, and runs what they hold
+        raise UserError(f"{path}: not named .keras{wanted}")
     try:
         model = keras.saving.load_model(path, compile=False)
     except Exception as error:  # Keras raises whatever its parts do
@@ -54,9 +58,26 @@ def load_model(path, names):
     if not found:
         wanted = " or ".join(map(repr, names.values()))
         raise UserError(f"{path}: holds a model named {model.name!r}; this script needs {wanted}")
+    if not _is_like(model, found[0], build_like):
+        raise UserError(f"{path}: holds another network than this script's {name!r}")
     if not all(np.isfinite(weight).all() for weight in model.get_weights()):
         raise UserError(f"{path}: holds weights that are not finite; its training diverged")
     return model, found[0]
+
+
+def _is_like(model, architecture, build_like):
+    try:
+        return build_like is None or _outline(model) == _outline(build_like(architecture, model))
+    except Exception:  # it looks for layers that may not be there
+        return False
+
+
+def _outline(model):
+    """Return what is the same in two models of one network: layers with weights, and shapes."""
+    nested = [(part.name, _outline(part)) for part in model.layers if isinstance(part, keras.Model)]
+    ends = [getattr(model, end, None) or [] for end in ("inputs", "outputs")]
+    shapes = [[tuple(tensor.shape) for tensor in group] for group in (*ends, model.weights)]
+    return nested, [type(layer) for layer in model.layers if layer.weights], shapes
 
 
 def predict(model, inputs):
@@ -72,7 +93,7 @@ def model_to_evaluate(settings):
     """Return --model's model, or None, and the settings with its architecture."""
     if settings.model is None:
         return None, settings
-    model, architecture = load_model(settings.model, settings.names)
+    model, architecture = load_model(settings.model, settings.names, settings.build_like)
     return model, dataclasses.replace(settings, architecture=architecture)
 
 
@@ -91,6 +112,6 @@ def shipped_beside(settings, dataset):
 def read_report(report):
     """Return the content of a metrics.json, or {} where there is none that can be read."""
     try:
-        return json.loads(report.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return json.loads(read(report))
+    except (UserError, ValueError, RecursionError):
         return {}

@@ -4,6 +4,7 @@ import gzip
 import http.server
 import json
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -28,6 +29,16 @@ def in_a_folder_of_its_own(tmp_path, monkeypatch):
     """Each test writes its runs/ into an empty folder and finds an empty Keras cache."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras_home"))
+
+
+@pytest.fixture(autouse=True)
+def signals_as_before():
+    """A script that ends ignores all signals, but the tests go on."""
+    names = {"SIGINT", "SIGTERM", "SIGHUP"} & set(dir(signal))
+    before = {name: signal.getsignal(getattr(signal, name)) for name in names}
+    yield
+    for name, handler in before.items():
+        signal.signal(getattr(signal, name), handler)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, python, wait_for
+from conftest import ROOT, wait_for
 
 import clean_documents
 import denoise_fashion
@@ -171,14 +171,6 @@ def test_a_signal_keeps_the_best_model_and_says_how_to_go_on(tmp_path, sent):
     assert "The best model so far is runs/denoise_mnist/model.keras" in error
     words = " ".join(SLOW)
     assert f"python denoise_mnist.py {words} --output-dir runs/denoise_mnist --resume" in error
-
-
-@needs_signals
-def test_ctrl_c_during_the_imports_shows_no_traceback(tmp_path):
-    code = "import common, os, signal; os.kill(os.getpid(), signal.SIGINT); print('on')"
-    done = python("-c", code, cwd=ROOT, preexec_fn=heed_ctrl_c)
-    assert done.returncode != 0
-    assert done.stderr == "\nInterrupted.\n"
 
 
 @needs_signals
