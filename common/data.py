@@ -62,7 +62,7 @@ class Images:
         """
         labels = range(len(self.class_names))
         found = [np.flatnonzero(self.y_test == label) for label in labels]
-        times = -(-count // len(found))
+        times = count if len(found) < count else 1
         titles = {
             self.class_names[label] + f" ({time + 1})" * (time > 0): int(found[label][time])
             for time in range(times)

@@ -86,7 +86,7 @@ def image_rows(rows, path, title, caption, show=False, cell=0.9, column_titles=(
             axis.set(xticks=[], yticks=[])
         row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9, labelpad=8)
     for axis, column_title in zip(axes[0], column_titles, strict=False):
-        axis.set_title(short(column_title, 14 * wide), fontsize=9)
+        axis.set_title(short(column_title, 16 * wide), fontsize=9)
     save(figure, path, caption, show)
 
 
