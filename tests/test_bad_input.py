@@ -621,7 +621,7 @@ def test_of_a_long_message_the_middle_is_left_out(error_of):
         ("a,1,2\nb,3,4\n", "line 1: not name, z_1, z_2"),
         ("name;z_1;z_2\na;1;2\n", "line 1: not name, z_1, z_2"),
         ("name,z_1,z_2\n" + "n,1,2\n" * 10_000, "more than 10,000 lines"),
-        (f"name,z_1,z_2\nok,1,2\n{'é' * 125},1,2\n", "too long for a file name"),
+        (f"name,z_1,z_2\nok,1,2\n{'é' * 126},1,2\n", "too long for a file name"),
         ("name,z_1,z_2\n" + "x" * 200_000 + ",1,2\n", "cannot be read"),
     ],
 )
