@@ -174,4 +174,4 @@ def test_real_pages_come_out_as_readme_says(real_data, shipped):
     dirty = script.evaluate(lambda page: page, office.test)
     assert dirty["rmse"] == pytest.approx(0.1536, abs=0.0001)
     cleaned = script.evaluate(page_cleaning.cleaner(shipped), office.test)
-    assert cleaned["rmse"] == pytest.approx(0.0174, abs=0.0001)
+    assert cleaned["rmse"] == pytest.approx(0.0263, abs=0.0001)
