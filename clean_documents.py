@@ -411,9 +411,13 @@ def plot_others(run, large, old, cleaners, results):
     shown = ["noisy_input", "background_median", run.settings.architecture]
     titles = [TITLES[name] for name in shown]
     dirty, clean = (x.astype("float32") / 255 for x in (large.dirty, large.clean))
-    # Where the dirt is heaviest.
+    # Where dirt is heavy and lies on letters.
     high, wide = 400, 420
-    dirt = ndimage.uniform_filter(np.abs(dirty - clean)[..., 0], (high, wide))
+    dirt, letters = (
+        ndimage.uniform_filter(part[..., 0], (high, wide))
+        for part in (np.abs(dirty - clean), 1 - clean)
+    )
+    dirt *= np.minimum(letters, 0.12)
     y, x = np.unravel_index(dirt.argmax(), dirt.shape)
     top = np.clip(y - high // 2, 0, dirt.shape[0] - high)
     left = np.clip(x - wide // 2, 0, dirt.shape[1] - wide)
@@ -429,7 +433,8 @@ def plot_others(run, large, old, cleaners, results):
         column_titles=titles,
     )
     found = {"scanned page": textures.pictures(["page.png"])["page.png"][..., np.newaxis]}
-    found |= {f"synthetic {n}": old[n].dirty[:190, :384] for n in range(3)}
+    readable = [page for page in old if ink_found(cleaners["background_median"], page) > 0.6]
+    found |= {f"synthetic {n}": page.dirty[:190, :384] for n, page in enumerate(readable[:3], 1)}
     rows = {name: page / np.float32(255) for name, page in found.items()}
     run.plot(
         plotting.image_rows,

@@ -18,7 +18,7 @@ from applications.denoising import in_tiles, pad_to_multiple
 from common import UserError, files
 
 # Pixels. What is further away than the margin changes a cleaned page by less than a level of 255.
-TILE, MARGIN = 1536, 128
+TILE, MARGIN = 1280, 128
 MULTIPLE = 32  # of the sides of what the U-Net takes
 WORTH_SAYING = 0.05  # a share of lost ink; a clean page has none
 
