@@ -384,16 +384,17 @@ def ink_found(clean, page):
 
 def plot_office(run, office, cleaners, results):
     """Write a figure of pieces of four test pages, each with other dirt, other text and face."""
+    kinds = sorted({page.kind for page in office.test})
+    of_kind = {kind: [page for page in office.test if page.kind == kind] for kind in kinds}
     rows = {}
-    for number, kind in enumerate(pages.KINDS):
-        of_kind = [page for page in office.test if page.kind == kind]
-        if not of_kind:
-            continue
-        page = of_kind[(2 * number + 1) % len(of_kind)]
-        top = (page.dirty.shape[0] - 100) * number // 3
+    for number in range(4):
+        kind = kinds[number % len(kinds)]
+        page = of_kind[kind][(2 * number + 1) % len(of_kind[kind])]
+        top = max(page.dirty.shape[0] - 100, 0) * number // 3
         window = slice(top, top + 100), slice(20, 260)
         dirty, clean = (x.astype("float32") / 255 for x in (page.dirty, page.clean))
-        rows[kind] = [restore(dirty)[window] for restore in cleaners.values()] + [clean[window]]
+        images = [restore(dirty)[window] for restore in cleaners.values()] + [clean[window]]
+        rows[kind if len(kinds) > 1 else page.name] = images
     titles = [f"{TITLES[name]}, RMSE {results[name]['rmse']:.3f}" for name in cleaners]
     run.plot(
         *(plotting.image_rows, rows, "pages.png"),
