@@ -672,7 +672,7 @@ def test_a_second_ctrl_c_changes_nothing(capsys):
             real = run._let_go
 
             def let_go():
-                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), signal.SIGTERM)
                 real()
 
             run._let_go = let_go
@@ -681,7 +681,7 @@ def test_a_second_ctrl_c_changes_nothing(capsys):
 
     with pytest.raises(SystemExit) as info:
         command_line.start(main, [])
-    os.kill(os.getpid(), signal.SIGINT)  # a third, while Python ends
+    os.kill(os.getpid(), signal.SIGTERM)  # a third, while Python ends
     assert info.value.code == 130
     error = capsys.readouterr().err
     assert error.startswith("\nInterrupted. The best model so far is out/model.keras. Go on with:")
