@@ -45,7 +45,7 @@ def known_of(settings, training=None):
 
 def _model_and_report(settings):
     path = Path(settings.model or SHIPPED / f"{settings.name}.keras")
-    report = path.with_suffix(".json")
+    report = path.parent / f"{path.stem}.json"
     return path, read_report(report if report.is_file() else path.parent / "metrics.json")
 
 

@@ -244,7 +244,9 @@ def _read_npz(path):
             if sum(entry.file_size for entry in archive.infolist()) > MOST_BYTES:
                 raise ValueError(f"unpacks to over {MOST_BYTES:,} bytes")
         with np.load(content, allow_pickle=False) as archive:
-            arrays = [archive[key] for key in ("x_train", "y_train", "x_test", "y_test")]
+            arrays = [
+                np.asarray(archive[key]) for key in ("x_train", "y_train", "x_test", "y_test")
+            ]
     except Exception as error:  # zipfile, zlib and numpy raise many kinds
         raise UserError(f"{path}: not Keras's mnist.npz, or damaged ({error})") from None
     return _pairs(arrays, path)

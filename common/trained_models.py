@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import math
+import re
+import zipfile
 from pathlib import Path
 
 import keras
@@ -50,6 +52,9 @@ def load_model(path, names, build_like=None):
     if Path(path).suffix != ".keras":  # Keras reads older formats, too, and runs what they hold
         raise UserError(f"{path}: not named .keras{wanted}")
     try:
+        with zipfile.ZipFile(path) as archive:
+            if re.search(rb'"(units|filters)": \d{6}', archive.read("config.json")):
+                raise ValueError("a layer of 100,000 units or more")  # would take all memory
         model = keras.saving.load_model(path, compile=False)
     except Exception as error:  # Keras raises whatever its parts do
         raise UserError(f"{path}: not a model that can be loaded ({error})") from None
