@@ -169,13 +169,11 @@ def main(argv=None):
     if settings.input:
         options = page_cleaning.Options(settings.format, settings.bilevel, settings.grey)
         network, _ = inputs.model_to_apply(settings, ("rmse", "noisy_input"))
-        return page_cleaning.clean_files(
-            network, settings.input, settings.output_dir, options, settings.force
-        )
+        to = settings.output_dir
+        return page_cleaning.clean_files(network, settings.input, to, options, settings.force)
 
     # Four files of NoisyOffice share each clean page, and pages of one family their text and dirt.
-    # The article splits by file, so that it is tested on what it trained on. Here the test pages
-    # are of another family.
+    # The article splits by file, and tests on what it trained on. Here it is another family.
     model, settings = trained_models.model_to_evaluate(settings)
     office = noisy_office.load_noisy_office(
         settings.data_dir, settings.synthetic, settings.limit, settings.seed
@@ -258,9 +256,8 @@ def patches(settings, office):
     side = PATCH[settings.architecture]
     sheets = None
     if old_share:
-        sheets = old_pages.Sheets(
-            count * OLD_SHEETS // SYNTHETIC_PAGES, batches.seed_for(settings.seed, "old pages")
-        )
+        some = min(20, OLD_SHEETS) if settings.limit else OLD_SHEETS
+        sheets = old_pages.Sheets(some, batches.seed_for(settings.seed, "old pages"))
 
     def make_batch(chosen, seed):
         rng = np.random.default_rng(seed)

@@ -132,11 +132,14 @@ def test_patches_keep_dirty_and_clean_together(page):
 # ---------------------------------------------------------------- the script as a whole
 
 
-def test_shipped_model_cleans_a_synthetic_page(shipped, page):
-    dirty, clean = (part.astype("float32") / 255 for part in page)
-    cleaned = page_cleaning.cleaner(shipped)(dirty)
-    errors = [metrics.mse(clean, x) for x in (dirty, metrics.background_median(dirty), cleaned)]
-    assert errors[2] < min(errors[0] / 16, errors[1])
+def test_shipped_model_cleans_synthetic_pages(shipped):
+    cleaner, errors = page_cleaning.cleaner(shipped), []
+    for pair in pages.pages(10, seed=5, height=333, width=441, scale=1):
+        dirty, clean = (part.astype("float32") / 255 for part in pair[:2])
+        found = dirty, metrics.background_median(dirty), cleaner(dirty)
+        errors.append([metrics.mse(clean, picture) for picture in found])
+    errors = np.mean(errors, axis=0)
+    assert errors[2] < min(errors[0] / 16, 0.6 * errors[1])
     assert SHIPPED.stat().st_size < 2e6
 
 

@@ -202,7 +202,7 @@ def test_each_run_gets_a_folder_of_its_own(tmp_path):
 def test_outputs_keep_names_and_never_collide_nor_replace(tmp_path):
     for name in ("a/x.png", "b/y.JPG", "b/z.gif", "b/x.PNG", "c/x.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("")
+        Image.new("L", (2, 2)).save(tmp_path / name)
     out = tmp_path / "out"
     pairs = inputs.output_paths([tmp_path / n for n in ("a/x.png", "b/y.JPG", "b/z.gif")], out)
     assert [target.name for _, target in pairs] == ["x.png", "y.JPG", "z.png"]

@@ -214,7 +214,7 @@ def test_a_run_leaves_a_model_each_and_says_all_about_them(finished):
     for entry in report["models"].values():
         assert list(entry) == [
             *("parameters", "epochs", "batch_size", "learning_rate", "seed"),
-            *("seconds_training", "test"),
+            *("seconds_training", "test", "typical"),
         ]
         assert entry["seconds_training"] > 0
     assert report["test"] == report["models"]["plain_32"]["test"]
@@ -265,7 +265,7 @@ def test_a_damaged_model_is_not_gone_on_from(error_of, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             latent_spaces.main(words)
     Path("stopped/checkpoint/linear_2.keras").write_bytes(b"no model")
-    assert "linear_2.keras: damaged; leave --resume out" in error_of(
+    assert "linear_2.keras: damaged, or of another training; leave --resume out" in error_of(
         latent_spaces.main, *words, "--resume"
     )
 

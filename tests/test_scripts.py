@@ -40,6 +40,7 @@ each_script = pytest.mark.parametrize("name", SCRIPTS)
 def small_documents(monkeypatch):
     """Make a training of clean_documents.py one of seconds."""
     monkeypatch.setattr(clean_documents, "SYNTHETIC_PAGES", 4)
+    monkeypatch.setattr(clean_documents, "OLD_SHEETS", 4)
     monkeypatch.setattr(clean_documents, "PATCH", {"unet": 32, "autoencoder": 32})
     monkeypatch.setattr(clean_documents, "PATCHES_PER_PAGE", 4)
     real = pages.pages

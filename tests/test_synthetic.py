@@ -129,7 +129,7 @@ def test_old_sheets_repeat_by_seed_and_cover_what_archives_have():
     written = [(dirty, clean < 0.5) for dirty, clean in pairs if 0.01 < (clean < 0.5).mean() < 0.5]
     contrasts = [np.median(dirty[~is_ink]) - np.median(dirty[is_ink]) for dirty, is_ink in written]
     assert np.quantile(contrasts, 0.1) < 0.15  # faint ink
-    assert np.quantile(contrasts, 0.9) > 0.45
+    assert np.quantile(contrasts, 0.9) > 0.35
     assert any(
         (clean == 1).all() and dirty.std() > 0.02 for dirty, clean in pairs
     )  # blank, stained
@@ -146,7 +146,7 @@ def test_what_shows_through_is_no_ink():
         if (clean == 1).all():  # no scanner's bed beside it
             darker.append(dirty[40:80, 108:114].mean() < dirty[40:80, 14:26].mean())
     assert len(darker) > 12
-    assert np.mean(darker) > 0.9
+    assert np.mean(darker) > 0.8
 
 
 def test_faint_ink_is_as_black_as_strong_ink_on_the_clean_page():
