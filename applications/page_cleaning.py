@@ -238,6 +238,7 @@ def clean_file(clean, source, target, options, replace=False):
             yield dataclasses.replace(page, pixels=pixels, bilevel=bilevel)
 
     try:
+        files.see_that_file(source)
         with files.write_whole(target, replace) as temporary:
             before, input_hash = source.stat().st_size, page_record.sha256(source)
             notes += page_files.write_pages(cleaned_pages(), temporary, before)
