@@ -227,7 +227,7 @@ def paper(rng, side):
     return np.clip(sheet, 0.05, 1.3)
 
 
-def scan(rng, front, back, sheet, edge=0.4):
+def scan(rng, front, back, sheet, edge=0.33):
     """Return (dirty, clean): a sheet with ink on its front, and on its back, as a scanner has it.
 
     Args:
@@ -329,7 +329,7 @@ class Sheets:
             self.inks.append(ink(rng, side).astype("float16"))
             self.papers.append(paper(rng, side).astype("float16"))
 
-    def patch(self, rng, side, edge=0.4):
+    def patch(self, rng, side, edge=0.33):
         """Return (dirty, clean), each float32 of shape (side, side) in [0, 1], as `scan` does.
 
         Text stands upright more often than not, and is never mirrored: that is how one tells the
@@ -341,11 +341,11 @@ class Sheets:
             top, left = rng.integers(sheet.shape[0] - side + 1, size=2)
             return sheet[top : top + side, left : left + side].astype("float32")
 
-        front = cut(self.inks) if rng.random() < 0.88 else None
-        back = cut(self.inks) if rng.random() < 0.5 else None
+        front = cut(self.inks) if rng.random() < 0.85 else None
+        back = cut(self.inks) if rng.random() < 0.6 else None
         if front is not None and rng.random() < 0.15:
             front = np.rot90(front, rng.integers(1, 4))
-        if front is not None and rng.random() < 0.25:  # a page that ends, or a margin
+        if front is not None and rng.random() < 0.35:  # a page that ends, or a margin
             blank = step(np.arange(side) - rng.uniform(0.2, 0.8) * side, 1).astype("float32")
             front = front * np.rot90(np.broadcast_to(blank, (side, side)), rng.integers(4))
         sheet = np.rot90(cut(self.papers), rng.integers(4))[:, :: rng.choice([-1, 1])]
