@@ -25,7 +25,11 @@ MOST_IMAGES = 2_000  # test images in it
 MOST_DIMENSIONS = 32  # with a slider each
 COLUMNS = 50  # of the sheet of pictures
 # {activation: what it multiplies negative values by}
-SLOPES = {"linear": 1.0, "relu": 0.0, "leaky_relu": 0.2}
+SLOPES = {
+    keras.activations.linear: 1.0,
+    keras.activations.relu: 0.0,
+    keras.activations.leaky_relu: 0.2,
+}
 
 
 class UnknownLayerError(ValueError):
@@ -147,12 +151,13 @@ def _describe_layer(layer):
 
 
 def _activation(layer):
-    """Return a layer's activation, a sigmoid or a multiple of negative values."""
-    activation = keras.activations.serialize(layer.activation)
-    if activation == "sigmoid":
+    """Return a layer's activation: a sigmoid, or what multiplies negative values."""
+    activation = layer.activation
+    if activation is keras.activations.sigmoid:
         return {"activation": "sigmoid"}
     if activation not in SLOPES:
-        raise UnknownLayerError(f"{layer.name!r} has the activation {activation!r}")
+        name = getattr(activation, "__name__", activation)
+        raise UnknownLayerError(f"{layer.name!r} has the activation {name}")
     return {"activation": "leaky_relu", "slope": SLOPES[activation]}
 
 

@@ -172,7 +172,8 @@ def test_other_layers_are_described_so_that_they_decode_the_same(name):
 
 UNKNOWN = {
     "a UpSampling2D": [layers.Reshape((3, 3, 1)), layers.UpSampling2D()],
-    "the activation 'tanh'": [layers.Reshape((3, 3, 1)), layers.Conv2D(1, 2, activation="tanh")],
+    "the activation tanh": [layers.Reshape((3, 3, 1)), layers.Conv2D(1, 2, activation="tanh")],
+    "the activation <LeakyReLU": [layers.Dense(4, activation=layers.LeakyReLU())],
     "is dilated": [layers.Reshape((3, 3, 1)), layers.Conv2D(1, 2, dilation_rate=2)],
     "groups": [
         layers.Reshape((3, 3, 1)),
