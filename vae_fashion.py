@@ -28,7 +28,7 @@ Kingma and Welling 2013, https://arxiv.org/abs/1312.6114
 from common import UserError, batches, command_line, data, files, metrics, plotting
 from common import run_folder, trained_models
 from common.command_line import flag, number, path, whole
-from applications import inputs, latent_walks, small_images
+from applications import explorer, inputs, latent_walks, small_images
 
 import dataclasses
 import functools
@@ -60,6 +60,7 @@ REACH = 2.3  # of the manifold's figure, in standard deviations of the prior
 FIRST = 1_000  # test images that the importance-weighted bound is taken on
 MODELS = ["encoder.keras", "decoder.keras"]
 FIGURES = ["reconstructions.png", "manifold.png", "latent.png", "new.png", "walk.png"]
+FIGURES += ["explorer.html"]  # a page to drag a point over the manifold
 DIAGRAMS = ["encoder.png", "decoder.png"]
 
 
@@ -307,6 +308,7 @@ def main(argv=None):
         results = evaluate(encoder, decoder, clothes, z_mean, z_log_var)
         plot_plane(run, decoder, clothes, z_mean)
         plot_images(run, decoder, clothes, z_mean)
+        explorer.write(run.path("explorer.html"), decoder, clothes, z_mean)
         run.plot_history("negative ELBO (nats per image)" if settings.beta == 1 else "loss (nats)")
         some = slice(2_000)
         rebuilt = latent_walks.decode(decoder, z_mean[some])
@@ -398,7 +400,7 @@ def compare_beta(settings):
         ).history
         return model, {name: history[name][-1] for name in ("loss", "val_loss")}
 
-    with run_folder.RunFolder(settings, clothes, ["beta.png"]) as run:
+    with run_folder.RunFolder(settings, clothes, ["beta.png", "explorer.html"]) as run:
         models = {
             f"beta_{beta}": run.trained(f"beta_{beta}", functools.partial(train, beta))
             for beta in BETAS
@@ -411,6 +413,8 @@ def compare_beta(settings):
             results[name] = rows["model"]
             new = latent_walks.decode(model.decoder, epsilon)
             columns[f"β = {name.removeprefix('beta_')}"] = z_mean[:, :2], new, None
+            if name == "beta_1":
+                explorer.write(run.path("explorer.html"), model.decoder, clothes, z_mean)
         run.plot(
             *(plotting.planes, columns, "beta.png", "The weight β of the KL divergence"),
             "Above: codes of test images (z_mean) and the prior's 1σ and 2σ. Below: decoded "
