@@ -103,7 +103,11 @@ class Settings:
         choices=["float32", "mixed_bfloat16"],
     )
     devices: int = flag(
-        "train on this many GPUs of this machine, or on all", 1, number_or_all, _TRAIN, metavar="N"
+        "train on this many GPUs of this machine, or on all",
+        1,
+        number_or_all,
+        _TRAIN,
+        metavar="N|all",
     )
     resume: bool = flag("go on with an interrupted training", False, bool, _TRAIN, False)
     tensorboard: bool = flag("log for TensorBoard", False, bool, _TRAIN, False)

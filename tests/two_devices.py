@@ -3,14 +3,13 @@
 A process of its own: a CPU can be split into logical devices only before TensorFlow is used.
 """
 
-import conftest  # first: it finds the project
-
 import contextlib
 import importlib
 import json
 import sys
 from pathlib import Path
 
+import conftest  # before the project's own: it finds them
 import keras
 import numpy as np
 import pytest
