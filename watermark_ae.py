@@ -221,8 +221,8 @@ def build_and_compile(settings, stream):
 
             The same for all images, shape (n,): Keras scales a loss for --devices by its rows.
             """
-            error = ops.mean(ops.square(marked - image), axis=(1, 2, 3))
-            return 2 * ops.relu(ops.log(ops.mean(error) / wanted)) * ops.ones_like(error)
+            penalty = 2 * ops.relu(ops.log(ops.mean(ops.square(marked - image)) / wanted))
+            return penalty * ops.ones_like(image[:, 0, 0, 0])
 
         loss = {"marked": quality_penalty, "recovered": "binary_crossentropy"}
     model.compile(

@@ -5,6 +5,7 @@ the mean over the batch only where no part is larger than another.
 """
 
 import contextlib
+import functools
 
 import keras
 import tensorflow
@@ -80,7 +81,16 @@ def scope(settings):
     """
     if settings.devices == 1:
         return contextlib.nullcontext()
-    return tensorflow.distribute.MirroredStrategy(available()[: settings.devices]).scope()
+    return _strategy(settings.devices).scope()
+
+
+@functools.cache
+def _strategy(count):
+    """Return the one strategy of this process: two would mistake each other's gradients.
+
+    Each numbers its collective operations from the same start.
+    """
+    return tensorflow.distribute.MirroredStrategy(available()[:count])
 
 
 def set_apart(model):
