@@ -219,7 +219,8 @@ def build_and_compile(settings, stream):
         def quality_penalty(image, marked):
             """Zero while the images are as good as wanted. A logarithm's gradient does not fade.
 
-            The same for all images, shape (n,): Keras scales a loss for --devices by its rows.
+            One value for all images, but of shape (n,): of a scalar Keras would take the sum over
+            the devices, not the mean.
             """
             penalty = 2 * ops.relu(ops.log(ops.mean(ops.square(marked - image)) / wanted))
             return penalty * ops.ones_like(image[:, 0, 0, 0])

@@ -250,6 +250,8 @@ class RunFolder:
         self._files[file] = _sha256(path)
         row = {"model": name, "epoch": self.settings.epochs, "seconds": round(before + seconds, 3)}
         self._store(row | losses)
+        if self.settings.devices > 1:  # from here on without a copy on each of them
+            return keras.saving.load_model(path, compile=False)
         return model
 
     def out_of_patience(self):
