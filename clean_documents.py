@@ -28,7 +28,7 @@ U-Net: Ronneberger et al. 2015, https://arxiv.org/abs/1505.04597
 """
 
 # common comes first: it keeps TensorFlow's start-up messages off the console.
-from common import batches, command_line, metrics, noisy_office, plotting, run_folder
+from common import batches, command_line, devices, metrics, noisy_office, plotting, run_folder
 from common import trained_models
 from common.noisy_office import Page
 from common.command_line import flag
@@ -182,21 +182,21 @@ def main(argv=None):
         if model is None:
             stream = patches(settings, office)
             keras.utils.set_random_seed(settings.seed)
-            model = BUILDERS[settings.architecture]()
+            with devices.scope(settings):
+                model = BUILDERS[settings.architecture]()
+                optimizer = keras.optimizers.Adam(settings.learning_rate)
+                if settings.recipe != "published":
+                    steps = settings.epochs * stream.steps_per_epoch
+                    schedule = batches.warm_up_and_cosine(settings.learning_rate, steps)
+                    optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
+                model.compile(optimizer, loss="mse")
             model.summary()
-            optimizer = keras.optimizers.Adam(settings.learning_rate)
-            if settings.recipe != "published":
-                steps = settings.epochs * stream.steps_per_epoch
-                schedule = batches.warm_up_and_cosine(settings.learning_rate, steps)
-                optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
-            model.compile(optimizer, loss="mse")
             model.fit(
                 stream.dataset(run.first_epoch),
                 steps_per_epoch=stream.steps_per_epoch,
                 epochs=settings.epochs,
                 initial_epoch=run.first_epoch,
-                validation_data=whole_pages(office.validation),
-                validation_batch_size=4,
+                **devices.validation(settings, *whole_pages(office.validation), 4),
                 callbacks=run.callbacks(model),
                 shuffle=False,  # the batches come shuffled
                 verbose=run.verbose,

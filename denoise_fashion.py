@@ -34,7 +34,7 @@ U-Net: Ronneberger et al. 2015, https://arxiv.org/abs/1505.04597
 """
 
 # common comes first: it keeps TensorFlow's start-up messages off the console.
-from common import UserError, batches, command_line, data, metrics, noise, plotting
+from common import UserError, batches, command_line, data, devices, metrics, noise, plotting
 from common import run_folder, trained_models
 from common.command_line import flag, number
 from applications import denoising, inputs
@@ -164,15 +164,15 @@ def main(argv=None):
             stream = batches.denoising_batches(settings, clothes.x_train, add_noise, clothes.own)
             keras.utils.set_random_seed(settings.seed)
             keras.config.set_dtype_policy(settings.precision)
-            model = build_and_compile(settings, stream, clothes)
+            with devices.scope(settings):
+                model = build_and_compile(settings, stream, clothes)
             model.summary()
             model.fit(
                 stream.dataset(run.first_epoch),
                 steps_per_epoch=stream.steps_per_epoch,
                 epochs=settings.epochs,
                 initial_epoch=run.first_epoch,
-                validation_data=(noisy_validation, clothes.x_validation),
-                validation_batch_size=500,
+                **devices.validation(settings, noisy_validation, clothes.x_validation),
                 callbacks=run.callbacks(model),
                 shuffle=False,  # the batches come shuffled
                 verbose=run.verbose,

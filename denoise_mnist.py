@@ -27,7 +27,8 @@ in less than a tenth of the time. What was tried for it stands in docs/experimen
 """
 
 # common comes first: it keeps TensorFlow's start-up messages off the console.
-from common import batches, command_line, data, metrics, noise, plotting, run_folder, trained_models
+from common import batches, command_line, data, devices, metrics, noise, plotting
+from common import run_folder, trained_models
 from common.command_line import flag, number
 from applications import denoising, inputs, small_images
 
@@ -112,14 +113,15 @@ def main(argv=None):
             stream = batches.denoising_batches(settings, digits.x_train, add_noise, digits.own)
             keras.utils.set_random_seed(settings.seed)
             keras.config.set_dtype_policy(settings.precision)
-            model = build_and_compile(settings, stream, digits)
+            with devices.scope(settings):
+                model = build_and_compile(settings, stream, digits)
             model.summary()
             model.fit(
                 stream.dataset(run.first_epoch),
                 steps_per_epoch=stream.steps_per_epoch,
                 epochs=settings.epochs,
                 initial_epoch=run.first_epoch,
-                validation_data=(noisy_validation, digits.x_validation),
+                **devices.validation(settings, noisy_validation, digits.x_validation, 32),
                 callbacks=run.callbacks(model),
                 shuffle=False,  # the batches come shuffled
                 verbose=run.verbose,

@@ -25,7 +25,8 @@ https://doi.org/10.1016/0893-6080(89)90014-2
 """
 
 # common comes first: it keeps TensorFlow's start-up messages off the console.
-from common import batches, command_line, data, metrics, plotting, run_folder, trained_models
+from common import batches, command_line, data, devices, metrics, plotting
+from common import run_folder, trained_models
 from common.command_line import flag, path
 from applications import inputs, latent_walks, small_images
 
@@ -277,6 +278,8 @@ def main(argv=None):
     if settings.input:
         return apply(settings)
 
+    for *_, recipe in TRAININGS.values():
+        devices.see_that_shared(recipe["batch_size"], settings.devices)
     digits = data.load_mnist(settings.data_dir, settings.synthetic, settings.limit, settings.seed)
     with run_folder.RunFolder(settings, digits, MODELS + FIGURES) as run:
         models = {
@@ -337,12 +340,15 @@ def train(name, settings, digits):
     stream = tensorflow.data.Dataset.from_tensor_slices(order)
     stream = stream.map(lambda chosen: (tensorflow.gather(images, chosen),) * 2).prefetch(2)
     keras.utils.set_random_seed(settings.seed)
-    model = build(*sizes)
-    schedule = batches.warm_up_and_cosine(recipe["learning_rate"], steps)
-    model.compile(keras.optimizers.Adam(schedule), loss=loss, steps_per_execution=20)
+    with devices.scope(settings):
+        model = build(*sizes)
+        schedule = batches.warm_up_and_cosine(recipe["learning_rate"], steps)
+        model.compile(keras.optimizers.Adam(schedule), loss=loss, steps_per_execution=20)
+    devices.set_apart(model)
     lengths = {"epochs": settings.epochs, "steps_per_epoch": recipe["steps"]}
     history = model.fit(stream, **lengths, shuffle=False, verbose=0)
-    validation = model.evaluate(digits.x_validation, digits.x_validation, 500, verbose=0)
+    pair, batch_size = devices.validation(settings, *(digits.x_validation,) * 2).values()
+    validation = model.evaluate(*pair, batch_size, verbose=0)
     return model, {"loss": history.history["loss"][-1], "val_loss": validation}
 
 

@@ -25,7 +25,7 @@ Kingma and Welling 2013, https://arxiv.org/abs/1312.6114
 """
 
 # common comes first: it keeps TensorFlow's start-up messages off the console.
-from common import UserError, batches, command_line, data, files, metrics, plotting
+from common import UserError, batches, command_line, data, devices, files, metrics, plotting
 from common import run_folder, trained_models
 from common.command_line import flag, number, path, whole
 from applications import explorer, inputs, latent_walks, small_images
@@ -280,7 +280,8 @@ def main(argv=None):
             stream = stream_of(settings, clothes)
             keras.utils.set_random_seed(settings.seed)
             keras.config.set_dtype_policy(settings.precision)
-            model = build_and_compile(settings, stream, clothes)
+            with devices.scope(settings):
+                model = build_and_compile(settings, stream, clothes)
             model.encoder.summary()
             model.decoder.summary()
             model.fit(
@@ -288,8 +289,7 @@ def main(argv=None):
                 steps_per_epoch=stream.steps_per_epoch,
                 epochs=settings.epochs,
                 initial_epoch=run.first_epoch,
-                validation_data=(clothes.x_validation, clothes.x_validation),
-                validation_batch_size=500,
+                **devices.validation(settings, clothes.x_validation, clothes.x_validation),
                 callbacks=run.callbacks(model),
                 shuffle=False,  # the batches come shuffled
                 verbose=run.verbose,
@@ -388,13 +388,15 @@ def compare_beta(settings):
     def train(beta):
         stream = stream_of(settings, clothes)
         keras.utils.set_random_seed(settings.seed)
-        model = build_and_compile(dataclasses.replace(settings, beta=float(beta)), stream, clothes)
+        weighed = dataclasses.replace(settings, beta=float(beta))
+        with devices.scope(settings):
+            model = build_and_compile(weighed, stream, clothes)
+        devices.set_apart(model)
         history = model.fit(
             stream.dataset(),
             steps_per_epoch=stream.steps_per_epoch,
             epochs=settings.epochs,
-            validation_data=(clothes.x_validation, clothes.x_validation),
-            validation_batch_size=500,
+            **devices.validation(settings, clothes.x_validation, clothes.x_validation),
             shuffle=False,
             verbose=0,
         ).history

@@ -27,7 +27,8 @@ autoencoders. Noise between the two halves: Zhu et al. 2018, https://arxiv.org/a
 """
 
 # common comes first: it keeps TensorFlow's start-up messages off the console.
-from common import batches, command_line, data, metrics, plotting, run_folder, trained_models
+from common import batches, command_line, data, devices, metrics, plotting
+from common import run_folder, trained_models
 from common.command_line import flag, number
 
 import dataclasses
@@ -153,15 +154,16 @@ def main(argv=None):
             )
             keras.utils.set_random_seed(settings.seed)
             keras.config.set_dtype_policy(settings.precision)
-            model, callbacks = build_and_compile(settings, stream)
+            with devices.scope(settings):
+                model, callbacks = build_and_compile(settings, stream)
             model.summary()
+            validation = with_bits(digits.x_validation, batches.seed_for("validation"))
             model.fit(
                 stream.dataset(run.first_epoch),
                 steps_per_epoch=stream.steps_per_epoch,
                 epochs=settings.epochs,
                 initial_epoch=run.first_epoch,
-                validation_data=with_bits(digits.x_validation, batches.seed_for("validation")),
-                validation_batch_size=500,
+                **devices.validation(settings, *validation),
                 callbacks=[*callbacks, *run.callbacks(model)],
                 shuffle=False,  # the batches come shuffled
                 verbose=run.verbose,
@@ -215,8 +217,13 @@ def build_and_compile(settings, stream):
         callbacks = [RaisePsnr(wanted, settings.psnr, settings.epochs, stream.steps_per_epoch)]
 
         def quality_penalty(image, marked):
-            """Zero while the image is as good as wanted. A logarithm's gradient does not fade."""
-            return 2 * ops.relu(ops.log(ops.mean(ops.square(marked - image)) / wanted))
+            """Zero while the images are as good as wanted. A logarithm's gradient does not fade.
+
+            One value for all images, but of shape (n,): of a scalar Keras would take the sum over
+            the devices, not the mean.
+            """
+            penalty = 2 * ops.relu(ops.log(ops.mean(ops.square(marked - image)) / wanted))
+            return penalty * ops.ones_like(image[:, 0, 0, 0])
 
         loss = {"marked": quality_penalty, "recovered": "binary_crossentropy"}
     model.compile(

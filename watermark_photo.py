@@ -22,8 +22,8 @@ It trains on textures and pictures of scikit-image. Zhu et al. 2018: arxiv.org/a
 """
 
 # common comes first: it keeps TensorFlow's start-up messages off the console.
-from common import batches, command_line, data, metrics, plotting, run_folder, trained_models
-from common import UserError
+from common import UserError, batches, command_line, data, devices, metrics, plotting
+from common import run_folder, trained_models
 from common.command_line import flag, number
 from applications import inputs, messages
 from synthetic import textures
@@ -149,21 +149,22 @@ def main(argv=None):
             )
             keras.utils.set_random_seed(settings.seed)
             keras.config.set_dtype_policy(settings.precision)
-            model = build_photo_watermark(settings.noise, settings.strength)
+            with devices.scope(settings):
+                model = build_photo_watermark(settings.noise, settings.strength)
+                steps = settings.epochs * stream.steps_per_epoch
+                schedule = batches.warm_up_and_cosine(settings.learning_rate, steps)
+                loss = dict.fromkeys(("recovered", "recovered_blurred"), "binary_crossentropy")
+                loss["marked"] = None  # its quality is bounded by the strength
+                optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
+                model.compile(optimizer, loss, metrics={"recovered": ["binary_accuracy"]})
             model.summary()
-            steps = settings.epochs * stream.steps_per_epoch
-            schedule = batches.warm_up_and_cosine(settings.learning_rate, steps)
-            loss = dict.fromkeys(("recovered", "recovered_blurred"), "binary_crossentropy")
-            loss["marked"] = None  # its quality is bounded by the strength
-            optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
-            model.compile(optimizer, loss, metrics={"recovered": ["binary_accuracy"]})
+            validation = with_bits(pictures.x_validation, batches.seed_for("validation"))
             model.fit(
                 stream.dataset(run.first_epoch),
                 steps_per_epoch=stream.steps_per_epoch,
                 epochs=settings.epochs,
                 initial_epoch=run.first_epoch,
-                validation_data=with_bits(pictures.x_validation, batches.seed_for("validation")),
-                validation_batch_size=500,
+                **devices.validation(settings, *validation),
                 callbacks=run.callbacks(model),
                 shuffle=False,  # the batches come shuffled
                 verbose=run.verbose,

@@ -7,6 +7,8 @@ import keras
 import numpy as np
 import tensorflow
 
+from common import devices
+
 LEAST_WARM_UP = 100  # steps
 MOST_PASSES = 20  # in an epoch, over pictures of the reader's own
 
@@ -27,7 +29,9 @@ class Batches:
     one sees what it would have seen without the interruption.
     """
 
-    def __init__(self, count, make_batch, batch_size, max_steps_per_epoch=None, seed=0):
+    def __init__(
+        self, count, make_batch, batch_size, max_steps_per_epoch=None, seed=0, shared_by=1
+    ):
         """Describe the stream.
 
         Args:
@@ -38,10 +42,13 @@ class Batches:
             max_steps_per_epoch: batches after which an epoch ends although the examples do not;
                 the next one goes on from there. None: an epoch is one pass over the examples.
             seed: of the order and of what `make_batch` adds.
+            shared_by: how many devices share a batch. So that they can share the last one of a
+                pass, the examples that come last in its order may be left out of it.
         """
         self.count, self.make_batch = count, make_batch
+        self._shown = devices.whole_parts(count, shared_by)
         self.batch_size, self.seed = batch_size, seed
-        self.batches_per_pass = math.ceil(count / batch_size)
+        self.batches_per_pass = math.ceil(self._shown / batch_size)
         self.steps_per_epoch = min(max_steps_per_epoch or math.inf, self.batches_per_pass)
         self._order = (None, None)
 
@@ -50,7 +57,7 @@ class Batches:
         number, position = divmod(step, self.batches_per_pass)
         if self._order[0] != number:
             generator = np.random.default_rng(seed_for(self.seed, "order", number))
-            self._order = number, generator.permutation(self.count)
+            self._order = number, generator.permutation(self.count)[: self._shown]
         chosen = self._order[1][position * self.batch_size :][: self.batch_size]
         return self.make_batch(chosen, seed=seed_for(self.seed, "train", step))
 
@@ -99,7 +106,8 @@ def for_recipe(settings, count, make_batch, few=False):
     MOST_PASSES over them: on a hundred pictures it would be over after a few steps.
     """
     most = settings.max_steps_per_epoch
-    stream = Batches(count, make_batch, settings.batch_size, most, settings.seed)
+    shared_by = settings.devices
+    stream = Batches(count, make_batch, settings.batch_size, most, settings.seed, shared_by)
     if few and most:
         stream.steps_per_epoch = min(most, MOST_PASSES * stream.batches_per_pass)
     return stream

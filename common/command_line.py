@@ -15,7 +15,7 @@ from pathlib import Path
 
 import tensorflow
 
-from common import UserError, answer_signals, without_start_up_noise
+from common import UserError, answer_signals, devices, without_start_up_noise
 
 _RENAMED = {  # words of the first version
     ("--recipe", "tutorial"): "--recipe published",
@@ -40,6 +40,11 @@ def number(least, most=1e6, kind=float):
 def whole(least, most=10**6):
     """Return an argparse type: a whole number within bounds."""
     return number(least, most, int)
+
+
+def number_or_all(text):
+    """Return an argparse type's value: "all", or a whole number from 1."""
+    return text if text == "all" else whole(1)(text)
 
 
 def path(text):
@@ -96,6 +101,13 @@ class Settings:
         "of the computation (default: float32)",
         *("float32", str, _TRAIN),
         choices=["float32", "mixed_bfloat16"],
+    )
+    devices: int = flag(
+        "train on this many GPUs of this machine, or on all",
+        1,
+        number_or_all,
+        _TRAIN,
+        metavar="N|all",
     )
     resume: bool = flag("go on with an interrupted training", False, bool, _TRAIN, False)
     tensorboard: bool = flag("log for TensorBoard", False, bool, _TRAIN, False)
@@ -201,6 +213,9 @@ def parse(kind, docstring, recipes, argv=None):
         raise UserError("--tensorboard needs a package of its own: pip install tensorboard")
     if given.get("precision") == "mixed_bfloat16":
         _refuse_bfloat16(kind)
+    if "devices" in given:
+        shared = {**recipe, **given}.get("batch_size")
+        given["devices"] = devices.choose(given["devices"], shared)
     filled_in = {"seed": None if asked else 0, "architecture": architecture, **recipe}
     filled_in["command"] = shlex.join(["python", f"{kind.script}.py", *argv])
     return kind(**{**filled_in, **given})

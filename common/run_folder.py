@@ -15,14 +15,14 @@ import keras
 import numpy as np
 import tensorflow
 
-from common import UserError, answer_signals, files, metrics, plotting
+from common import UserError, answer_signals, devices, files, metrics, plotting
 from common.trained_models import load_model, save_model
 
 STATE = Path("checkpoint", "state.npz")
 WRITTEN = Path("checkpoint", "written.txt")  # names of figures and the like, one a line
 BEST = Path("checkpoint", "best.keras")  # what is to become
 MODEL = "model.keras"
-_FORMAT = 4  # of that file
+_FORMAT = 5  # of that file
 
 
 class RunFolder:
@@ -185,6 +185,7 @@ class RunFolder:
             except ValueError as error:
                 state = self.folder / STATE
                 raise UserError(f"{state}: does not fit ({error}); leave --resume out") from None
+        devices.set_apart(model)
         started = time.perf_counter()
 
         def keep(epoch, logs):
@@ -249,6 +250,8 @@ class RunFolder:
         self._files[file] = _sha256(path)
         row = {"model": name, "epoch": self.settings.epochs, "seconds": round(before + seconds, 3)}
         self._store(row | losses)
+        if self.settings.devices > 1:  # from here on without a copy on each of them
+            return keras.saving.load_model(path, compile=False)
         return model
 
     def out_of_patience(self):
@@ -354,7 +357,8 @@ def _best_epoch(history):
 
 def _variables(model):
     """Return all that training changes: weights, random generators, the optimizer's state."""
-    model.optimizer.build(model.trainable_variables)
+    with model.distribute_strategy.scope():
+        model.optimizer.build(model.trainable_variables)
     return [*model.variables, *model.optimizer.variables]
 
 

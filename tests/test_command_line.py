@@ -57,6 +57,7 @@ def test_what_a_resumed_training_must_share_is_named_field_by_field():
     assert set(parse(denoise_mnist).to_resume()) == {
         *("script", "architecture", "recipe", "epochs", "batch_size", "learning_rate", "limit"),
         *("seed", "synthetic", "noise", "precision", "max_steps_per_epoch", "patience"),
+        "devices",
     }
     assert {"beta", "latent_dim", "dataset"} < set(parse(vae_fashion).to_resume())
     assert not {"generate", "vary", "output_dir", "show"} & set(parse(vae_fashion).to_resume())

@@ -413,7 +413,7 @@ def test_runs_on_pictures_end_in_figures(tmp_path, classes):
 
 def test_few_pictures_make_an_epoch_of_many_passes():
     class Settings:
-        max_steps_per_epoch, batch_size, seed = 140, 32, 0
+        max_steps_per_epoch, batch_size, seed, devices = 140, 32, 0, 1
 
     def steps(count, few):
         return batches.for_recipe(Settings, count, None, few).steps_per_epoch
