@@ -138,7 +138,7 @@ def workers_here(most):
 def _processes(most):
     """Give a cluster of processes on this machine."""
     count, threads = workers_here(most)
-    print(f"Starting {count} workers with {threads} threads each ...", flush=True)
+    print(f"Starting {count} workers; threads of each: {threads} ...", flush=True)
     # Ctrl-C in a terminal reaches every process there, but it is for this one to stop the others.
     # What is blocked here stays blocked in the threads and processes that are started meanwhile.
     resource_tracker.ensure_running()  # it would unblock them

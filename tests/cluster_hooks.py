@@ -14,7 +14,7 @@ import tensorflow
 
 from applications import page_cleaning, page_files
 
-FOLDER = Path(os.environ["HOOKS"])
+FOLDER = Path(os.environ.get("HOOKS", ""))
 
 
 def outputs(folder):

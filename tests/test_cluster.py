@@ -277,7 +277,7 @@ def test_each_worker_has_one_file_at_a_time(here, run, monkeypatch):
 
 def test_the_only_file_cannot_be_cleaned(run):
     Path("a.png").write_text("text")
-    with pytest.raises(UserError, match="a.png: not an image"):
+    with pytest.raises(UserError, match=r"a.png: not an image"):
         run("a.png")
     assert list(Path("out").iterdir()) == [Path("out/cleaned.json")]
 
