@@ -195,33 +195,50 @@ def _take_back(client, run):
         client.unregister_worker_plugin(run)
 
 
-def _cleaned(client, address, run, left, record, options):
-    """Yield (name, what became of the file) in the order in which the workers are done."""
-    numbered, names = enumerate(left.items()), {}
+def one_each(client, calls):
+    """Yield (name, future) in the order in which workers are done: each has one call at a time.
+
+    So where a file takes its worker down with it, no other is suspected.
+
+    Args:
+        client: of the scheduler.
+        calls: gives (name, (function, *arguments)).
+    """
+    calls, names = iter(calls), {}
     running = distributed.as_completed(loop=client.loop)
     try:
         while True:
-            # A file each: where one takes its worker down with it, no other is suspected.
             free = max(1, len(client.nthreads())) - len(names)
-            for number, (name, source) in itertools.islice(numbered, max(0, free)):
-                target = record.folder.absolute() / name
-                with contextlib.suppress(OSError):  # said when the worker doesn't see it
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                words = run, source.absolute(), target, options
-                future = client.submit(_clean_one, *words, key=f"{run}-{number}")
+            for name, call in itertools.islice(calls, max(0, free)):
+                future = client.submit(*call, pure=False)
                 names[future] = name
                 running.add(future)
             if not names:
                 return
             future = next(running)
-            name = names.pop(future)
-            yield name, _result(future, address, left[name], name, record)
+            yield names.pop(future), future
+    finally:
+        with contextlib.suppress(Exception):  # the scheduler may be gone
+            client.cancel(list(names))
+
+
+def _cleaned(client, address, run, left, record, options):
+    """Yield (name, what became of the file)."""
+
+    def calls():
+        for name, source in left.items():
+            target = record.folder.absolute() / name
+            with contextlib.suppress(OSError):  # said when the worker doesn't see it
+                target.parent.mkdir(parents=True, exist_ok=True)
+            yield name, (_clean_one, run, source.absolute(), target, options)
+
+    try:
+        with contextlib.closing(one_each(client, calls())) as done:
+            for name, future in done:
+                yield name, _result(future, address, left[name], name, record)
     except (distributed.CancelledError, OSError) as error:
         way_out = "the same command with this --output-dir goes on"
         raise UserError(f"{address}: the scheduler is gone ({error}); {way_out}") from None
-    finally:
-        with contextlib.suppress(Exception):
-            client.cancel(list(names))
 
 
 def _result(future, address, source, name, record):
