@@ -271,7 +271,7 @@ def plot(scaling, path):
     """Plot seconds, and below them memory, over what is counted: a column for each part."""
     import matplotlib.pyplot as plt
 
-    parts = [part for part in PARTS if part != "cluster" and part in scaling]
+    parts = [part for part in PARTS if part != "cluster" and scaling.get(part)]
     figure, axes = plt.subplots(
         2,
         len(parts),
