@@ -350,7 +350,7 @@ def _enter_all(cleaned, left, record, count):
                     record.add(name, left[name], result)
                     print(_shown(_line(record.folder / name, result)), flush=True)
                 seconds = time.monotonic() - start
-                speed = f"{pages / seconds:.2g} pages/s"
+                speed = f"{pages / seconds:,.2f} pages/s"
                 bar.update(task, advance=1, speed=speed)
                 if bar.disable and seconds > said + SECONDS_BETWEEN_LINES:
                     said = seconds
