@@ -74,13 +74,12 @@ def start(tmp_path, monkeypatch):
     """
     monkeypatch.setenv("HOOKS", str(tmp_path))
     monkeypatch.setenv("DASK_DISTRIBUTED__WORKER__PRELOAD", str(ROOT / "tests/cluster_hooks.py"))
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     started = []
 
-    def run(*words):
+    def run(*words, **options):
         command = [sys.executable, *map(str, words)]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        started.append(subprocess.Popen(command, start_new_session=True, **pipes))
+        options |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        started.append(subprocess.Popen(command, start_new_session=True, **options))
         return started[-1]
 
     yield run
@@ -204,12 +203,13 @@ def test_separate_processes_as_on_several_machines(here, start, tmp_path):
     """A scheduler and two workers, started as README says; one worker's machine is gone."""
     Path("hold").write_text("4")
     ready = tmp_path / "scheduler.json"
-    scheduler = start("-m", "dask", "scheduler", "--port", 0, "--scheduler-file", ready)
+    words = ("--port", 0, "--scheduler-file", ready)
+    scheduler = start("-m", "dask", "scheduler", *words, cwd=ROOT)
     wait_for(lambda: ready.exists() and ready.read_text().endswith("}"), scheduler)
     address = json.loads(ready.read_text())["address"]
     words = ("--nthreads", 1, "--memory-limit", 0, "--no-nanny")
     for _ in range(2):
-        start("-m", "dask", "worker", address, *words)
+        start("-m", "dask", "worker", address, *words, cwd=ROOT)
     with distributed.Client(address) as client:
         client.wait_for_workers(2)
     process = clean_here(start, address)
@@ -222,7 +222,8 @@ def test_separate_processes_as_on_several_machines(here, start, tmp_path):
     assert sorted(loads().values()) == [1, 1]
     # The scheduler is gone while pages are cleaned.
     Path("hold").write_text("0")
-    process = start(ROOT / COMMAND[0], "--input", "in", "--output-dir", "again", "--dask", address)
+    words = [word.replace("out", "again") for word in COMMAND[1:5]]
+    process = start(ROOT / COMMAND[0], *words, *COMMAND[5:], "--dask", address)
     wait_for(lambda: list(Path("again").rglob(".run-*")), process)
     os.killpg(scheduler.pid, signal.SIGKILL)
     out, err = process.communicate()
@@ -298,28 +299,34 @@ def test_what_appears_meanwhile_is_not_replaced(here, run, monkeypatch, capsys):
     assert len(json.loads(Path("out/cleaned.json").read_text())) == 12
 
 
-@pytest.mark.parametrize("what", ["input", "folder", "output", "model"])
-def test_workers_that_cannot_do_this_work(here, run, monkeypatch, what):
-    """Another machine, where paths lead elsewhere, or where the project is another."""
-    real = cluster._clean_one
+@pytest.mark.parametrize("what", ["in", "out", "result", "model"])
+def test_workers_that_cannot_do_this_work(here, run, monkeypatch, tmp_path, what):
+    """Another machine, where paths lead elsewhere, or where the packages are others."""
+    exists, write_cleaned = Path.exists, page_cleaning.write_cleaned
 
-    def elsewhere(name, source, target, options):
-        if what == "input":
-            return "unseen", source
-        if what == "folder":
-            return "unseen", target.parent
-        if what == "model":
-            raise ValueError("another Keras")
-        kind, (hidden, result) = real(name, source, target, options)
-        hidden.rename(hidden.with_name(".run-elsewhere"))
-        return kind, (hidden, result)
+    def unseen(path):
+        there = threading.current_thread() is threading.main_thread()
+        return exists(path) and (there or path.relative_to(tmp_path).parts[0] != what)
 
-    monkeypatch.setattr(cluster, "_clean_one", elsewhere)
+    def elsewhere(clean, source, path, options):
+        result = write_cleaned(clean, source, path, options)
+        path.rename(tmp_path / path.name)
+        return result
+
+    def load_model(path, **options):
+        raise ValueError("of another Keras")
+
+    if what == "result":
+        monkeypatch.setattr(page_cleaning, "write_cleaned", elsewhere)
+    elif what == "model":
+        monkeypatch.setattr(keras.saving, "load_model", load_model)
+    else:
+        monkeypatch.setattr(Path, "exists", unseen)
     words = {
-        "input": "a worker doesn't see .*/in/",
-        "folder": "a worker doesn't see .*/out",
-        "output": "a worker writes to another out; every worker must see it",
-        "model": "a worker can't clean .*another Keras",
+        "in": "a worker doesn't see .*/in/.*; every worker must see it, under the same path",
+        "out": "a worker doesn't see .*/out",
+        "result": "a worker writes to another out; every worker must see it",
+        "model": "a worker can't clean .*of another Keras",
     }
     with pytest.raises(UserError, match=words[what]):
         run()
@@ -328,25 +335,29 @@ def test_workers_that_cannot_do_this_work(here, run, monkeypatch, what):
 
 
 def test_nothing_gets_a_name_when_its_run_has_ended(here, run, monkeypatch):
-    """The task goes on in its worker, which sees at the next page that nobody waits for it."""
-    seen = []
-    real = page_cleaning.write_cleaned
+    """A worker sees at the next page that nobody waits for it any more."""
+    real, asked, seen = page_cleaning.write_cleaned, [], []
 
-    def interrupt_then_clean(clean, source, path, options):
+    def interrupt_and_go_on(clean, source, path, options):
         worker = distributed.get_worker()
-        os.kill(os.getpid(), signal.SIGINT)
         key = worker.get_current_task()
-        while key in worker.state.tasks and worker.state.tasks[key].state != "cancelled":
-            pass
+        if not asked:
+            os.kill(os.getpid(), signal.SIGINT)
+        asked.append(key)
+        while getattr(worker.state.tasks.get(key), "state", "") == "executing":
+            time.sleep(0.01)
         try:
             return real(clean, source, path, options)
         except UserError as error:
             seen.append(str(error))
             raise
 
-    monkeypatch.setattr(page_cleaning, "write_cleaned", interrupt_then_clean)
+    monkeypatch.setattr(page_cleaning, "write_cleaned", interrupt_and_go_on)
     with pytest.raises(KeyboardInterrupt):
         run()
+    while len(seen) < len(asked):
+        time.sleep(0.01)
+    assert all(text.endswith("its run has ended") for text in seen)
     assert outputs(Path("out")) == []
 
 
