@@ -97,6 +97,11 @@ class Settings(command_line.Settings):
     bilevel: bool = flag("black and white, in 1 bit", False, bool, ("input",))
     grey: bool = flag("coloured ink turns grey", False, bool, ("input",))
     force: bool = flag("replace what was cleaned into --output-dir", False, bool, ("input",))
+    dask: str = flag(
+        "by dask's workers: those of a scheduler, or local, one for each core of this machine",
+        *(None, page_cleaning.dask_address, ("input",)),
+        metavar="tcp://HOST:PORT",
+    )
 
 
 def build_unet(height=None, width=None):
@@ -169,8 +174,9 @@ def main(argv=None):
     if settings.input:
         options = page_cleaning.Options(settings.format, settings.bilevel, settings.grey)
         network, _ = inputs.model_to_apply(settings, ("rmse", "noisy_input"))
-        to = settings.output_dir
-        return page_cleaning.clean_files(network, settings.input, to, options, settings.force)
+        return page_cleaning.clean_files(
+            *(network, settings.input, settings.output_dir, options, settings.force, settings.dask)
+        )
 
     # Four files of NoisyOffice share each clean page, and pages of one family their text and dirt.
     # The article splits by file, and tests on what it trained on. Here it is another family.

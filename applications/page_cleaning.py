@@ -1,10 +1,15 @@
 """A page of any size, or many image files, through the network that cleans documents."""
 
+import argparse
 import contextlib
 import dataclasses
+import datetime
 import hashlib
+import importlib.util
 import os
+import re
 import sys
+import time
 
 import numpy as np
 import tensorflow
@@ -22,6 +27,7 @@ from common import UserError, files
 TILE, MARGIN = 1216, 192
 MULTIPLE = 32  # of the sides of what the U-Net takes
 SMALL = 1_000_000  # pixels; letters of a page of no more are few pixels high
+SECONDS_BETWEEN_LINES = 60  # of progress, where there is no terminal
 WORTH_SAYING = 0.05  # a share of lost ink; a clean page has none
 
 
@@ -232,7 +238,14 @@ def clean_file(clean, source, target, options, replace=False):
     Raises:
         UserError: the file can't be read, or the output can't be written.
     """
-    kind = page_files.KINDS[target.suffix.lower()]
+    files.see_that_file(source)
+    with files.write_whole(target, replace) as temporary:
+        return write_cleaned(clean, source, temporary, options)
+
+
+def write_cleaned(clean, source, path, options):
+    """Write all pages of a file, cleaned, to a new one; see `clean_file`."""
+    kind = page_files.KINDS[path.suffix.lower()]
     notes, count = [], 0
 
     def cleaned_pages():
@@ -246,12 +259,10 @@ def clean_file(clean, source, target, options, replace=False):
             yield dataclasses.replace(page, pixels=pixels, bilevel=bilevel)
 
     try:
-        files.see_that_file(source)
-        with files.write_whole(target, replace) as temporary:
-            before, input_hash = source.stat().st_size, page_record.sha256(source)
-            notes += page_files.write_pages(cleaned_pages(), temporary, before)
-            after, output_hash = temporary.stat().st_size, page_record.sha256(temporary)
-    except UserError:
+        before, input_hash = source.stat().st_size, page_record.sha256(source)
+        notes += page_files.write_pages(cleaned_pages(), path, before)
+        after, output_hash = path.stat().st_size, page_record.sha256(path)
+    except (UserError, OSError):
         raise
     except Exception as error:  # 10,000 other files must not wait for what is odd about this one
         reason = f"{type(error).__name__}: {error}"
@@ -261,7 +272,7 @@ def clean_file(clean, source, target, options, replace=False):
     return {"pages": count, "input_sha256": input_hash, "sha256": output_hash, "notes": notes}
 
 
-def clean_files(network, inputs, output_dir, options, force=False):
+def clean_files(network, inputs, output_dir, options, force=False, dask=None):
     """Clean files, folders and patterns into a folder, and keep a record there.
 
     Args:
@@ -270,13 +281,14 @@ def clean_files(network, inputs, output_dir, options, force=False):
         output_dir: where the outputs go; None: a new folder in runs/.
         options: the `Options`.
         force: whether outputs that the record lists may be replaced.
+        dask: whose workers do it, see `cluster.workers`; None: this process.
 
     Returns:
         The exit code: 1 if some of several files could not be cleaned.
 
     Raises:
         UserError: the only file could not be cleaned, or an input is missing, or an output would
-            replace something.
+            replace something, or the workers can't do it.
     """
     planned = page_record.plan(page_record.find(inputs), options, output_dir)
     folder = files.output_folder(output_dir, f"{network.name}_cleaned")
@@ -287,7 +299,12 @@ def clean_files(network, inputs, output_dir, options, force=False):
         record = page_record.Record(folder, weights.hexdigest(), dataclasses.asdict(options))
         left = record.left_to_do(planned, force)
         at_end.callback(record.close)
-        failed = _clean_all(cleaner(network), left, record, options, len(planned))
+        cleaned = _cleaned_here(network, left, record, options)
+        if dask and left:
+            from applications import cluster  # its packages are optional
+
+            cleaned = at_end.enter_context(cluster.workers(dask, network, left, record, options))
+        failed = _enter_all(cleaned, left, record, len(planned))
     for source in failed:
         print(f"Failed: {_shown(source)}", flush=True)
     print(
@@ -296,39 +313,75 @@ def clean_files(network, inputs, output_dir, options, force=False):
     return 1 if failed else 0
 
 
-def _clean_all(clean, left, record, options, count):
-    """Clean {name: file}, enter each in the record, and return those that failed."""
-    failed, done = [], count - len(left)
+def dask_address(text):
+    """Return an argparse type's value: where dask's workers are, "local" or tcp://HOST:PORT."""
+    if importlib.util.find_spec("distributed") is None:
+        way_out = "pip install -r requirements-cluster.txt"
+        raise UserError(f"--dask needs packages of its own: {way_out}")
+    if text != "local" and not re.fullmatch(r"[a-z]+://\S+:\d+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither local nor as tcp://HOST:8786")
+    return text
+
+
+def _cleaned_here(network, left, record, options):
+    """Clean {name: file}, and yield (name, what `clean_file` returns, or its UserError)."""
+    clean = cleaner(network)
+    for name, source in left.items():
+        try:
+            target, replace = record.folder / name, record.may_replace(name)
+            result = clean_file(clean, source, target, options, replace)
+        except UserError as error:
+            result = error
+        yield name, result
+
+
+def _enter_all(cleaned, left, record, count):
+    """Enter each of the `cleaned` in the record, say so, and return those that failed."""
+    failed, done, pages = [], count - len(left), 0
     if done:
         print(f"{done} of {count} files are there already", flush=True)
-    name_column = progress.TextColumn("{task.description}", markup=False)
-    columns = name_column, progress.BarColumn(), progress.MofNCompleteColumn()
+    column = progress.TextColumn("{task.fields[speed]}")
+    columns = progress.BarColumn(), progress.MofNCompleteColumn(), column
+    start, said = time.monotonic(), 0
     with progress.Progress(*columns, progress.TimeRemainingColumn()) as bar:
         bar.disable = not bar.console.is_terminal
-        task = bar.add_task("", total=len(left))
-        for name, source in left.items():
-            bar.update(task, description=_shown(name))
-            # What has a hash in the record may be replaced: `left_to_do` has compared it.
-            replace = "sha256" in record.entries[name]
-            try:
-                result = clean_file(clean, source, record.folder / name, options, replace)
-            except UserError as error:
-                if count == 1:
-                    raise
-                failed.append(source)
-                print(_shown(error), file=sys.stderr, flush=True)
-            except KeyboardInterrupt as error:
-                where = f"{done} of {count} files are in {record.folder}"
-                error.add_note(f"{where}; the same command with this --output-dir goes on.")
-                raise
-            else:
-                done += 1
-                record.add(name, source, result)
-                pages = f"{result['pages']} pages" if result["pages"] > 1 else "1 page"
-                line = "; ".join([f"Wrote {record.folder / name} ({pages})", *result["notes"]])
-                print(_shown(line), flush=True)
-            bar.advance(task)
+        task = bar.add_task("", total=len(left), speed="")
+        try:
+            for name, result in cleaned:
+                if isinstance(result, UserError):
+                    if count == 1:
+                        raise result
+                    failed.append(left[name])
+                    print(_shown(result), file=sys.stderr, flush=True)
+                else:
+                    done, pages = done + 1, pages + result["pages"]
+                    record.add(name, left[name], result)
+                    print(_shown(_line(record.folder / name, result)), flush=True)
+                seconds = time.monotonic() - start
+                speed = f"{pages / seconds:,.2f} pages/s"
+                bar.update(task, advance=1, speed=speed)
+                if bar.disable and seconds > said + SECONDS_BETWEEN_LINES:
+                    said = seconds
+                    to_go = len(left) / bar.tasks[0].completed * seconds - seconds
+                    print(f"{done} of {count} files, {speed}, {_clock(to_go)} left", flush=True)
+        except KeyboardInterrupt as error:
+            where = f"{done} of {count} files are in {record.folder}"
+            error.add_note(f"{where}; the same command with this --output-dir goes on.")
+            raise
+    if pages > 1:
+        print(f"{pages} pages in {_clock(seconds)}, {speed}", flush=True)
     return failed
+
+
+def _clock(seconds):
+    """Return hours, minutes and seconds as text."""
+    return str(datetime.timedelta(seconds=round(seconds)))
+
+
+def _line(target, result):
+    """Say of a file that it was written, with all that is to be noted."""
+    pages = f"{result['pages']} pages" if result["pages"] > 1 else "1 page"
+    return "; ".join([f"Wrote {target} ({pages})", *result["notes"]])
 
 
 def _shown(text):

@@ -151,6 +151,10 @@ class Record:
             return f"cleaned with other options than {source} would be"
         return ""
 
+    def may_replace(self, name):
+        """Say whether what stands there may be replaced: `left_to_do` has compared the hash."""
+        return "sha256" in self.entries[name]
+
     def add(self, name, source, result):
         """Enter a file that was written, with what `clean_file` returned."""
         self.entries[name] = self._entry(source) | result

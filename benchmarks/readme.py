@@ -22,6 +22,7 @@ from common import UserError, command_line  # noqa: E402
 from common.files import write_whole  # noqa: E402
 
 import time_to_quality  # noqa: E402
+from scaling import LABELS, PARTS, per_unit  # noqa: E402
 
 README = ROOT / "README.md"
 NUMBER = re.compile(r"([^\s|()]+)<!-- (\S+) (\S+) -->")
@@ -303,6 +304,29 @@ def capacity_table(attacks):
     return rows_of(["pixels", *rooms], [["bytes", *map(str, rooms.values())]])
 
 
+def scaling_table(scaling):
+    """Return the table of how cost grows, from the least to the greatest size of each series."""
+    lines = []
+    for part, series_of in PARTS.items():
+        for series, (counted, _) in series_of.items():
+            points = scaling[part][series]
+            least, greatest = (pick(points, key=float) for pick in (min, max))
+            seconds, memory = (
+                [points[size][key] for size in (least, greatest)]
+                for key in ("seconds", "memory_mb")
+            )
+            lines.append(
+                [
+                    LABELS[series],
+                    f"{float(least):,g} to {float(greatest):,g} {counted}",
+                    f"{seconds[0]:,.1f} to {seconds[1]:,.1f}",
+                    f"{1000 * per_unit(points):,.3g}",
+                    f"{memory[0] / 1000:.1f} to {memory[1] / 1000:.1f}",
+                ]
+            )
+    return rows_of(["", "of", "seconds", "ms for one more", "memory, GB"], lines)
+
+
 OF_ATTACKS = {"watermark_photo": attacks_table, "watermark_photo_capacity": capacity_table}
 
 
@@ -359,6 +383,8 @@ def render(text, results):
         name = match[1]
         if name == "results":
             made = summary(results)
+        elif name == "scaling":
+            made = scaling_table(results["scaling"])
         elif name in OF_ATTACKS:
             made = OF_ATTACKS[name](results["attacks"])
         else:

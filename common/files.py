@@ -7,6 +7,8 @@ import itertools
 import json
 import math
 import os
+import platform
+import re
 import secrets
 import tempfile
 from pathlib import Path
@@ -45,6 +47,43 @@ def read(path, way=""):
         raise UserError(f"{path}: cannot be read ({error.strerror}){way}") from None
 
 
+def temporary_name(path, run=""):
+    """Return a hidden name beside `path`, of this machine and process, that nobody else has.
+
+    Two machines may share a disk. A name may be as long as names can be, so its own is left out.
+    """
+    machine = re.sub("[^A-Za-z0-9]+", "-", platform.node())[:40]
+    return path.with_name(
+        f".{run}{machine}-{os.getpid()}-{secrets.token_hex(8)}{path.suffix[-20:]}"
+    )
+
+
+@contextlib.contextmanager
+def write_beside(path, run=""):
+    """Give a temporary name beside `path` to write to, which is left only if no error came up.
+
+    Args:
+        path: its folder is made where it is missing.
+        run: what the name begins with.
+
+    Raises:
+        UserError: the folder can't be written to, or the disk is full.
+    """
+    path = Path(path)
+    temporary = temporary_name(path, run)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            reason = error.strerror or error
+            way_out = "choose another --output-dir"
+            raise UserError(f"{path}: can't be written ({reason}); {way_out}") from None
+        raise
+
+
 @contextlib.contextmanager
 def write_whole(path, replace=False):
     """Give a temporary name beside `path` to write to; move it to `path` if no error came up.
@@ -56,23 +95,11 @@ def write_whole(path, replace=False):
     Raises:
         UserError: something stands there, the folder can't be written to, or the disk is full.
     """
-    path = Path(path)
-    # Random, for two machines may share a disk. A name may be as long as names can be.
-    temporary = path.with_name(f".{secrets.token_hex(8)}{path.suffix[-20:]}")
-    try:
+    with write_beside(path) as temporary:
         if not replace and os.path.lexists(path):
             raise FileExistsError(0, "it exists")
-        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         os.replace(temporary, path)
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(
-            f"{path}: can't be written ({reason}); choose another --output-dir"
-        ) from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def write_json(path, content, replace=False):

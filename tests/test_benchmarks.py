@@ -3,8 +3,10 @@
 import json
 import re
 
+import numpy as np
 import pytest
 import readme
+import scaling
 import speed
 import time_to_quality
 from conftest import ROOT, small_mnist, write_idx
@@ -162,6 +164,77 @@ def test_measures_both_recipes_and_goes_on_where_it_stopped(tmp_path, monkeypatc
     monkeypatch.setattr(speed, "measure", None)
     time_to_quality.main(words)
     assert capsys.readouterr().out == f"Wrote {tmp_path / 'f.png'}\n"
+
+
+def point(seconds, **more):
+    return {"seconds": seconds, "memory_mb": 1500.0, **more}
+
+
+def test_what_a_million_pages_cost_follows_from_one_more_page(monkeypatch):
+    """Whatever the start takes: here 20 s, and 3 s for each page on 4 cores."""
+    monkeypatch.setattr(scaling.os, "cpu_count", lambda: 4)
+    found = {
+        "one_process": {"2": point(10 + 2 * 9), "10": point(10 + 10 * 9)},
+        "dask_local": {"2": point(20 + 2 * 3, page_mb=5), "10": point(20 + 10 * 3)},
+        "empty_calls_per_second": 50,
+    }
+    paper = scaling.on_paper(found)
+    assert paper["seconds_per_page"] == {"one_process": 9, "dask_local": 3}
+    assert paper["pages_per_hour_and_core"] == pytest.approx(3600 / 3 / 4)
+    assert paper["core_hours_per_million"] == pytest.approx(1e6 * 3 * 4 / 3600)
+    assert paper["seconds_to_start"] == pytest.approx(20)
+    assert paper["cores_one_scheduler_feeds"] == pytest.approx(50 * 3 * 4)
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (25, 41), (12, 2)])
+def test_a_picture_goes_on_as_in_mirrors(shape):
+    picture = np.arange(70).reshape(7, 10)
+    found = scaling.mirrored(picture, shape)
+    assert found.shape == shape
+    row, column = shape[0] - 1, shape[1] - 1
+    rows, columns = [*range(7), *range(6, -1, -1)], [*range(10), *range(9, -1, -1)]
+    assert found[row, column] == picture[rows[row % 14], columns[column % 20]]
+
+
+def test_scaling_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
+    words = ["--results", str(tmp_path / "r.json"), "--figure", str(tmp_path / "f.png")]
+    words += ["--work-dir", str(tmp_path / "work")]
+    asked = []
+
+    def measure(series, size, folder):
+        asked.append((series, size))
+        if size == 20:
+            raise KeyboardInterrupt
+        return point(size / 2)
+
+    monkeypatch.setattr(scaling, "point", measure)
+    with pytest.raises(KeyboardInterrupt):
+        scaling.main(["pixels", *words])
+    scaling.main(["pixels", "pages", "--most", "10", *words])
+    assert asked.count(("page", 0.25)) == 1
+    assert [size for series, size in asked if series == "pdf"] == [1, 10]
+    stored = json.loads((tmp_path / "r.json").read_text())["scaling"]
+    assert stored["pixels"]["page"]["9"] == point(4.5)
+    assert stored["pages"]["commit"]
+    assert (tmp_path / "f.png").stat().st_size > 10_000
+    with pytest.raises(UserError, match="page: no such part; there are training, pixels"):
+        scaling.main(["page", *words])
+    every = {
+        part: {name: {"1": point(1.0), "4": point(2.5)} for name in series}
+        for part, series in scaling.PARTS.items()
+    }
+    lines = readme.scaling_table(every).splitlines()
+    assert lines[3] == "| cleaning a page | 1 to 4 megapixels | 1.0 to 2.5 | 500 | 1.5 to 1.5 |"
+
+
+def test_points_are_measured(tmp_path):
+    """The smallest of each kind but for trainings and the cluster, each in its own process."""
+    found = scaling.point("page", 0.01, tmp_path)
+    assert found["seconds"] > 0
+    assert found["memory_mb"] > 100
+    assert list(tmp_path.iterdir()) == []
+    assert scaling.point("reading", 0.25, tmp_path)["seconds"] > 0
+    assert scaling.point("pdf", 2, tmp_path)["memory_mb"] > 100
 
 
 def test_what_is_wrong_is_said_in_one_line(error_of, tmp_path):

@@ -2,15 +2,18 @@
 becomes white."""
 
 import ctypes
+import importlib.machinery
 import json
 import os
+import re
+import sys
 import types
 from pathlib import Path
 
 import numpy as np
 import pypdfium2
 import pytest
-from conftest import contents
+from conftest import ROOT, contents
 from PIL import Image, ImageDraw
 from pypdfium2 import raw
 
@@ -545,6 +548,29 @@ def test_flags_without_effect_are_refused(error_of):
     assert "exclude each other" in error_of(script.main, "--input", "a", "--bilevel", "--grey")
     words = ("--input", "a", "--bilevel", "--format", "jpeg")
     assert "has no 1-bit pages" in error_of(script.main, *words)
+
+
+def test_dask_that_is_not_installed(error_of, monkeypatch):
+    words = ("--input", "a.png", "--dask", "local")
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    way_out = "--dask needs packages of its own: pip install -r requirements-cluster.txt"
+    assert way_out in error_of(script.main, *words)
+    assert (ROOT / "requirements-cluster.txt").is_file()
+    there = types.ModuleType("distributed")
+    there.__spec__ = importlib.machinery.ModuleSpec("distributed", None)
+    monkeypatch.setitem(sys.modules, "distributed", there)
+    assert "a.png: no such file" in error_of(script.main, *words)
+    assert "--dask has no effect here; it is for --input" in error_of(script.main, *words[2:])
+    assert "'host' is neither local nor" in error_of(script.main, *words[:3], "host")
+
+
+def test_progress_is_said_where_there_is_no_terminal(run, monkeypatch, capsys):
+    write_scans("in/a.png", "in/b.png", "in/c.png")
+    monkeypatch.setattr(page_cleaning, "SECONDS_BETWEEN_LINES", 0)
+    run("in")
+    out = capsys.readouterr().out
+    assert re.search(r"^1 of 3 files, [\d.,]+ pages/s, 0:00:\d\d left$", out, re.M)
+    assert re.search(r"^3 pages in 0:00:\d\d, [\d.,]+ pages/s$", out, re.M)
 
 
 def test_names_that_are_no_text(run, capsys):
