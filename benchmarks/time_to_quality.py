@@ -195,9 +195,10 @@ def plot(results, path):
 
     trainings = results["trainings"]
     scripts = [name for name in AXES if f"{name}/fast/0" in trainings]
-    rows = -(-len(scripts) // 2)
+    rows = len(scripts) // 2 + 1
     figure, axes = plt.subplots(rows, 2, figsize=(9, 2.9 * rows), layout="constrained")
-    for axis in axes.flat[len(scripts) :]:
+    plot_ratios(axes.flat[len(scripts)], trainings, scripts)
+    for axis in axes.flat[len(scripts) + 1 :]:
         axis.axis("off")
     for axis, script in zip(axes.flat, scripts, strict=False):
         both = [trainings.get(f"{script}/{recipe}/0") for recipe in PAIR]
@@ -234,6 +235,29 @@ def plot(results, path):
         f"{data}. Seed 0. {machines}."
     )
     plotting.save(figure, path, caption)
+
+
+def plot_ratios(axis, trainings, scripts):
+    """Plot the ratio of the times to each of the MARGINS, a group of bars for each script."""
+    pairs = {
+        script: [trainings[f"{script}/{recipe}/0"] for recipe in PAIR]
+        for script in scripts
+        if script not in FOLLOWED and f"{script}/published/0" in trainings
+    }
+    for number, margin in enumerate(MARGINS):
+        for place, both in enumerate(pairs.values()):
+            _, slow, quick = ratio(*both, margin)
+            if slow and quick:
+                at = place + 0.27 * (number - 1)
+                axis.bar(at, slow / quick, 0.25, color=f"C{2 + number}")
+                axis.text(at, slow / quick, f"{slow / quick:.0f}", ha="center", va="bottom", size=8)
+        axis.bar(0, 0, color=f"C{2 + number}", label=f"at {margin:.0%}")
+    axis.set(title="times faster, to within 5%, 1%, 0% of the best", ylabel="ratio of the times")
+    axis.title.set_fontsize(10)
+    names = [script.replace("_", "\n") for script in pairs]
+    axis.set_xticks(range(len(pairs)), names, fontsize=8)
+    axis.margins(y=0.12)
+    axis.legend(fontsize=8)
 
 
 def main(argv=None):
