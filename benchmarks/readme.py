@@ -1,11 +1,11 @@
-"""Put what was measured into README.md: its tables, and every number in its text.
+"""Put what was measured into README.md and docs/results.md: tables, and numbers in the text.
 
 A table stands between `<!-- table NAME -->` and `<!-- end NAME -->`. A number in the text is
 followed by a comment that says where it comes from, which readers of the page do not see:
 `20.00<!-- trainings.denoise_mnist/fast/0.test.psnr .2f -->`.
 
 Run it:
-  python benchmarks/readme.py            results.json to README
+  python benchmarks/readme.py            results.json to both pages
   python benchmarks/readme.py --check    say what would change, and change nothing
 """
 
@@ -24,7 +24,7 @@ from common.files import write_whole  # noqa: E402
 import time_to_quality  # noqa: E402
 from scaling import LABELS, PARTS, per_unit  # noqa: E402
 
-README = ROOT / "README.md"
+PAGES = [ROOT / "README.md", ROOT / "docs" / "results.md"]
 NUMBER = re.compile(r"([^\s|()]+)<!-- (\S+) (\S+) -->")
 TABLE = re.compile(r"<!-- table (\w+) -->\n.*?<!-- end \1 -->", re.S)
 NONE = "–"
@@ -373,7 +373,7 @@ def value_of(results, place):
 
 
 def render(text, results):
-    """Return README's text with all that was measured put in.
+    """Return the text of a page with all that was measured put in.
 
     Raises:
         UserError: it asks for something that was not measured.
@@ -408,15 +408,19 @@ def main(argv=None):
     results = time_to_quality.read_results(time_to_quality.RESULTS)
     if not results["trainings"]:
         raise UserError(f"{time_to_quality.RESULTS}: nothing was measured yet")
-    before = README.read_text(encoding="utf-8")
-    after = render(before, results)
+    changes = 0
+    for page in PAGES:
+        before = page.read_text(encoding="utf-8")
+        after = render(before, results)
+        lines = zip(before.split("\n"), after.split("\n"), strict=False)
+        changes += sum(old != new for old, new in lines)
+        if not args.check:
+            with write_whole(page, replace=True) as temporary:
+                temporary.write_text(after, encoding="utf-8")
+            print(f"Wrote {page}")
     if args.check:
-        changed = sum(a != b for a, b in zip(before.split("\n"), after.split("\n"), strict=False))
-        print(f"{changed} lines would change")
-        return 1 if before != after else 0
-    with write_whole(README, replace=True) as temporary:
-        temporary.write_text(after, encoding="utf-8")
-    print(f"Wrote {README}")
+        print(f"{changes} lines would change")
+        return 1 if changes else 0
 
 
 if __name__ == "__main__":

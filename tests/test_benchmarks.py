@@ -81,10 +81,11 @@ def test_a_row_shows_means_and_spreads_over_seeds():
     assert cells[-2:] == ["23.0 (16.0 to 30.0)", "1.2 and 1.2"]
 
 
-def test_readme_shows_what_was_measured():
+def test_pages_show_what_was_measured():
     results = time_to_quality.read_results(time_to_quality.RESULTS)
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert readme.render(text, results) == text
+    for page in readme.PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert readme.render(text, results) == text
     assert set(results["speed"]) == set(speed.SCRIPTS)
     assert {f"{name}/{recipe}/0" for name in speed.SCRIPTS for recipe in ("published", "fast")} <= (
         results["trainings"].keys()
@@ -100,8 +101,9 @@ SETTINGS = [
 VERSION = r"(?:Python|TensorFlow|NumPy|Matplotlib) \d+\.\d+"
 
 
-def test_no_measured_number_stands_without_its_source():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", readme.PAGES, ids=lambda page: page.name)
+def test_no_measured_number_stands_without_its_source(page):
+    text = page.read_text(encoding="utf-8")
     for pattern in (readme.TABLE.pattern, VERSION, r"^```.*?^```", r"`[^`\n]*`", r"\]\(\S+\)"):
         text = re.sub(pattern, "", text, flags=re.S | re.M)
     text = readme.NUMBER.sub("", text)
