@@ -10,6 +10,7 @@ import textwrap
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+from skimage.util import montage
 
 from common import UserError
 from common.files import write_whole
@@ -222,16 +223,12 @@ def planes(columns, path, title, caption, labels, names, show=False):
 
 
 def mosaic(images, columns, gap=0):
-    """Return images, shape (n, height, width, 1), in rows of `columns`: one picture.
+    """Return images, shape (n, height, width, 1), in rows of `columns`, as one picture.
 
-    Above and left of each are `gap` white pixels. What is missing in the last row is white.
+    Around each are `gap` white pixels. What is missing in the last row is white.
     """
-    count, height, width = images.shape[:3]
-    rows = math.ceil(count / columns)
-    tiles = np.ones((rows * columns, height + gap, width + gap))
-    tiles[:count, gap:, gap:] = images[..., 0]
-    tiles = tiles.reshape(rows, columns, height + gap, width + gap).swapaxes(1, 2)
-    return tiles.reshape(rows * (height + gap), columns * (width + gap))
+    grid = math.ceil(len(images) / columns), columns
+    return montage(images[..., 0], fill=1, grid_shape=grid, padding_width=gap)
 
 
 def sheet(images, path, title, caption, columns, show=False, cell=None, region=None, labels=()):
