@@ -384,8 +384,11 @@ def pages_in(folder, size=(60, 50)):
 PAGES = [f"{part}/{number}.png" for part in ("train", "train_cleaned") for number in range(1, 7)]
 
 
-def test_pages_too_small_to_train_on(tmp_path):
+@pytest.mark.parametrize("folders", [("train", "train_cleaned"), ("dirty", "clean")])
+def test_pages_too_small_to_train_on(folders, tmp_path):
     pages_in(tmp_path, (300, 5))
+    for name, folder in zip(("train", "train_cleaned"), folders, strict=True):
+        (tmp_path / name).rename(tmp_path / folder)
     with pytest.raises(UserError, match="smaller than 32x32 pixels"):
         noisy_office.load_noisy_office(tmp_path)
 
