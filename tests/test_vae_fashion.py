@@ -323,6 +323,12 @@ def test_bad_latent_files_end_in_one_line(error_of, trained, content, words):
     assert not Path("out").exists()
 
 
+@pytest.mark.parametrize("words", ["--seed 3", "--spread 2"])
+def test_what_belongs_to_vary_is_refused_without_it(words, error_of):
+    line = error_of(vae_fashion.main, "--input", "a.png", *words.split())
+    assert f"{words.split()[0]} has no effect without --vary" in line
+
+
 def test_latent_files_of_spreadsheets_are_read(trained):
     """With a byte-order mark, CRLF and a blank last line."""
     Path("latent.csv").write_bytes(b"\xef\xbb\xbfname,z_1,z_2\r\na,1,2\r\n\r\n")
