@@ -520,7 +520,10 @@ def with_config(change, more=()):
         lambda text: b"null",
         lambda text: b"[" * 200_000,
         lambda text: text.replace(b'"filters": 32', b'"filters": "a"'),
-        lambda text: text.replace(b'"filters": 32', b'"filters": 3200000'),
+        lambda text: text.replace(b'"filters": 32', b'"filters": 9999'),
+        lambda text: text.replace(b'"filters": 32', b'"filters" : 3200000'),
+        lambda text: text.replace(b"[3, 3]", b"[9999, 9999]"),
+        lambda text: b'"' + b"x" * models.MOST_CONFIG + b'"',
         lambda text: text.replace(b'"activation": "relu"', b'"activation": {"module": "os", '
                                   b'"class_name": "function", "config": "system", '
                                   b'"registered_name": "system"}'),
@@ -533,6 +536,14 @@ def test_models_whose_config_is_something_else(change, error_of):
     line = error_of(denoise_mnist.main, "--input", "a.png", "--model", "m.keras")
     assert "m.keras: not a model that can be loaded" in line
     assert len(line) <= 301
+
+
+def test_models_that_unpack_to_more_than_the_memory_holds(monkeypatch, error_of):
+    Path("a.png").write_bytes(png())
+    monkeypatch.setattr(models, "MOST_BYTES", 10**6)
+    with_config(lambda text: text, {"assets/a": bytes(10**6 + 1)}.items())
+    line = error_of(denoise_mnist.main, "--input", "a.png", "--model", "m.keras")
+    assert "m.keras: not a model that can be loaded (unpacks to over 1,000,000 bytes)" in line
 
 
 def test_models_with_a_lambda_layer_or_in_the_old_format_are_not_run(error_of):
