@@ -33,12 +33,12 @@ def classes_in(folder):
         return sorted(p for p in shown if not any(x[0] == "." for x in p.relative_to(folder).parts))
 
     try:
-        below = {sub.name: pictures(sub.rglob("*")) for sub in sorted(folder.iterdir())}
-        below = {name: paths for name, paths in below.items() if paths}
-        here = {} if below else {folder.resolve().name: pictures(folder.iterdir())}
+        found = {sub.name: pictures(sub.rglob("*")) for sub in sorted(folder.iterdir())}
+        if not any(found.values()):
+            found = {folder.resolve().name: pictures(folder.iterdir())}
     except OSError as error:
         raise UserError(f"{folder}: can't be read ({error.strerror})") from None
-    return below or {name: paths for name, paths in here.items() if paths}
+    return {name: paths for name, paths in found.items() if paths}
 
 
 def read_pictures(folder, limit=None, patches=False):
