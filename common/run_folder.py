@@ -75,9 +75,8 @@ class RunFolder:
             folders = [Path(where)]
         else:
             found = [p for p in Path("runs").glob("*") if re.fullmatch(rf"{name}(_\d+)?", p.name)]
-            number = {path: (len(path.name), path.name) for path in found}  # _10 comes after _9
-            finished = {path: (path / "metrics.json").exists() for path in found}
-            folders = sorted(found, key=lambda path: (not finished[path], number[path]))[::-1]
+            found.sort(key=lambda path: (len(path.name), path.name))  # _10 comes after _9
+            folders = sorted(found[::-1], key=lambda path: (path / "metrics.json").exists())
         for folder in folders:
             if (folder / STATE).is_file():
                 return folder
