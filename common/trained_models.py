@@ -22,16 +22,13 @@ def save_model(model, path, replace=False):
 
     It computes in float32 from then on, whatever it was trained with.
     """
+    # A copy, for Keras saves the optimizer of a compiled model whatever it is told.
+    config = json.dumps(model.get_config()).replace("mixed_bfloat16", "float32")
+    plain = type(model).from_config(json.loads(config))
+    plain.build_from_config(model.get_build_config())
+    for variable, value in zip(plain.variables, model.variables, strict=True):
+        variable.assign(keras.ops.convert_to_numpy(value))
     with write_whole(path, replace) as temporary:
-        model.save(temporary)
-        # Keras saves the optimizer of a compiled model whatever it is told.
-        plain = keras.saving.load_model(temporary, compile=False)
-        config = json.dumps(plain.get_config())
-        if "bfloat16" in config:
-            trained, config = plain, json.loads(config.replace("mixed_bfloat16", "float32"))
-            plain = type(plain).from_config(config)
-            plain.build_from_config(trained.get_build_config())
-            plain.set_weights(trained.get_weights())
         plain.save(temporary)
 
 
