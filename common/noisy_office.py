@@ -187,10 +187,9 @@ def _read_pairs(files, where, limit=None):
         places = {path: _place_page(path) for path in paths}
         families = []
         for family in ("train", "validation", "test"):
-            chosen = sorted(path for path in paths if places[path][0] == family)
-            if limit:  # of all fonts and all kinds of dirt
-                chosen = sorted(chosen, key=lambda path: seed_for(path.name))[:limit]
-            chosen = sorted(chosen, key=lambda path: (path.stem.zfill(9), path.name))
+            chosen = [path for path in paths if places[path][0] == family]
+            mixed = sorted(chosen, key=lambda path: seed_for(path.name))  # fonts and kinds of dirt
+            chosen = sorted(mixed[:limit], key=lambda path: (path.stem.zfill(9), path.name))
             families.append([_read_pair(files, path, clean, places[path]) for path in chosen])
         if paths:
             return families
