@@ -23,9 +23,10 @@ def save_model(model, path, replace=False):
     It computes in float32 from then on, whatever it was trained with.
     """
     # A copy, for Keras saves the optimizer of a compiled model whatever it is told.
-    config = json.dumps(model.get_config()).replace("mixed_bfloat16", "float32")
-    plain = type(model).from_config(json.loads(config))
-    plain.build_from_config(model.get_build_config())
+    config = keras.saving.serialize_keras_object(model)
+    config.pop("compile_config", None)
+    text = json.dumps(config).replace("mixed_bfloat16", "float32")
+    plain = keras.saving.deserialize_keras_object(json.loads(text))
     for variable, value in zip(plain.variables, model.variables, strict=True):
         variable.assign(keras.ops.convert_to_numpy(value))
     with write_whole(path, replace) as temporary:
