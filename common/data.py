@@ -292,14 +292,9 @@ def _cache_or_download(source):
 def download(url, path, checksum=None):
     """Fetch a file whole or not at all. Nothing may stand at its path: pooch would replace it.
 
-    Args:
-        url: what to fetch.
-        path: where to keep it.
-        checksum: as pooch takes it, such as "md5:…"; None: any content will do.
-
-    Raises:
-        DownloadError: the server does not answer within SECONDS_PER_READ, takes longer than
-            SECONDS_IN_ALL, refuses, cuts off, or sends something else.
+    `checksum` is as pooch takes it, such as "md5:…"; None: any content will do. Raises
+    DownloadError if the server does not answer within SECONDS_PER_READ, takes longer than
+    SECONDS_IN_ALL, refuses, cuts off, or sends something else.
     """
     print(f"Downloading {url}", flush=True)
     pooch.get_logger().setLevel("ERROR")

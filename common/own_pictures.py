@@ -166,12 +166,9 @@ def fit_square(image, side, ground=None):
 def read_pairs(folder, limit=None):
     """Return [training, validation, test], lists of (name, dirty page, clean page).
 
-    The pairs are files of one name in dirty/ and clean/; endings may differ. Pages are uint8, shape
-    (height, width, 1). Those with the same clean page are in the same part. None: no such folders.
-
-    Raises:
-        UserError: a page can't be read, its twin is missing or of another size, or there are fewer
-            than 5 clean pages that differ.
+    The pairs are files of one name in dirty/ and clean/; endings may differ. Those with the same
+    clean page are in the same part. None: no such folders. Raises UserError if a twin is missing,
+    there are fewer than 5 clean pages that differ, or as `read_pair` does.
     """
     dirty, clean = (
         {p.stem: p for p in sorted((folder / name).glob("*")) if p.suffix.lower() in ENDINGS}

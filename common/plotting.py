@@ -198,8 +198,7 @@ def planes(columns, path, title, caption, labels, names, show=False):
         columns: {heading: (codes, images, region)}. Codes are of shape (n, 2). Images, shape
             (rows · rows, height, width, 1), show the region (left, right, bottom, top) row by row,
             the top row first; if that is None they are samples of the normal prior.
-        path, title, caption, show: see above.
-        labels, names: integers, shape (n,), and the names of the classes.
+        labels, names: as for `scatter`.
     """
     size = 3.7 * len(columns) + 1, 7.6
     figure, axes = plt.subplots(2, len(columns), figsize=size, layout="constrained")

@@ -225,12 +225,8 @@ class RunFolder:
     def trained(self, name, train):
         """Return one of several models of this run: trained before an interruption, or now.
 
-        Args:
-            name: of the model.
-            train: called with nothing; returns the model and a dict with loss and val_loss.
-
-        Raises:
-            UserError: training diverged, or what is stored is damaged.
+        `train` returns the model and a dict with loss and val_loss. Raises UserError if training
+        diverged, or what is stored is damaged.
         """
         file = f"checkpoint/{name}.keras"
         path = self.folder / file
@@ -265,14 +261,9 @@ class RunFolder:
     # ------------------------------------------------------------ results
 
     def plot(self, function, content, name, title, caption, *more, **options):
-        """Write a figure with a function of `plotting`, the data it was made from in its caption.
+        """Write a figure, `name`, with the data it was made from in its caption.
 
-        Args:
-            function: called with content, path, title, caption and whatever follows.
-            content: what it plots.
-            name: of the file.
-            title, caption: of the figure.
-            more, options: for the function.
+        `function`, of `plotting`, is called with content, path, title, caption and what follows.
         """
         data = self.dataset.summary()
         trained = f", {data['train']:,} training images" if self.history else ""
@@ -308,9 +299,8 @@ class RunFolder:
 
         Args:
             model: the trained model.
-            results: {row name: {metric: value}}: the model's row, the baselines' and others'.
-            row: the name of the model's row.
-            others: names of rows that are no baselines: only printed.
+            results: {row name: {metric: value}}: the model's `row`, the baselines', and others',
+                which are only printed.
             models: {row name: model} of a run that trains several, in that order.
             typical: what an application should know of the test images; {row name: that} with
                 `models`.
