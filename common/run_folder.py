@@ -299,8 +299,8 @@ class RunFolder:
 
         Args:
             model: the trained model.
-            results: {row name: {metric: value}}: the model's `row`, the baselines', and others',
-                which are only printed.
+            results: {row name: {metric: value}}. `row` is the model's, `others` are only printed,
+                the rest are baselines.
             models: {row name: model} of a run that trains several, in that order.
             typical: what an application should know of the test images; {row name: that} with
                 `models`.
