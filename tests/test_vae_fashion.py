@@ -292,7 +292,8 @@ def test_variations_stray_as_far_as_they_are_told(finished):
             return model.decoder.predict(z, verbose=0)
 
     Recorder.decoder = recorder = Recorder()
-    known = {"dataset": "", "ground": "dark", "missed_99": np.nan, "missed_99_noisy": 0}
+    limits = {"missed_995": np.nan, "missed_995_noisy": 0, "thickest": np.inf}
+    known = {"dataset": "", "ground": "dark", **limits}
     for spread in (0, 2.0):
         settings = {"vary": 400, "spread": spread}
         latent_walks.encode(recorder, ["a.png"], f"out_{spread}", known, **settings)
