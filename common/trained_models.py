@@ -56,7 +56,8 @@ def load_model(path, names, build_like=None):
                 raise ValueError(f"unpacks to over {MOST_BYTES:,} bytes")
             config = json.loads(archive.open("config.json").read(MOST_CONFIG))
         config.pop("compile_config", None)
-        with keras.StatelessScope():  # without its weights, for which there may be no memory
+        # Without its weights, for which there may be no memory.
+        with keras.StatelessScope(initialize_variables=False):
             count = keras.saving.deserialize_keras_object(config).count_params()
         if count > MOST_PARAMETERS:
             raise ValueError(f"{count:,} parameters, more than {MOST_PARAMETERS:,}")

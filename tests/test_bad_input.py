@@ -520,9 +520,6 @@ def with_config(change, more=()):
         lambda text: b"null",
         lambda text: b"[" * 200_000,
         lambda text: text.replace(b'"filters": 32', b'"filters": "a"'),
-        lambda text: text.replace(b'"filters": 32', b'"filters": 9999'),
-        lambda text: text.replace(b'"filters": 32', b'"filters" : 3200000'),
-        lambda text: text.replace(b"[3, 3]", b"[9999, 9999]"),
         lambda text: b'"' + b"x" * models.MOST_CONFIG + b'"',
         lambda text: text.replace(b'"activation": "relu"', b'"activation": {"module": "os", '
                                   b'"class_name": "function", "config": "system", '
@@ -536,6 +533,24 @@ def test_models_whose_config_is_something_else(change, error_of):
     line = error_of(denoise_mnist.main, "--input", "a.png", "--model", "m.keras")
     assert "m.keras: not a model that can be loaded" in line
     assert len(line) <= 301
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: re.sub(rb" 32([],])", rb" 4000\1", text),
+        lambda text: re.sub(rb" 32([],])", rb" 3200000\1", text),
+        lambda text: text.replace(b"[3, 3]", b"[9999, 9999]"),
+    ],
+)
+def test_weights_that_no_memory_holds_are_never_made(change, error_of):
+    resource = pytest.importorskip("resource")
+    Path("a.png").write_bytes(png())
+    with_config(change)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    line = error_of(denoise_mnist.main, "--input", "a.png", "--model", "m.keras")
+    assert "parameters, more than 50,000,000" in line
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 1.5 * before
 
 
 def test_models_that_unpack_to_more_than_the_memory_holds(monkeypatch, error_of):
