@@ -364,6 +364,9 @@ def build_and_compile(settings, stream, clothes):
 
 def apply(settings):
     """Do what --generate, --input or --decode asks for with a trained model."""
+    for name in ("seed", "spread"):
+        if settings.input and not settings.vary and getattr(settings, name) is not None:
+            raise UserError(f"--{name} has no effect without --vary, which says how many")
     model, _ = inputs.model_to_apply(settings, ("mse", "mean_image"))
     folder = settings.output_dir
     seed = secrets.randbelow(2**32) if settings.seed is None else settings.seed

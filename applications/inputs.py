@@ -10,7 +10,7 @@ from common.trained_models import SHIPPED, load_model, read_report
 # Image files that are written in the format of their input; others become PNG.
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
 
-_LIMITS = {"missed_99": math.nan, "missed_99_noisy": 0.0}
+_LIMITS = {"missed_995": math.nan, "missed_995_noisy": 0.0, "thickest": math.inf}
 
 
 def model_to_apply(settings, nothing=None):
@@ -29,8 +29,8 @@ def known_of(settings, training=None):
     """Return what is known of the images that the model of `model_to_apply` was trained on.
 
     `training` is the name of the model's training in a run of several. The dict holds `dataset`,
-    its name, and what `small_images.typical` gives; where nothing is known, "", "dark", a NaN and
-    0.
+    its name, and what `small_images.typical` gives; where nothing is known, "", "dark", and limits
+    that nothing is above.
     """
     report = _model_and_report(settings)[1]
     try:

@@ -135,9 +135,8 @@ def init_output_bias(model, images):
     Otherwise it answers 0.5, and the first steps are spent on making all pixels darker: Karpathy
     2019, "init well", https://karpathy.github.io/2019/04/25/recipe/
 
-    Args:
-        model: its last layer with weights has a sigmoid and a bias.
-        images: what it is to learn, values in [0, 1].
+    The model's last layer with weights has a sigmoid and a bias; `images`, in [0, 1], are what it
+    is to learn.
     """
     bias = [layer for layer in model.layers if layer.weights][-1].bias
     mean = float(np.clip(np.mean(images), 0.01, 0.99))

@@ -217,20 +217,16 @@ def _find_idx(folder, name):
 
 def _read_idx(path):
     """Return the uint8 array of an IDX file (https://yann.lecun.org/exdb/mnist/)."""
-    content = read(path)
+    content, dimensions = read(path), 3 if "idx3" in path.name else 1
     try:
         if path.suffix == ".gz":
             content = gzip.GzipFile(fileobj=io.BytesIO(content)).read(MOST_BYTES)
-    except Exception as error:  # gzip and zlib raise a handful of kinds
+        magic, *shape = struct.unpack_from(f">{1 + dimensions}I", content)
+        values = np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions)
+    except Exception as error:  # gzip, zlib and struct raise a handful of kinds
         raise UserError(f"{path}: broken or cut off ({error}); get the file again") from None
-    dimensions = 3 if "idx3" in path.name else 1
-    header, expected = 4 + 4 * dimensions, 0x0800 + dimensions
-    if len(content) < header:
-        raise UserError(f"{path}: cut off in its header; get the file again")
-    magic, *shape = struct.unpack(f">{1 + dimensions}I", content[:header])
-    if magic != expected:
-        raise UserError(f"{path}: magic number {magic:#x}, not {expected:#x} of its name")
-    values = np.frombuffer(content, np.uint8, offset=header)
+    if magic != 0x0800 + dimensions:
+        raise UserError(f"{path}: magic number {magic:#x}, not {0x0800 + dimensions:#x}")
     if len(values) != math.prod(shape):
         size = f"{len(values):,} values, not {math.prod(shape):,}"
         raise UserError(f"{path}: holds {size}; get it again")
@@ -296,14 +292,9 @@ def _cache_or_download(source):
 def download(url, path, checksum=None):
     """Fetch a file whole or not at all. Nothing may stand at its path: pooch would replace it.
 
-    Args:
-        url: what to fetch.
-        path: where to keep it.
-        checksum: as pooch takes it, such as "md5:…"; None: any content will do.
-
-    Raises:
-        DownloadError: the server does not answer within SECONDS_PER_READ, takes longer than
-            SECONDS_IN_ALL, refuses, cuts off, or sends something else.
+    `checksum` is as pooch takes it, such as "md5:…"; None: any content will do. Raises
+    DownloadError if the server does not answer within SECONDS_PER_READ, takes longer than
+    SECONDS_IN_ALL, refuses, cuts off, or sends something else.
     """
     print(f"Downloading {url}", flush=True)
     pooch.get_logger().setLevel("ERROR")

@@ -127,14 +127,10 @@ def write_csv(path, header, rows, replace=False):
 
 
 def output_folder(output_dir, name):
-    """Make and return the folder for outputs.
+    """Make and return the folder for outputs: --output-dir's, or None for a new one in runs/.
 
-    Args:
-        output_dir: --output-dir's; None: a new folder in runs/.
-        name: of that new one; where something is there, name_2, name_3 and so on.
-
-    Raises:
-        UserError: it can't be made or written to.
+    That is called `name`, or where something is there, name_2, name_3 and so on. Raises UserError
+    if it can't be made or written to.
     """
     for number in itertools.count(1):
         folder = Path(output_dir or Path("runs", name if number == 1 else f"{name}_{number}"))

@@ -45,11 +45,9 @@ def median_3x3(images):
 
 
 def background_median(page, window=21):
-    """Return a page divided by its background: the median over a square around each pixel.
+    """Return a page, shape (height, width, 1), divided by its background: a median over squares.
 
-    Args:
-        page: shape (height, width, 1).
-        window: side of the square in pixels; half of what lies in it must be paper.
+    `window` is their side in pixels; half of what lies in each must be paper.
     """
     levels = np.round(page[..., 0] * 255).astype(np.uint8)
     background = rank.median(levels, np.ones((window, window), bool))[..., np.newaxis]
@@ -120,10 +118,6 @@ def f_measure(found, truth):
 
 
 def ink(page):
-    """Return what is ink on a page, by Otsu's threshold: bools of its shape.
-
-    Args:
-        page: float32 in [0, 1], shape (height, width, 1).
-    """
+    """Return what is ink on a page, float32 in [0, 1], by Otsu's threshold: bools of its shape."""
     levels = np.round(page * 255).astype(np.uint8)
     return levels <= threshold_otsu(levels) if levels.min() < levels.max() else levels < 128

@@ -8,12 +8,10 @@ from common import UserError
 
 
 def gaussian(images, sigma, seed):
-    """Return images, float32 of any shape, with white Gaussian noise, clipped to [0, 1].
+    """Return a copy of images, float32 of any shape, with white noise, clipped to [0, 1].
 
-    Args:
-        images: values in [0, 1]; left as they are.
-        sigma: standard deviation of the noise before clipping.
-        seed: anything numpy.random.default_rng takes; the same seed adds the same noise.
+    `sigma` is its standard deviation before clipping, `seed` anything numpy.random.default_rng
+    takes: the same one adds the same noise.
     """
     noisy = np.random.default_rng(seed).standard_normal(images.shape, dtype="float32")
     noisy *= sigma
@@ -27,16 +25,9 @@ def salt_and_pepper(images, amount, seed):
     That distribution is U-shaped, but only 5.6% of its values round to pure black or white:
     (4/π)·asin(√(0.5/255)).
 
-    Args:
-        images: float32 in [0, 1], shape (n, height, width, 1).
-        amount: the share of pixels to replace, each with this probability.
-        seed: anything numpy.random.default_rng takes; the same seed gives the same noise.
-
-    Returns:
-        float32 array of the images' shape; pixels that were not replaced keep their every bit.
-
-    Raises:
-        UserError: OpenCV, which imgaug needs, lacks libraries of the system.
+    Images are float32 in [0, 1], shape (n, height, width, 1); pixels that are not replaced keep
+    their every bit. `amount` is each pixel's probability, `seed` as for `gaussian`. Raises
+    UserError if OpenCV, which imgaug needs, lacks libraries of the system.
     """
     augmenters = _import_imgaug().augmenters
     augmenter = augmenters.SaltAndPepper(

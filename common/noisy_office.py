@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common import UserError, data, image_files, own_pictures
+from common import UserError, data, own_pictures
 from common.batches import seed_for
 from common.files import read
 from synthetic import pages
@@ -22,7 +22,6 @@ _LAYOUTS = [  # Kaggle's and UCI's: folder of dirty pages, of clean ones
 ]
 _KINDS = {"c": "coffee", "f": "folds", "p": "footprints", "w": "wrinkles"}
 _FAMILIES = {"TR": "train", "VA": "validation", "TE": "test"}
-LEAST_SIDE = 32  # pixels, of a page
 MOST_BYTES = 100_000_000  # of the unpacked archive, which has 30 million
 
 
@@ -188,10 +187,9 @@ def _read_pairs(files, where, limit=None):
         places = {path: _place_page(path) for path in paths}
         families = []
         for family in ("train", "validation", "test"):
-            chosen = sorted(path for path in paths if places[path][0] == family)
-            if limit:  # of all fonts and all kinds of dirt
-                chosen = sorted(chosen, key=lambda path: seed_for(path.name))[:limit]
-            chosen = sorted(chosen, key=lambda path: (path.stem.zfill(9), path.name))
+            chosen = [path for path in paths if places[path][0] == family]
+            mixed = sorted(chosen, key=lambda path: seed_for(path.name))  # fonts and kinds of dirt
+            chosen = sorted(mixed[:limit], key=lambda path: (path.stem.zfill(9), path.name))
             families.append([_read_pair(files, path, clean, places[path]) for path in chosen])
         if paths:
             return families
@@ -204,13 +202,8 @@ def _read_pair(files, path, clean, place):
     twin = path.parent.with_name(clean) / name
     if twin not in files:
         raise UserError(f"{path}: its clean twin {twin} is missing")
-    pair = [image_files.read_grey(file, content=files[file]) for file in (path, twin)]
-    dirty, cleaned = (np.round(image * 255).astype(np.uint8) for image in pair)
-    if dirty.shape != cleaned.shape:
-        raise UserError(f"{path}: {dirty.shape[:2]}, but its twin {cleaned.shape[:2]} pixels")
-    if min(dirty.shape[:2]) < LEAST_SIDE:
-        raise UserError(f"{path}: smaller than {LEAST_SIDE}x{LEAST_SIDE} pixels")
-    return Page(path.stem, kind, dirty, cleaned)
+    pair = own_pictures.read_pair(path, twin, [files[path], files[twin]])
+    return Page(path.stem, kind, *pair)
 
 
 def _place_page(path):

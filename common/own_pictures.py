@@ -15,6 +15,7 @@ ENDINGS = (
     *(".jp2", ".heic"),
 )
 SIDE = 28  # pixels, of the images and of the patches
+LEAST_SIDE = 32  # pixels, of a page
 PATCHES = 20_000  # of all pictures together
 LEAST_PICTURES = 30  # that differ from one another
 
@@ -32,12 +33,12 @@ def classes_in(folder):
         return sorted(p for p in shown if not any(x[0] == "." for x in p.relative_to(folder).parts))
 
     try:
-        below = {sub.name: pictures(sub.rglob("*")) for sub in sorted(folder.iterdir())}
-        below = {name: paths for name, paths in below.items() if paths}
-        here = {} if below else {folder.resolve().name: pictures(folder.iterdir())}
+        found = {sub.name: pictures(sub.rglob("*")) for sub in sorted(folder.iterdir())}
+        if not any(found.values()):
+            found = {folder.resolve().name: pictures(folder.iterdir())}
     except OSError as error:
         raise UserError(f"{folder}: can't be read ({error.strerror})") from None
-    return below or {name: paths for name, paths in here.items() if paths}
+    return {name: paths for name, paths in found.items() if paths}
 
 
 def read_pictures(folder, limit=None, patches=False):
@@ -165,12 +166,9 @@ def fit_square(image, side, ground=None):
 def read_pairs(folder, limit=None):
     """Return [training, validation, test], lists of (name, dirty page, clean page).
 
-    The pairs are files of one name in dirty/ and clean/; endings may differ. Pages are uint8, shape
-    (height, width, 1). Those with the same clean page are in the same part. None: no such folders.
-
-    Raises:
-        UserError: a page can't be read, its twin is missing or of another size, or there are fewer
-            than 5 clean pages that differ.
+    The pairs are files of one name in dirty/ and clean/; endings may differ. Those with the same
+    clean page are in the same part. None: no such folders. Raises UserError if a twin is missing,
+    there are fewer than 5 clean pages that differ, or as `read_pair` does.
     """
     dirty, clean = (
         {p.stem: p for p in sorted((folder / name).glob("*")) if p.suffix.lower() in ENDINGS}
@@ -182,13 +180,27 @@ def read_pairs(folder, limit=None):
     for name, path in dirty.items():
         if name not in clean:
             raise UserError(f"{path}: its clean twin is missing in {folder / 'clean'}")
-        pages = [read_grey(file, ground="white") for file in (path, clean[name])]
-        sizes = ["{1}x{0}".format(*page.shape) for page in pages]
-        if sizes[0] != sizes[1]:
-            raise UserError(f"{path}: {sizes[0]} pixels, but {clean[name]} has {sizes[1]}")
-        pairs.append((name, *(np.round(page * 255).astype(np.uint8) for page in pages)))
+        pairs.append((name, *read_pair(path, clean[name])))
     hashes = [hashlib.sha256(page.tobytes()).hexdigest() for _, _, page in pairs]
     if len(set(hashes)) < 5:
         raise UserError(f"{folder}: {len(set(hashes))} clean pages that differ; 5 are needed")
     parts = [[pairs[n] for n in chosen] for chosen in split_by_hash(hashes, least=1)]
     return [part[:limit] for part in parts]
+
+
+def read_pair(dirty, clean, contents=(None, None)):
+    """Return a dirty page and its clean twin, uint8, shape (height, width, 1).
+
+    `contents` are functions that return the files' bytes; None: they are read. Raises UserError if
+    a page can't be read, is too small to train on, or differs from its twin in size.
+    """
+    pages = [
+        read_grey(path, "white", content)
+        for path, content in zip((dirty, clean), contents, strict=True)
+    ]
+    sizes = ["{1}x{0}".format(*page.shape) for page in pages]
+    if sizes[0] != sizes[1]:
+        raise UserError(f"{dirty}: {sizes[0]} pixels, but {clean} has {sizes[1]}")
+    if min(pages[0].shape[:2]) < LEAST_SIDE:
+        raise UserError(f"{dirty}: smaller than {LEAST_SIDE}x{LEAST_SIDE} pixels")
+    return [np.round(page * 255).astype(np.uint8) for page in pages]

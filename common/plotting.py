@@ -10,6 +10,7 @@ import textwrap
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+from skimage.util import montage
 
 from common import UserError
 from common.files import write_whole
@@ -197,8 +198,7 @@ def planes(columns, path, title, caption, labels, names, show=False):
         columns: {heading: (codes, images, region)}. Codes are of shape (n, 2). Images, shape
             (rows · rows, height, width, 1), show the region (left, right, bottom, top) row by row,
             the top row first; if that is None they are samples of the normal prior.
-        path, title, caption, show: see above.
-        labels, names: integers, shape (n,), and the names of the classes.
+        labels, names: as for `scatter`.
     """
     size = 3.7 * len(columns) + 1, 7.6
     figure, axes = plt.subplots(2, len(columns), figsize=size, layout="constrained")
@@ -222,16 +222,12 @@ def planes(columns, path, title, caption, labels, names, show=False):
 
 
 def mosaic(images, columns, gap=0):
-    """Return images, shape (n, height, width, 1), in rows of `columns`: one picture.
+    """Return images, shape (n, height, width, 1), in rows of `columns`, as one picture.
 
-    Above and left of each are `gap` white pixels. What is missing in the last row is white.
+    Around each are `gap` white pixels. What is missing in the last row is white.
     """
-    count, height, width = images.shape[:3]
-    rows = math.ceil(count / columns)
-    tiles = np.ones((rows * columns, height + gap, width + gap))
-    tiles[:count, gap:, gap:] = images[..., 0]
-    tiles = tiles.reshape(rows, columns, height + gap, width + gap).swapaxes(1, 2)
-    return tiles.reshape(rows * (height + gap), columns * (width + gap))
+    grid = math.ceil(len(images) / columns), columns
+    return montage(images[..., 0], fill=1, grid_shape=grid, padding_width=gap)
 
 
 def sheet(images, path, title, caption, columns, show=False, cell=None, region=None, labels=()):

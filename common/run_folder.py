@@ -75,9 +75,8 @@ class RunFolder:
             folders = [Path(where)]
         else:
             found = [p for p in Path("runs").glob("*") if re.fullmatch(rf"{name}(_\d+)?", p.name)]
-            number = {path: (len(path.name), path.name) for path in found}  # _10 comes after _9
-            finished = {path: (path / "metrics.json").exists() for path in found}
-            folders = sorted(found, key=lambda path: (not finished[path], number[path]))[::-1]
+            found.sort(key=lambda path: (len(path.name), path.name))  # _10 comes after _9
+            folders = sorted(found[::-1], key=lambda path: (path / "metrics.json").exists())
         for folder in folders:
             if (folder / STATE).is_file():
                 return folder
@@ -227,12 +226,8 @@ class RunFolder:
     def trained(self, name, train):
         """Return one of several models of this run: trained before an interruption, or now.
 
-        Args:
-            name: of the model.
-            train: called with nothing; returns the model and a dict with loss and val_loss.
-
-        Raises:
-            UserError: training diverged, or what is stored is damaged.
+        `train` returns the model and a dict with loss and val_loss. Raises UserError if training
+        diverged, or what is stored is damaged.
         """
         file = f"checkpoint/{name}.keras"
         path = self.folder / file
@@ -269,14 +264,9 @@ class RunFolder:
     # ------------------------------------------------------------ results
 
     def plot(self, function, content, name, title, caption, *more, **options):
-        """Write a figure with a function of `plotting`, the data it was made from in its caption.
+        """Write a figure, `name`, with the data it was made from in its caption.
 
-        Args:
-            function: called with content, path, title, caption and whatever follows.
-            content: what it plots.
-            name: of the file.
-            title, caption: of the figure.
-            more, options: for the function.
+        `function`, of `plotting`, is called with content, path, title, caption and what follows.
         """
         data = self.dataset.summary()
         trained = f", {data['train']:,} training images" if self.history else ""
@@ -312,9 +302,8 @@ class RunFolder:
 
         Args:
             model: the trained model.
-            results: {row name: {metric: value}}: the model's row, the baselines' and others'.
-            row: the name of the model's row.
-            others: names of rows that are no baselines: only printed.
+            results: {row name: {metric: value}}. `row` is the model's, `others` are only printed,
+                the rest are baselines.
             models: {row name: model} of a run that trains several, in that order.
             typical: what an application should know of the test images; {row name: that} with
                 `models`.

@@ -384,8 +384,11 @@ def pages_in(folder, size=(60, 50)):
 PAGES = [f"{part}/{number}.png" for part in ("train", "train_cleaned") for number in range(1, 7)]
 
 
-def test_pages_too_small_to_train_on(tmp_path):
+@pytest.mark.parametrize("folders", [("train", "train_cleaned"), ("dirty", "clean")])
+def test_pages_too_small_to_train_on(folders, tmp_path):
     pages_in(tmp_path, (300, 5))
+    for name, folder in zip(("train", "train_cleaned"), folders, strict=True):
+        (tmp_path / name).rename(tmp_path / folder)
     with pytest.raises(UserError, match="smaller than 32x32 pixels"):
         noisy_office.load_noisy_office(tmp_path)
 
@@ -517,7 +520,7 @@ def with_config(change, more=()):
         lambda text: b"null",
         lambda text: b"[" * 200_000,
         lambda text: text.replace(b'"filters": 32', b'"filters": "a"'),
-        lambda text: text.replace(b'"filters": 32', b'"filters": 3200000'),
+        lambda text: b'"' + b"x" * models.MOST_CONFIG + b'"',
         lambda text: text.replace(b'"activation": "relu"', b'"activation": {"module": "os", '
                                   b'"class_name": "function", "config": "system", '
                                   b'"registered_name": "system"}'),
@@ -530,6 +533,32 @@ def test_models_whose_config_is_something_else(change, error_of):
     line = error_of(denoise_mnist.main, "--input", "a.png", "--model", "m.keras")
     assert "m.keras: not a model that can be loaded" in line
     assert len(line) <= 301
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: re.sub(rb" 32([],])", rb" 4000\1", text),
+        lambda text: re.sub(rb" 32([],])", rb" 3200000\1", text),
+        lambda text: text.replace(b"[3, 3]", b"[9999, 9999]"),
+    ],
+)
+def test_weights_that_no_memory_holds_are_never_made(change, error_of):
+    resource = pytest.importorskip("resource")
+    Path("a.png").write_bytes(png())
+    with_config(change)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    line = error_of(denoise_mnist.main, "--input", "a.png", "--model", "m.keras")
+    assert "parameters, more than 50,000,000" in line
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 1.5 * before
+
+
+def test_models_that_unpack_to_more_than_the_memory_holds(monkeypatch, error_of):
+    Path("a.png").write_bytes(png())
+    monkeypatch.setattr(models, "MOST_BYTES", 10**6)
+    with_config(lambda text: text, {"assets/a": bytes(10**6 + 1)}.items())
+    line = error_of(denoise_mnist.main, "--input", "a.png", "--model", "m.keras")
+    assert "m.keras: not a model that can be loaded (unpacks to over 1,000,000 bytes)" in line
 
 
 def test_models_with_a_lambda_layer_or_in_the_old_format_are_not_run(error_of):

@@ -74,7 +74,7 @@ def damage_header(content):
     [
         (damage_magic, "magic number 0x807, not 0x803"),
         (damage_length, "holds 46,940 values, not 47,040"),
-        (damage_header, "cut off in its header"),
+        (damage_header, "broken or cut off"),
     ],
 )
 def test_damaged_idx_is_named(tmp_path, damage, words):

@@ -137,7 +137,7 @@ def test_broken_page_folders_are_named(tmp_path):
     (tmp_path / "a" / "train_cleaned" / "5.png").unlink()
     assert "5.png is missing" in error(tmp_path / "a")
     Image.new("L", (9, 8)).save(tmp_path / "a" / "train_cleaned" / "5.png")
-    assert "(258, 40), but its twin (8, 9)" in error(tmp_path / "a")
+    assert "40x258 pixels, but" in error(tmp_path / "a")
     (tmp_path / "a" / "train_cleaned" / "5.png").write_text("no image")
     assert "5.png: not an image" in error(tmp_path / "a")
     kaggle(tmp_path / "b", [2, 5])

@@ -292,7 +292,8 @@ def test_variations_stray_as_far_as_they_are_told(finished):
             return model.decoder.predict(z, verbose=0)
 
     Recorder.decoder = recorder = Recorder()
-    known = {"dataset": "", "ground": "dark", "missed_99": np.nan, "missed_99_noisy": 0}
+    limits = {"missed_995": np.nan, "missed_995_noisy": 0, "thickest": np.inf}
+    known = {"dataset": "", "ground": "dark", **limits}
     for spread in (0, 2.0):
         settings = {"vary": 400, "spread": spread}
         latent_walks.encode(recorder, ["a.png"], f"out_{spread}", known, **settings)
@@ -321,6 +322,12 @@ def test_bad_latent_files_end_in_one_line(error_of, trained, content, words):
     Path("latent.csv").write_bytes(content)
     assert words in error_of(vae_fashion.main, "--decode", "latent.csv", *trained)
     assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("words", ["--seed 3", "--spread 2"])
+def test_what_belongs_to_vary_is_refused_without_it(words, error_of):
+    line = error_of(vae_fashion.main, "--input", "a.png", *words.split())
+    assert f"{words.split()[0]} has no effect without --vary" in line
 
 
 def test_latent_files_of_spreadsheets_are_read(trained):
