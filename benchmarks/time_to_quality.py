@@ -36,6 +36,7 @@ import speed  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results.json"
 FIGURE = ROOT / "docs" / "images" / "time_to_quality.png"
+LOGO = str(ROOT / "benchmarks" / "logo.png")  # what watermark_ae.py hides in each digit
 # What is trained: the flags of each, beside --recipe, and how many minutes it takes on 2 cores.
 TRAININGS = {
     "latent_spaces": {"fast": ([], 6)},
@@ -62,7 +63,11 @@ TRAININGS = {
     },
     "watermark_ae": {
         "published": ([], 2),
-        "fast": ([], 6),
+        "fast": (["--watermark-image", LOGO], 6),
+        **{
+            kind: (["--watermark", kind, "--watermark-image", LOGO], 6)
+            for kind in ("grey", "signed", "positive")
+        },
         "noise": (["--noise", "0.12", "--psnr", "20.05", "--epochs", "80"], 12),
     },
 }
@@ -277,6 +282,7 @@ def main(argv=None):
         followed = FOLLOWED.get(script, "val_loss")
         result = train(script, [*words, *data], folder, followed)
         command = " ".join(["python", f"{script}.py", *words, "--data-dir DIR"])
+        command = command.replace(f"{ROOT}/", "")
         results["trainings"][key] = {"command": command, **result}
         files.write_json(args.results, results, replace=True)
         print(f"    took {result['seconds'][-1]:,.0f} s", flush=True)
