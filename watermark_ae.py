@@ -29,9 +29,9 @@ autoencoders. Noise between the two halves: Zhu et al. 2018, https://arxiv.org/a
 
 # common comes first: it keeps TensorFlow's start-up messages off the console.
 from common import batches, command_line, data, metrics, plotting, run_folder, trained_models
-from common import UserError
+from common import UserError, image_files
 from common.command_line import flag, number, path
-from common.own_pictures import fit_square, read_on_any_ground
+from common.own_pictures import fit_square
 
 import dataclasses
 from pathlib import Path
@@ -225,12 +225,14 @@ def main(argv=None):
 def read_logo(path, kind):
     """Return a picture as a W of this kind, shape (28, 28, 1), whole in the square.
 
-    As bits it has a one wherever it is bright, by Otsu's threshold.
+    As bits it has a one wherever it is bright, by Otsu's threshold. What is transparent becomes
+    white, or black where more is seen so.
 
     Raises:
         UserError: it can't be read, or is the same all over.
     """
-    grey = fit_square(read_on_any_ground(path), 28)
+    on_both = (image_files.read_grey(path, ground) for ground in ("white", "black"))
+    grey = fit_square(max(on_both, key=np.ptp), 28)
     if np.ptp(grey) < 0.02:
         raise UserError(f"{path}: the same grey all over; --watermark-image wants a picture")
     _, least, most = KINDS[kind]

@@ -74,7 +74,7 @@ TRAININGS = {
 MARGINS = [0.05, 0.01, 0.0]  # above the best validation value
 PAIR = ("published", "fast")
 SEEDS = {"denoise_mnist": 3, "denoise_fashion": 3}  # the others are trained once
-# What is followed during training, from history.csv; val_loss elsewhere.
+# What is followed of a pair during training, from history.csv; val_loss elsewhere.
 FOLLOWED = {"watermark_ae": "val_recovered_binary_accuracy"}
 AXES = {
     "denoise_mnist": "binary cross-entropy",
@@ -279,7 +279,7 @@ def main(argv=None):
         recipe = ["--recipe", "published"] if name == "published" else []
         words = [*recipe, "--seed", str(seed), *flags, *quick]
         folder = args.work_dir / key.replace("/", "_")
-        followed = FOLLOWED.get(script, "val_loss")
+        followed = FOLLOWED.get(script, "val_loss") if name in PAIR else "val_loss"
         result = train(script, [*words, *data], folder, followed)
         command = " ".join(["python", f"{script}.py", *words, "--data-dir DIR"])
         command = command.replace(f"{ROOT}/", "")

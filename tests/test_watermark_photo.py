@@ -184,12 +184,22 @@ def test_a_right_frame_with_a_wrong_check_or_version_is_no_message(monkeypatch):
     bits = 2.0 * message_bits.embed(TEXT, 32, 32, KEY) - 1
     forged = message_bits.Key(KEY.layout, OTHER.check)
     assert message_bits.extract(bits, forged) is None
-    real = message_bits._check
+    # A later version's frame, were its layout the same.
+    layout = {name: getattr(message_bits, name) for name in ("pilots", "_layout")}
+    for name, function in layout.items():
+
+        def as_now(*words, function=function):
+            with monkeypatch.context() as now:
+                now.setattr(message_bits, "VERSION", 2)
+                return function(*words)
+
+        monkeypatch.setattr(message_bits, name, as_now)
     monkeypatch.setattr(message_bits, "VERSION", 3)
-    other = message_bits.embed(TEXT, 32, 32, KEY)
-    monkeypatch.undo()
-    assert message_bits._check is real
-    assert message_bits.extract(2.0 * other - 1, KEY) is None
+    later = 2.0 * message_bits.embed(TEXT, 32, 32, KEY) - 1
+    assert message_bits.extract(later, KEY) == TEXT
+    monkeypatch.setattr(message_bits, "VERSION", 2)
+    assert message_bits.extract(later, KEY) is None
+    assert message_bits.extract(bits, KEY) == TEXT
 
 
 # ---------------------------------------------------------------- where the grid is
@@ -289,6 +299,23 @@ def test_bands_leave_no_seam(shipped, small, monkeypatch):
     banded = both()
     np.testing.assert_array_equal(whole[0], banded[0])
     np.testing.assert_allclose(whole[1], banded[1], atol=1e-3)
+
+
+def test_a_message_that_jpeg_would_kill_is_refused(small, monkeypatch):
+    """It is read from the file as it is, and from JPEG 75."""
+    seen = []
+
+    def read(model, pilots, grey, key, anywhere):
+        seen.append(grey)
+        return TEXT if len(seen) == 1 else None
+
+    monkeypatch.setattr(messages, "mark", lambda model, picture, bits: picture)
+    monkeypatch.setattr(messages, "read", read)
+    assert messages.marked_file(None, None, small, TEXT, KEY) is None
+    after = messages.as_file(small, "jpeg", 75)[1]
+    for grey, picture in zip(seen, (small, after), strict=True):
+        np.testing.assert_array_equal(grey, messages.luminance(picture))
+    assert 20 < metrics.psnr(small[None], after[None]) < 45
 
 
 def test_least_capacities(shipped, pilots):
