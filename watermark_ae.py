@@ -1,6 +1,6 @@
-"""Train three small networks that hide bits in an image and read them back.
+"""Train three small networks that hide bits or a picture in an image and read them back.
 
-    image (28, 28, 1)              W (28, 28, 1), zeros and ones
+    image (28, 28, 1)              W (28, 28, 1), zeros and ones; or see --watermark
       encoder, 593 parameters        |
         Conv 8 5x5, Conv 4 3x3,      |
         Conv 2 3x3, Conv 1 3x3       |
@@ -11,7 +11,7 @@
       GaussianNoise                what happens to it on its way, in training only
       extractor, 537 parameters
         Conv 8 5x5, Conv 4 3x3, Conv 1 3x3 sigmoid
-    recovered W (28, 28, 1)        the probability of a one
+    recovered W (28, 28, 1)        the probability of a one; other W have another last activation
 
 Models are layers: `encoder(image)`, `decoder([encoded, W])` and `extractor(marked)` are called like
 layers to build the whole of 1,677 parameters, and are saved on their own, too. For a message in a
@@ -20,6 +20,7 @@ photo there is watermark_photo.py.
 Run it:
   python watermark_ae.py                             train in four minutes, evaluate, plot
   python watermark_ae.py --noise 0.12 --epochs 80    bits that survive noise
+  python watermark_ae.py --watermark grey --watermark-image logo.png    a picture in each image
   python watermark_ae.py --recipe published          train as the source article did
 
 The networks and the recipe `published` are those of a blog article on watermarking with
@@ -27,11 +28,13 @@ autoencoders. Noise between the two halves: Zhu et al. 2018, https://arxiv.org/a
 """
 
 # common comes first: it keeps TensorFlow's start-up messages off the console.
-from common import batches, command_line, data, devices, metrics, plotting
+from common import UserError, batches, command_line, data, devices, image_files, metrics, plotting
 from common import run_folder, trained_models
-from common.command_line import flag, number
+from common.command_line import flag, number, path
+from common.own_pictures import fit_square
 
 import dataclasses
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -43,9 +46,19 @@ RECIPES = {
     # Keras 2's default rate of Adadelta; Keras 3's is a thousandth of it.
     "published": {"epochs": 5, "batch_size": 64, "learning_rate": 1.0, "noise": 0.5, "psnr": None},
 }
+# {kind of W: (the extractor's last activation, W's least value, its greatest here)}. The activation
+# gives what W may be: sigmoid 0 to 1, tanh -1 to 1, relu all that is positive. (With none, a linear
+# one, W could be anything.)
+KINDS = {
+    "bits": ("sigmoid", 0, 1),
+    "grey": ("sigmoid", 0, 1),
+    "signed": ("tanh", -1, 1),
+    "positive": ("relu", 0, 2),
+}
 EASY_PSNR = 6  # dB, where training starts
 MODELS = ["encoder.keras", "decoder.keras", "extractor.keras"]
 FIGURES = ["watermarks.png", "noise.png", "trade.png"]
+LOGO = "watermark_image.png"  # one more with --watermark-image
 SIGMAS = [0.02, 0.05, 0.1, 0.15, 0.25, 0.5]
 
 
@@ -54,12 +67,24 @@ class Settings(command_line.Settings):
     """The flags of this script alone."""
 
     script = "watermark_ae"
-    names = {"autoencoder": "watermark_ae"}
+    names = {kind: f"watermark_ae_{kind}" if kind != "bits" else "watermark_ae" for kind in KINDS}
     applications = ()
-    build_like = staticmethod(lambda architecture, model: build_watermark())
+    build_like = staticmethod(lambda kind, model: build_watermark())
     moved = dict.fromkeys(("--message", "--extract", "--key"), "watermark_photo.py")
     noise: float = flag("its standard deviation in training", 0.0, number(0, 100), ("train",))
     psnr: float = flag("dB of the marked image (default: 20.2)", 20.2, number(0, 100), ("train",))
+    watermark: str = flag(
+        "what W holds: zeros and ones, or values from 0 to 1, from -1 to 1, or from 0 up "
+        "(default: bits)",
+        *("bits", str, ("train",)),
+        choices=list(KINDS),
+    )
+    watermark_image: str = flag(
+        "then hide this picture in each test image, fitted to 28x28 pixels",
+        *(None, path),
+        resume=False,
+        metavar="FILE",
+    )
     input: None = None
 
 
@@ -85,26 +110,34 @@ def build_decoder(slope=0.2):
     return keras.Model([encoded, watermark], marked, name="decoder")
 
 
-def build_extractor(slope=0.2):
-    """Return the extractor: (n, 28, 28, 1) to the probability of a one, the same shape."""
+def build_extractor(slope=0.2, activation="sigmoid"):
+    """Return the extractor: (n, 28, 28, 1) to W, of bits the probability of a one, the same shape.
+
+    The last activation follows W's values.
+    """
     marked = keras.Input((28, 28, 1), name="marked")
     x = marked
     for filters, size in ((8, 5), (4, 3)):
         x = layers.Conv2D(filters, size, padding="same")(x)
         x = ops.maximum(x, slope * x)  # leaky relu
-    recovered = layers.Conv2D(1, 3, activation="sigmoid", padding="same", dtype="float32")(x)
+    # A relu that is zero everywhere has no gradient, and learns nothing ever: it starts above.
+    bias = "ones" if activation == "relu" else "zeros"
+    last = {"activation": activation, "bias_initializer": bias, "dtype": "float32"}
+    recovered = layers.Conv2D(1, 3, padding="same", **last)(x)
     return keras.Model(marked, recovered, name="extractor")
 
 
-def build_watermark(noise=0.0, slope=0.2):
+def build_watermark(noise=0.0, slope=0.2, kind="bits"):
     """Return the three networks put together: {image, watermark} to {marked, recovered}."""
-    encoder, decoder, extractor = build_encoder(slope), build_decoder(slope), build_extractor(slope)
+    encoder, decoder = build_encoder(slope), build_decoder(slope)
+    extractor = build_extractor(slope, KINDS[kind][0])
     image = keras.Input((28, 28, 1), name="image")
     watermark = keras.Input((28, 28, 1), name="watermark")
     marked = decoder([encoder(image), watermark])
     recovered = extractor(layers.GaussianNoise(noise)(marked))
     inputs = {"image": image, "watermark": watermark}
-    return keras.Model(inputs, {"marked": marked, "recovered": recovered}, name="watermark_ae")
+    outputs = {"marked": marked, "recovered": recovered}
+    return keras.Model(inputs, outputs, name=Settings.names[kind])
 
 
 class RaisePsnr(keras.callbacks.Callback):
@@ -134,22 +167,26 @@ class RaisePsnr(keras.callbacks.Callback):
 
 
 def main(argv=None):
-    settings = command_line.parse(Settings, __doc__, {"autoencoder": RECIPES}, argv)
+    settings = command_line.parse(Settings, __doc__, dict.fromkeys(KINDS, RECIPES), argv)
+    settings = dataclasses.replace(settings, architecture=settings.watermark)
     plotting.set_up(settings.show)
     model, settings = trained_models.model_to_evaluate(settings)
+    kind = settings.architecture
+    logo = read_logo(settings.watermark_image, kind) if settings.watermark_image else None
     digits = data.load_mnist(settings.data_dir, settings.synthetic, settings.limit, settings.seed)
 
-    def with_bits(images, seed):
-        """Return inputs and targets: images, and fresh bits that are zero or one at random."""
-        bits = np.random.default_rng(seed).integers(0, 2, images.shape).astype("float32")
-        return {"image": images, "watermark": bits}, {"marked": images, "recovered": bits}
+    def with_watermarks(images, seed):
+        """Return inputs and targets: images, and a fresh W for each."""
+        watermark = random_watermarks(kind, images.shape, seed)
+        return {"image": images, "watermark": watermark}, {"marked": images, "recovered": watermark}
 
-    with run_folder.RunFolder(settings, digits, MODELS + FIGURES) as run:
+    figures = FIGURES if logo is None else [*FIGURES, LOGO]
+    with run_folder.RunFolder(settings, digits, MODELS + figures) as run:
         if model is None:
             stream = batches.for_recipe(
                 settings,
                 len(digits.x_train),
-                lambda chosen, seed: with_bits(digits.x_train[chosen], seed),
+                lambda chosen, seed: with_watermarks(digits.x_train[chosen], seed),
                 digits.own,
             )
             keras.utils.set_random_seed(settings.seed)
@@ -157,7 +194,7 @@ def main(argv=None):
             with devices.scope(settings):
                 model, callbacks = build_and_compile(settings, stream)
             model.summary()
-            validation = with_bits(digits.x_validation, batches.seed_for("validation"))
+            validation = with_watermarks(digits.x_validation, batches.seed_for("validation"))
             model.fit(
                 stream.dataset(run.first_epoch),
                 steps_per_epoch=stream.steps_per_epoch,
@@ -174,26 +211,102 @@ def main(argv=None):
 
         # The test set, once.
         print(f"Evaluating on {len(digits.x_test):,} test images ...", flush=True)
-        inputs, _ = with_bits(digits.x_test, batches.seed_for("test"))
-        image, bits = inputs["image"], inputs["watermark"]
-        marked = model.predict(inputs, batch_size=500, verbose=0)["marked"]
-        extractor = model.get_layer("extractor")
-
-        def extract(images):
-            return extractor.predict(images, batch_size=500, verbose=0)
-
-        results = {"model": evaluate(image, bits, marked, extract)}
-        quantised, step = quantise(image, bits, results["model"]["psnr"])
-        results["quantisation"] = evaluate(
-            image, bits, quantised, lambda x: read_quantised(x, step)
-        )
-        last = hide_in_last_bit(image, bits)
-        results["least_significant_bit"] = evaluate(image, bits, last, read_last_bit)
-        plot_examples(run, digits, bits, marked, extract, results["model"])
-        plot_curves(run, image, bits, marked, extract, results["model"])
-        run.plot_history("loss (cross-entropy of the bits, and a penalty)")
+        inputs, _ = with_watermarks(digits.x_test, batches.seed_for("test"))
+        results = evaluate_and_plot(run, kind, model, inputs, digits)
+        if logo is not None:
+            hide_logo(run, kind, model, logo, digits, results["model"])
+        loss = "cross-entropy" if kind == "bits" else "squared error"
+        run.plot_history(f"loss ({loss} of W, and a penalty)")
         run.finish(model, results)
     plotting.wait_for_windows(settings.show)
+
+
+def read_logo(path, kind):
+    """Return a picture as a W of this kind, shape (28, 28, 1), whole in the square.
+
+    As bits it has a one wherever it is bright, by Otsu's threshold. What is transparent becomes
+    white, or black where more is seen so.
+
+    Raises:
+        UserError: it can't be read, or is the same all over.
+    """
+    on_both = (image_files.read_grey(path, ground) for ground in ("white", "black"))
+    grey = fit_square(max(on_both, key=np.ptp), 28)
+    if np.ptp(grey) < 0.02:
+        raise UserError(f"{path}: the same grey all over; --watermark-image wants a picture")
+    _, least, most = KINDS[kind]
+    return 1.0 - metrics.ink(grey) if kind == "bits" else least + (most - least) * grey
+
+
+def random_watermarks(kind, shape, seed):
+    """Return W at random, shape (n, 28, 28, 1): bits, or values even over squares of 1 to 7 pixels.
+
+    Pictures are smooth. Who has learned on values that all differ can't tell a smooth W from the
+    image it is hidden in.
+    """
+    rng = np.random.default_rng(seed)
+    if kind == "bits":
+        return rng.integers(0, 2, shape).astype("float32")
+    _, least, most = KINDS[kind]
+    values = rng.uniform(least, most, shape).astype("float32")
+    sides = rng.choice([1, 2, 4, 7], len(values))
+    for side in (2, 4, 7):
+        first = np.arange(shape[1]) // side * side
+        values[sides == side] = values[sides == side][:, first][:, :, first]
+    return values
+
+
+def evaluate_and_plot(run, kind, model, inputs, digits):
+    """Return {"model" or baseline: {metric: value}} on the test set, and write the figures."""
+    image, watermark = inputs["image"], inputs["watermark"]
+    marked, extract = mark_all(model, inputs), reader_of(model)
+    results = {"model": evaluate(kind, image, watermark, marked, extract)}
+    _, least, most = KINDS[kind]
+    count = 1 if kind == "bits" else 4
+    last = hide_in_last_bits(image, (watermark - least) / (most - least), count)
+    last_read = evaluate(
+        kind, image, watermark, last, lambda x: least + (most - least) * read_last_bits(x, count)
+    )
+    if kind == "bits":
+        quantised, step = quantise(image, watermark, results["model"]["psnr"])
+        results["quantisation"] = evaluate(
+            kind, image, watermark, quantised, lambda x: read_quantised(x, step)
+        )
+        results["least_significant_bit"] = last_read
+    else:
+        results["four_last_bits"] = last_read
+        mean = np.full_like(watermark, watermark.mean())
+        results["mean_of_w"] = {"watermark_psnr": rightness(kind, watermark, mean)}
+    parts = kind, digits, watermark, marked, extract, results["model"]
+    plot_examples(run, "watermarks.png", "Hidden, and read back", *parts)
+    plot_curves(run, kind, image, watermark, marked, extract, results)
+    return results
+
+
+def hide_logo(run, kind, model, logo, digits, results):
+    """Hide one W in all test images, put how well that goes into `results`, and plot examples."""
+    image = digits.x_test
+    inputs = {"image": image, "watermark": np.repeat(logo[np.newaxis], len(image), axis=0)}
+    inputs["watermark"] = inputs["watermark"].astype("float32")
+    marked, extract = mark_all(model, inputs), reader_of(model)
+    found = evaluate(kind, image, inputs["watermark"], marked, extract)
+    measure = "bit_accuracy" if kind == "bits" else "watermark_psnr"
+    for name in ("psnr", measure, f"{measure}_noise_0.1"):
+        results[f"logo_{name}"] = found[name]
+    title = f"{Path(run.settings.watermark_image).name} in each image"
+    parts = kind, digits, inputs["watermark"], marked, extract, found
+    plot_examples(run, LOGO, title, *parts)
+
+
+def mark_all(model, inputs):
+    """Return the marked images of a whole model's inputs."""
+    return model.predict(inputs, batch_size=500, verbose=0)["marked"]
+
+
+def reader_of(model):
+    """Return the function that recovers W from marked images."""
+    extractor = model.get_layer("extractor")
+    return lambda images: extractor.predict(images, batch_size=500, verbose=0)
 
 
 def build_and_compile(settings, stream):
@@ -204,12 +317,14 @@ def build_and_compile(settings, stream):
     come back, which is chance. Three things free it: the wanted image quality rises while training
     (RaisePsnr), the penalty's gradient does not fade, and relu is leaky.
     """
+    kind = settings.architecture
+    loss_of_w, metric_of_w = of_kind(kind)
     if settings.recipe == "published":
-        model = build_watermark(settings.noise, slope=0.0)
+        model = build_watermark(settings.noise, slope=0.0, kind=kind)
         optimizer, callbacks = keras.optimizers.Adadelta(settings.learning_rate), []
         loss = {"marked": "mse", "recovered": "mse"}
     else:
-        model = build_watermark(settings.noise)
+        model = build_watermark(settings.noise, kind=kind)
         steps = settings.epochs * stream.steps_per_epoch
         schedule = batches.warm_up_and_cosine(settings.learning_rate, steps)
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
@@ -225,11 +340,28 @@ def build_and_compile(settings, stream):
             penalty = 2 * ops.relu(ops.log(ops.mean(ops.square(marked - image)) / wanted))
             return penalty * ops.ones_like(image[:, 0, 0, 0])
 
-        loss = {"marked": quality_penalty, "recovered": "binary_crossentropy"}
-    model.compile(
-        optimizer, loss=loss, metrics={"marked": [psnr], "recovered": ["binary_accuracy"]}
-    )
+        loss = {"marked": quality_penalty, "recovered": loss_of_w}
+    model.compile(optimizer, loss=loss, metrics={"marked": [psnr], "recovered": [metric_of_w]})
     return model, callbacks
+
+
+def of_kind(kind):
+    """Return the loss of W and its metric, for `compile`.
+
+    Bits have a cross-entropy. Of values the squared error counts, in parts of their variance: as
+    large at the start as that of bits, whatever their range.
+    """
+    if kind == "bits":
+        return "binary_crossentropy", "binary_accuracy"
+    span = KINDS[kind][2] - KINDS[kind][1]
+
+    def error_in_variances(watermark, recovered):
+        return 12 / span**2 * ops.mean(ops.square(recovered - watermark), axis=-1)
+
+    def watermark_psnr(watermark, recovered):
+        return psnr(watermark / span, recovered / span)
+
+    return error_in_variances, watermark_psnr
 
 
 def psnr(image, marked):
@@ -237,15 +369,21 @@ def psnr(image, marked):
     return -10 * ops.log10(ops.mean(ops.square(marked - image), axis=(1, 2, 3)))
 
 
-def hide_in_last_bit(images, bits):
-    """Return images whose 8-bit values have the bits as their last ones: the classical way."""
-    levels = np.round(images * 255).astype(np.uint8)
-    return ((levels & 0xFE) | bits.astype(np.uint8)) / np.float32(255)
+def hide_in_last_bits(images, values, count=1):
+    """Return images whose 8-bit levels have `values` in their last bits: the classical way.
+
+    Args:
+        images: float32 in [0, 1].
+        values: in [0, 1]; `count` bits of each are kept, of a bit the bit itself.
+    """
+    levels, most = np.round(images * 255).astype(np.uint8), 2**count - 1
+    return (levels & (255 - most) | np.round(values * most).astype(np.uint8)) / np.float32(255)
 
 
-def read_last_bit(images):
-    """Return the last bit of each pixel; values are clipped first."""
-    return (np.round(np.clip(images, 0, 1) * 255).astype(np.uint8) & 1).astype("float32")
+def read_last_bits(images, count=1):
+    """Return what the last bits of each pixel say, 0 to 1; pixels are clipped first."""
+    most = 2**count - 1
+    return (np.round(np.clip(images, 0, 1) * 255).astype(np.uint8) & most) / np.float32(most)
 
 
 def quantise(images, bits, psnr):
@@ -294,80 +432,105 @@ def one_pixel_limit(change, sigma):
     return float(norm.cdf(change / (sigma * np.sqrt(2))))
 
 
-def evaluate(image, bits, marked, extract):
-    """Return {metric: value} of marked images and of the bits that `extract` reads from them."""
+def rightness(kind, watermark, found):
+    """Return how right a recovered W is: the share of right bits, or the PSNR of values in dB.
+
+    PSNR's peak is the span of the values.
+    """
+    if kind == "bits":
+        return metrics.bit_accuracy(watermark, found)
+    span = KINDS[kind][2] - KINDS[kind][1]
+    return metrics.psnr(watermark / span, found / span)
+
+
+def evaluate(kind, image, watermark, marked, extract):
+    """Return {metric: value} of marked images and of the W that `extract` reads from them."""
     results = {"psnr": metrics.psnr(image, marked), "ssim": metrics.ssim(image, marked)}
-    found = extract(marked)
-    results["bit_accuracy"] = metrics.bit_accuracy(bits, found)
+    found, name = extract(marked), "bit_accuracy" if kind == "bits" else "watermark_psnr"
+    results[name] = rightness(kind, watermark, found)
     for sigma in (0.1, 0.25, 0.5):
-        read = extract(noisy(marked, sigma))
-        results[f"bit_accuracy_noise_{sigma}"] = metrics.bit_accuracy(bits, read)
-    for name, where in (("black", image == 0), ("stroke", image > 0)):
-        if not where.any():
-            continue  # photos may have no black pixel
-        results[f"bit_accuracy_{name}"] = metrics.bit_accuracy(bits[where], found[where])
+        results[f"{name}_noise_{sigma}"] = rightness(kind, watermark, extract(noisy(marked, sigma)))
+    for part, where in (("black", image == 0), ("stroke", image > 0)):
+        if where.any():  # photos may have no black pixel
+            pair = (values[where].reshape(1, -1, 1, 1) for values in (watermark, found))
+            results[f"{name}_{part}"] = rightness(kind, *pair)
     return results
 
 
-def plot_examples(run, digits, bits, marked, extract, results):
-    """Write a figure of images and bits, as they are hidden and as they are read back."""
+def plot_examples(run, name, title, kind, digits, watermark, marked, extract, results):
+    """Write a figure of images and W, as it is hidden and as it is read back."""
     examples = list(digits.examples(8).values())
-    on_its_way = noisy(marked, 0.1)
+    watermark, on_its_way = watermark[examples], noisy(marked, 0.1)[examples]
     change = (marked - digits.x_test)[examples]
     gain = 0.5 / np.quantile(np.abs(change), 0.98)
+    _, least, most = KINDS[kind]
 
-    def coloured(found):
-        wrong = (found > 0.5) != (bits[examples] > 0.5)
+    def shown(found):
+        if kind != "bits":
+            return np.clip((found - least) / (most - least), 0, 1)
+        wrong = (found > 0.5) != (watermark > 0.5)
         return np.where(wrong, [0.9, 0.3, 0.1], (found > 0.5) * [1.0, 1.0, 1.0])
 
     rows = {
         "image": digits.x_test[examples],
-        "W": bits[examples],
+        "W": shown(watermark),
         "marked": marked[examples],
         f"difference,\nx {gain:.0f}": np.clip(0.5 + gain * change, 0, 1),
-        "W read back": coloured(extract(marked[examples])),
-        "marked, under\nnoise 0.1": np.clip(on_its_way[examples], 0, 1),
-        "W read\nfrom that": coloured(extract(on_its_way[examples])),
+        "W read back": shown(extract(marked[examples])),
+        "marked, under\nnoise 0.1": np.clip(on_its_way, 0, 1),
+        "W read\nfrom that": shown(extract(on_its_way)),
     }
-    run.plot(
-        *(plotting.image_rows, rows, "watermarks.png", "Hidden, and read back"),
-        f"Wrong bits in orange. Over all test images the marked ones have {results['psnr']:.1f} "
-        f"dB, and {results['bit_accuracy']:.1%} of the bits come back without noise, "
-        f"{results['bit_accuracy_noise_0.1']:.1%} under noise of 0.1.",
+    measure = "bit_accuracy" if kind == "bits" else "watermark_psnr"
+    quality, calm, through_noise = (
+        results[name] for name in ("psnr", measure, f"{measure}_noise_0.1")
     )
+    if kind == "bits":
+        said = f"Wrong bits in orange. Over all test images the marked ones have {quality:.1f} dB, "
+        said += f"and {calm:.1%} of the bits come back without noise, "
+        said += f"{through_noise:.1%} under noise of 0.1."
+    else:
+        said = f"W is {kind}, black for {least}, white for {most}. Over all test images the marked "
+        said += f"ones have {quality:.1f} dB, the W read back {calm:.1f} dB, "
+        said += f"under noise of 0.1 {through_noise:.1f} dB."
+    run.plot(*(plotting.image_rows, rows, name, title), said)
 
 
-def plot_curves(run, image, bits, marked, extract, results):
-    """Write figures of the right bits over the noise, and over the quality of the image."""
-    change = float(np.sqrt(np.mean(np.square(marked - image))))
-    accuracy = [metrics.bit_accuracy(bits, extract(noisy(marked, sigma))) for sigma in SIGMAS]
-    limit = [one_pixel_limit(change, sigma) for sigma in SIGMAS]
+def plot_curves(run, kind, image, watermark, marked, extract, results):
+    """Write figures of how right W is over the noise, and over the quality of the image."""
+    right = [rightness(kind, watermark, extract(noisy(marked, sigma))) for sigma in SIGMAS]
+    lines, caption = {"watermark_ae": (SIGMAS, right)}, f"At {results['model']['psnr']:.1f} dB. "
+    if kind == "bits":
+        what, column = "share of right bits", "binary_accuracy"
+        change = float(np.sqrt(np.mean(np.square(marked - image))))
+        limit = [one_pixel_limit(change, sigma) for sigma in SIGMAS]
+        lines["one black pixel alone, at most"] = SIGMAS, limit
+        caption += "The limit, Φ(r / (σ√2)) with r the root-mean-square change, is that of a "
+        caption += "detector which looks at one pixel on a black ground."
+    else:
+        what, column = "PSNR of the recovered W (dB)", "watermark_psnr"
+        mean = results["mean_of_w"]["watermark_psnr"]
+        lines["the mean of W, whatever the image"] = SIGMAS, [mean] * len(SIGMAS)
+        caption += "Below the line one had better guess."
     run.plot(
-        plotting.curves,
-        {
-            "watermark_ae": (SIGMAS, accuracy),
-            "one black pixel alone, at most": (SIGMAS, limit),
-        },
-        "noise.png",
-        "Bits that come back through noise",
-        f"At {results['psnr']:.1f} dB. The limit, Φ(r / (σ√2)) with r the root-mean-square change, "
-        "is that of a detector which looks at one pixel on a black ground.",
-        *("standard deviation of the noise", "share of right bits"),
+        *(plotting.curves, lines, "noise.png"),
+        "Bits that come back through noise" if kind == "bits" else "W read through noise",
+        caption,
+        *("standard deviation of the noise", what),
         ticks=SIGMAS,
     )
     if not run.history:
         return
     # In the first tenth of its epochs it learns to write bits at all.
     rows = run.history[len(run.history) // 10 :]
-    pairs = [(row["val_marked_psnr"], row["val_recovered_binary_accuracy"]) for row in rows]
+    pairs = [(row["val_marked_psnr"], row[f"val_recovered_{column}"]) for row in rows]
     run.plot(
         plotting.curves,
         {"an epoch of training": tuple(zip(*sorted(pairs), strict=True))},
         "trade.png",
         "What image quality costs",
-        "As training asks for a better image, its bits are harder to read. Validation images, "
+        "As training asks for a better image, W is harder to read. Validation images, "
         "without noise.",
-        *("PSNR of the marked image (dB)", "share of right bits"),
+        *("PSNR of the marked image (dB)", what),
     )
 
 

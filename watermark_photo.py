@@ -224,6 +224,7 @@ def hide_or_reveal(settings):
     for name, given in (("--output-dir", settings.output_dir), ("--format", settings.format)):
         if asked and given:
             raise UserError(f"{name} has no effect with {asked}, which writes nothing")
+    messages.see_that_files(settings.capacity or settings.input)
     with contextlib.redirect_stdout(sys.stderr if asked else sys.stdout):
         model, _ = inputs.model_to_apply(settings)  # standard output is for what was asked
     if settings.capacity:

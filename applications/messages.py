@@ -23,7 +23,7 @@ from common import UserError, files, image_files, metrics
 
 PSNR = 36.2  # dB, of a marked picture
 FORMATS = {"png": ".png", "jpeg": ".jpg"}
-_BAND = 32  # cells; networks see a picture in bands, so that their memory does not grow with it
+_PIECE = 8_000  # cells; networks see a picture in bands of so many, to bound their memory
 _MIDDLE = 1024  # pixels that are read first
 _TRIES = 24  # placements that are looked at closely
 _DOUBT = 0.01  # a network is never as sure as it says, once a picture was changed
@@ -69,19 +69,22 @@ def mark(model, picture, bits, even=False):
     """
     grey = luminance(picture)
     change = np.zeros_like(grey)
-    for rows, around, inner in _bands(len(bits)):
+    for rows, around, inner in _bands(*bits.shape):
         part = grey[around.start * CELL : around.stop * CELL, : bits.shape[1] * CELL]
         changed = _change(model, part, bits[around])[inner.start * CELL : inner.stop * CELL]
         change[rows.start * CELL : rows.stop * CELL, : bits.shape[1] * CELL] = changed
     change *= 1 if even else strength(grey)
     change *= 10 ** (-PSNR / 20) / np.sqrt(np.mean(change**2))
     # Rounding makes many small changes larger or smaller at once, so factors are tried out.
-    part = (slice(None, None, 3 if grey.size > 1e6 else 1),) * 2
-    for factor in np.linspace(1.1, 0.9, 21, dtype="float32"):
-        marked = _as_levels(picture[part], factor * change[part])
-        if np.mean(np.square(marked - picture[part])) <= 10 ** (-PSNR / 10):
-            break
-    return _as_levels(picture, factor * change)
+    step = 3 if grey.size > 1e6 else 1
+    some, its_change = picture[::step, ::step].copy(), change[::step, ::step].copy()
+
+    def good(factor):
+        return metrics.mse(some, _as_levels(some, factor * its_change)) <= 10 ** (-PSNR / 10)
+
+    factors = np.linspace(1.1, 0.9, 21, dtype="float32")
+    largest = bisect.bisect_left(factors[:-1], True, key=good)
+    return _as_levels(picture, factors[largest] * change)
 
 
 def _as_levels(picture, change):
@@ -182,7 +185,7 @@ def log_odds_of_cells(model, picture, placement, reach):
     corners = CELL * corners @ placement.matrix.T + placement.shift
     inside = ((corners > -0.5) & (corners < np.array(picture.size) + 0.5)).all(axis=-1)
     log_odds = np.zeros((down, across))
-    for rows, around, inner in _bands(down):
+    for rows, around, inner in _bands(down, across):
         start = CELL * (first + np.array([0, around.start]))
         size = CELL * np.array([across, around.stop - around.start])
         part = placement.pixels(picture, start, size)
@@ -204,11 +207,12 @@ def _agreement(log_odds, origin):
     return (known * sums).sum() / np.sqrt(squares[known != 0].sum() + 1e-9)
 
 
-def _bands(count, size=_BAND):
+def _bands(down, across, most=_PIECE):
     """Yield (rows, rows with one more on either side, the former within the latter) of cells."""
-    for top in range(0, count, size):
-        bottom, above = min(top + size, count), max(top - 1, 0)
-        around = slice(above, min(bottom + 1, count))
+    size = max(most // max(across, 1), 1)
+    for top in range(0, down, size):
+        bottom, above = min(top + size, down), max(top - 1, 0)
+        around = slice(above, min(bottom + 1, down))
         yield slice(top, bottom), around, slice(top - above, bottom - above)
 
 
@@ -231,16 +235,20 @@ def marked_file(model, pilots, picture, text, key, form="png"):
     bits = message_bits.embed(text, *(side // CELL for side in picture.shape[:2]), key)
     if not bits.size:
         return None
-    content, levels = as_file(mark(model, picture, bits), form)
-    for seen in (levels, as_file(levels, "jpeg", 75)[1]):
+    content, seen = as_file(mark(model, picture, bits), form)
+    psnr = metrics.psnr(picture[np.newaxis], seen[np.newaxis])
+    for once_more in (True, False):
         if read(model, pilots, luminance(seen), key, anywhere=False) != text:
             return None
-    return content, metrics.psnr(picture[np.newaxis], levels[np.newaxis])
+        if once_more:
+            seen = as_file(seen, "jpeg", 75)[1]
+    return content, psnr
 
 
 def as_file(picture, form, quality=95):
     """Return the bytes of a file, and the picture as it is read from that: (height, width, 3)."""
-    levels = np.round(picture * 255).astype(np.uint8)
+    levels = picture * 255
+    levels = np.round(levels, out=levels).astype(np.uint8)  # memory counts: 12 megapixels are many
     if (levels == levels[..., :1]).all():
         levels = levels[..., 0]
     options = {"quality": quality} if form == "jpeg" else {"compress_level": 3}
@@ -249,7 +257,9 @@ def as_file(picture, form, quality=95):
     if form == "png":
         return file.getvalue(), picture
     with Image.open(file, formats=[form]) as image:
-        return file.getvalue(), np.asarray(image.convert("RGB"), "float32") / 255
+        seen = np.array(image.convert("RGB"), "float32")
+    seen /= 255
+    return file.getvalue(), seen
 
 
 def capacity(model, pilots, picture, key):
@@ -261,16 +271,45 @@ def capacity(model, pilots, picture, key):
     return ([0, *sizes])[held]
 
 
-def print_capacity(model, paths):
-    """Print how many bytes of a message each image file can hold."""
-    key, pilots = message_bits.derive_key(""), known_pilots(model)
+def see_that_files(paths):
+    """Raise UserError unless all paths are files, and an only one an image."""
     for path in paths:
+        files.see_that_file(path)
+    if len(paths) == 1:
+        with image_files.open_image(paths[0]):
+            pass
+
+
+def _one_by_one(paths, work):
+    """Call work(path) for each file; return the exit code, 1 where some of several failed.
+
+    What failed is said on standard error. Raises UserError if the only one did.
+    """
+    failed = 0
+    for path in paths:
+        try:
+            work(path)
+        except UserError as error:
+            if len(paths) == 1:
+                raise
+            failed += 1
+            print(_shown(str(error)), file=sys.stderr, flush=True)
+    return 1 if failed else 0
+
+
+def print_capacity(model, paths):
+    """Print how many bytes of a message each image file can hold; return the exit code."""
+    key, pilots = message_bits.derive_key(""), known_pilots(model)
+
+    def say(path):
         room = capacity(model, pilots, image_files.read_colour(path), key)
-        print(f"{path}: {room} bytes", flush=True)
+        print(f"{_shown(path)}: {room} bytes", flush=True)
+
+    return _one_by_one(paths, say)
 
 
 def hide(model, paths, text, key, output_dir, form="png"):
-    """Write a marked copy of each image file, and say how good it is.
+    """Write a marked copy of each image file, say how good it is, and return the exit code.
 
     Args:
         model: of watermark_photo.py.
@@ -281,13 +320,15 @@ def hide(model, paths, text, key, output_dir, form="png"):
         form: one of `FORMATS`.
 
     Raises:
-        UserError: a file can't be read, the message can't be read back, or a copy would replace
-            something.
+        UserError: a file can't be read, a copy would replace something, or the message can't be
+            read back from the only picture.
     """
     key, pilots = message_bits.derive_key(key), known_pilots(model)
     message_bits.embed(text, 0, 0, key)  # refused before anything is made
     folder = files.output_folder(output_dir, "watermark_photo_marked")
-    for path, target in output_paths(paths, folder, FORMATS[form]):
+    targets = dict(output_paths(paths, folder, FORMATS[form]))
+
+    def write(path):
         picture = image_files.read_colour(path)
         made = marked_file(model, pilots, picture, text, key, form)
         if made is None:
@@ -296,28 +337,38 @@ def hide(model, paths, text, key, output_dir, form="png"):
                 f"{path}: not written, because {len(text.encode())} bytes could not be read back "
                 f"after JPEG 75; it is too small or too flat, and holds {room} bytes"
             )
-        with files.write_whole(target) as temporary:
+        with files.write_whole(targets[path]) as temporary:
             temporary.write_bytes(made[0])
-        print(f"Wrote {target}: {made[1]:.1f} dB, read back, after JPEG 75 too", flush=True)
+        print(
+            f"Wrote {_shown(targets[path])}: {made[1]:.1f} dB, read back, after JPEG 75 too",
+            flush=True,
+        )
+
+    return _one_by_one(list(targets), write)
 
 
 def reveal(model, paths, key):
     """Print the message of each image file; return the exit code, 1 where one has none."""
     key, pilots = message_bits.derive_key(key), known_pilots(model)
-    missing = 0
-    for path in paths:
+    missing = []
+
+    def say(path):
         grey = luminance(image_files.read_colour(path))
-        with _progress_bar(path) as progress:
+        with _progress_bar(_shown(path)) as progress:
             text = read(model, pilots, grey, key, progress=progress)
-        missing += text is None
         if text is None:
+            missing.append(path)
             why = "no message with this key (those of the first version are not read any more)"
-            print(f"{path}: {why}", file=sys.stderr, flush=True)
+            print(f"{_shown(path)}: {why}", file=sys.stderr, flush=True)
         else:
-            # What a stranger wrote is not to command the terminal.
-            shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-            print(f"{path}: {shown}", flush=True)
-    return 1 if missing else 0
+            print(f"{_shown(path)}: {_shown(text)}", flush=True)
+
+    return _one_by_one(paths, say) or (1 if missing else 0)
+
+
+def _shown(text):
+    """Return a path or what a stranger wrote as one line that does not command the terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
 
 
 @contextlib.contextmanager

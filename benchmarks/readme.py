@@ -165,6 +165,26 @@ TABLES = {
             "`--noise 0.12 --psnr 20.05 --epochs 80`": "watermark_ae/noise/0",
         },
     ),
+    "watermark_kinds": (
+        {
+            "digit, dB": ("psnr", ".2f"),
+            "W, dB": ("watermark_psnr", ".2f"),
+            "σ = 0.1": ("watermark_psnr_noise_0.1", ".2f"),
+            "black pixels": ("watermark_psnr_black", ".2f"),
+            "strokes": ("watermark_psnr_stroke", ".2f"),
+            "digit with logo, dB": ("logo_psnr", ".2f"),
+            "logo, dB": ("logo_watermark_psnr", ".2f"),
+            "its right bits": ("logo_bit_accuracy", ".1%"),
+        },
+        {
+            "the mean of W": "watermark_ae/grey/0#mean_of_w",
+            "four last bits": "watermark_ae/grey/0#four_last_bits",
+            "`bits`": "watermark_ae/fast/0",
+            "`grey`": "watermark_ae/grey/0",
+            "`signed`": "watermark_ae/signed/0",
+            "`positive`": "watermark_ae/positive/0",
+        },
+    ),
 }
 
 

@@ -12,7 +12,7 @@ These look for no scale, angle or offset.
 Run it:
   python benchmarks/watermark_attacks.py             counts go to results.json, figures to docs/;
                                                      what is there already is not measured again
-  python benchmarks/watermark_attacks.py --anew      it is
+  python benchmarks/watermark_attacks.py --anew      it is; with --methods those alone
   python benchmarks/watermark_attacks.py --figures   the figures alone, from results.json
 """
 
@@ -28,7 +28,8 @@ sys.path.insert(0, str(ROOT))
 
 # common comes first: it keeps TensorFlow's start-up messages off the console.
 from applications import message_bits, messages  # noqa: E402
-from common import command_line, image_files, metrics, noise, plotting, trained_models  # noqa: E402
+from common import UserError, command_line, image_files  # noqa: E402
+from common import metrics, noise, plotting, trained_models  # noqa: E402
 
 import time_to_quality  # noqa: E402
 
@@ -236,19 +237,28 @@ def blind_watermark():
     return hide
 
 
+# {name: its method, from the model of watermark_photo.py}
+METHODS = {
+    OURS: ours,
+    "dwtDct": lambda model: invisible_watermark("dwtDct"),
+    "dwtDctSvd": lambda model: invisible_watermark("dwtDctSvd"),
+    "blind-watermark": lambda model: blind_watermark(),
+}
+
+
 def installed_methods(model, wanted=None):
-    """Return {name: method} of what is wanted, or else of all, as far as it is installed."""
-    methods = {OURS: lambda: ours(model)}
-    methods |= {
-        name: lambda name=name: invisible_watermark(name) for name in ("dwtDct", "dwtDctSvd")
-    }
-    methods |= {"blind-watermark": blind_watermark}
+    """Return {name: method} of what is wanted, or else of all that is installed.
+
+    Raises:
+        UserError: what is wanted is not installed.
+    """
     found = {}
-    for name in wanted or methods:
-        make = methods[name]
+    for name in wanted or METHODS:
         try:
-            found[name] = make()
+            found[name] = METHODS[name](model)
         except ImportError as error:
+            if wanted:
+                raise UserError(f"{name}: not installed ({error}); see --help") from None
             print(f"{name}: left out ({error})")
     return found
 
@@ -355,6 +365,7 @@ def plot_example(model, path):
     bits = message_bits.embed(text, *(side // 8 for side in picture.shape[:2]), key)
     marked, even = (messages.mark(model, picture, bits, way) for way in (False, True))
     difference = messages.luminance(marked - picture)
+    gain = 0.5 / np.quantile(np.abs(difference), 0.99)
     rows, columns = slice(90, 170), slice(250, 370)  # inside the cup
 
     def enlarged(shown):
@@ -363,7 +374,9 @@ def plot_example(model, path):
     panels = {
         "original": picture,
         f"marked, {metrics.psnr(picture[None], marked[None]):.1f} dB": marked,
-        "difference, x 20": np.clip(0.5 + 20 * difference, 0, 1)[..., np.newaxis].repeat(3, -1),
+        f"difference, x {gain:.0f}": np.clip(0.5 + gain * difference, 0, 1)[..., np.newaxis].repeat(
+            3, -1
+        ),
         "original at 3x": enlarged(picture),
         "marked at 3x": enlarged(marked),
         "at 3x if all places changed alike": enlarged(even),
@@ -378,8 +391,9 @@ def plot_example(model, path):
         panels[f"{said}: {found or 'nothing read'}"] = seen
     figure, axes = plt.subplots(3, 3, figsize=(9, 7), layout="constrained")
     for axis, (title, shown) in zip(axes.flat, panels.items(), strict=True):
-        axis.imshow(shown, interpolation="nearest")
+        axis.imshow(shown)  # smoothed where it is made smaller, so that no new pattern appears
         axis.set_title(title, fontsize=9)
+        axis.set_anchor("N")
         axis.axis("off")
     plotting.save(
         *(figure, path),
@@ -399,10 +413,11 @@ def plot_shares(counts, path):
             points = sorted((abs(float(s)), n) for s, n in found["read"][attack].items())
             strengths, read = zip(*points, strict=True)
             shares = [100 * n / len(found["qualities"]) for n in read]
-            axis.plot(strengths, shares, marker=mark, markersize=4, label=method, clip_on=False)
-        axis.set(xlabel=attack, ylim=(0, 100))
+            axis.plot(strengths, shares, marker=mark, markersize=4, label=method)
+        axis.set(xlabel=attack, ylim=(-4, 104))  # room for what lies on 0 and on 100
         axis.grid(alpha=0.3)
-    axes[0, 0].legend(fontsize=8)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=4, fontsize=8)
     for axis in axes[:, 0]:
         axis.set_ylabel("pictures read, %")
     quality = ", ".join(
@@ -416,6 +431,37 @@ def plot_shares(counts, path):
     )
 
 
+def measure(model, path, wanted, anew):
+    """Put what is not in the results yet into them.
+
+    Args:
+        model: of watermark_photo.py.
+        path: of the results.
+        wanted: names of METHODS; None: all that are installed.
+        anew: whether to measure what is wanted once more; what others did is kept.
+    """
+    methods = installed_methods(model, wanted)
+    stored = time_to_quality.read_results(path).get("attacks", {})
+    measured = {"pictures": list(PICTURES), "methods": {}, **stored}
+    parts = {"smooth": smoothness, "capacity": capacities, "false": false_messages}
+    parts = parts if OURS in methods else {}
+    for name in methods if anew else ():
+        measured["methods"].pop(name, None)
+    for name in parts if anew else ():
+        measured.pop(name, None)
+
+    def keep():
+        time_to_quality.store(path, "attacks", measured)
+
+    for name, function in parts.items():
+        if name not in measured:
+            measured[name] = function(model)
+            keep()
+    for name, hide in methods.items():
+        print(name, flush=True)
+        survivors(hide, name == OURS, measured["methods"].setdefault(name, {}), keep)
+
+
 def main(argv=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -424,36 +470,32 @@ def main(argv=None):
     parser.add_argument("--model", default=shipped, help="of watermark_photo.py")
     parser.add_argument("--results", type=Path, default=time_to_quality.RESULTS)
     parser.add_argument("--images", type=Path, default=images, help="folder of the figures")
-    parser.add_argument("--methods", nargs="+", help="measure these alone; keep what others did")
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        metavar="NAME",
+        help=f"measure these alone, of {', '.join(METHODS)}; keep what others did",
+    )
     parser.add_argument("--anew", action="store_true")
     parser.add_argument("--figures", action="store_true")
     args = parser.parse_args(argv)
+    for name in set(args.methods or ()) - {*METHODS}:
+        raise UserError(f"--methods {name}: there is none; take some of {', '.join(METHODS)}")
+    if args.figures and (args.methods or args.anew):
+        raise UserError(
+            "--methods and --anew have no effect with --figures, which measures nothing"
+        )
     plotting.set_up(show=False)
     model = trained_models.load_model(args.model, {"residual": "watermark_photo"})[0]
     if not args.figures:
-        measured = time_to_quality.read_results(args.results).get("attacks", {})
-        measured = {} if args.anew else measured
-        measured = {"pictures": list(PICTURES), "methods": {}, **measured}
-
-        def keep():
-            time_to_quality.store(args.results, "attacks", measured)
-
-        for name, measure in (
-            ("smooth", smoothness),
-            ("capacity", capacities),
-            ("false", false_messages),
-        ):
-            if name not in measured and OURS in (args.methods or [OURS]):
-                measured[name] = measure(model)
-                keep()
-        for name, hide in installed_methods(model, args.methods).items():
-            print(name, flush=True)
-            survivors(hide, name == OURS, measured["methods"].setdefault(name, {}), keep)
-    results = time_to_quality.read_results(args.results)
+        measure(model, args.results, args.methods, args.anew)
+    counts = time_to_quality.read_results(args.results).get("attacks", {}).get("methods", {})
+    if OURS not in counts:
+        raise UserError(f"{args.results}: no counts of {OURS}, so no figures; measure it first")
     for name in ("watermark_photo.jpg", "watermark_photo_attacks.png"):
         (args.images / name).unlink(missing_ok=True)  # this benchmark's own
     plot_example(model, args.images / "watermark_photo.jpg")
-    plot_shares(results["attacks"]["methods"], args.images / "watermark_photo_attacks.png")
+    plot_shares(counts, args.images / "watermark_photo_attacks.png")
 
 
 if __name__ == "__main__":

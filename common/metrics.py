@@ -17,7 +17,9 @@ def psnr(clean, images):
 
     An image that is exact counts with 100 dB.
     """
-    errors = np.mean(np.square(clean - images), axis=(1, 2, 3), dtype="float64")
+    squares = clean - images
+    squares *= squares  # in place: a photo may take half of the memory there is
+    errors = np.mean(squares, axis=(1, 2, 3), dtype="float64")
     return float(np.mean(-10 * np.log10(np.maximum(errors, 1e-10))))
 
 

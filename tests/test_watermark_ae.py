@@ -5,11 +5,14 @@ import math
 import keras
 import numpy as np
 import pytest
-from conftest import report_of
+from conftest import contents, report_of
+from PIL import Image
 from scipy.stats import norm
 
 import watermark_ae as script
-from common import data, metrics
+from common import UserError, data, metrics, trained_models
+
+VALUES = [kind for kind in script.KINDS if kind != "bits"]
 
 # ---------------------------------------------------------------- networks
 
@@ -38,6 +41,135 @@ def test_noise_is_there_in_training_only():
     calm = [np.asarray(model(x, training=False)["recovered"]) for _ in range(2)]
     np.testing.assert_array_equal(*calm)
     assert not np.array_equal(calm[0], model(x, training=True)["recovered"])
+
+
+@pytest.mark.parametrize("kind", script.KINDS)
+def test_the_last_activation_lets_through_what_w_may_be(kind):
+    model = script.build_watermark(kind=kind)
+    assert model.count_params() == 1_677
+    extractor = model.get_layer("extractor")
+    x = 40 * np.random.default_rng(0).standard_normal((4, 28, 28, 1)).astype("float32")
+    found = np.asarray(extractor(x))
+    _, least, most = script.KINDS[kind]
+    assert found.min() == pytest.approx(least, abs=0.01)
+    assert found.max() == pytest.approx(most, abs=0.01) if kind != "positive" else found.max() > 2
+
+
+def test_a_relu_as_the_last_activation_starts_alive():
+    black = np.zeros((1, 28, 28, 1), "float32")
+    assert np.asarray(script.build_extractor(activation="relu")(black)).min() == 1
+
+
+# ---------------------------------------------------------------- kinds of W
+
+
+def test_bits_are_zero_or_one_at_random():
+    bits = script.random_watermarks("bits", (50, 28, 28, 1), 3)
+    assert set(np.unique(bits)) == {0, 1}
+    assert bits.mean() == pytest.approx(0.5, abs=0.02)
+    assert np.corrcoef(bits[:, :, 1:].ravel(), bits[:, :, :-1].ravel())[0, 1] < 0.03
+
+
+@pytest.mark.parametrize("kind", VALUES)
+def test_values_fill_their_range_in_squares_of_some_sizes(kind):
+    _, least, most = script.KINDS[kind]
+    w = script.random_watermarks(kind, (200, 28, 28, 1), 3)
+    assert w.dtype == np.float32
+    assert least <= w.min() < least + 0.01
+    assert most - 0.01 < w.max() <= most
+    assert w.mean() == pytest.approx((least + most) / 2, abs=0.05)
+    np.testing.assert_array_equal(w, script.random_watermarks(kind, w.shape, 3))
+    assert not np.array_equal(w, script.random_watermarks(kind, w.shape, 4))
+    sides = [28 // len(np.unique(x[0])) for x in w]
+    assert set(sides) == {1, 2, 4, 7}
+    for x, side in zip(w, sides, strict=True):
+        corners = x[::side, ::side, 0]
+        np.testing.assert_array_equal(x[..., 0], np.kron(corners, np.ones((side, side))))
+        assert len(np.unique(corners)) > 0.9 * corners.size
+
+
+@pytest.mark.parametrize("kind", VALUES)
+def test_the_loss_of_values_is_one_for_who_knows_but_their_mean(kind):
+    """Whatever the range, so that it weighs as much as the loss of bits does."""
+    _, least, most = script.KINDS[kind]
+    w = np.linspace(least, most, 28 * 28).reshape(1, 28, 28, 1).astype("float32")
+    loss, metric = script.of_kind(kind)
+    mean = np.full_like(w, (least + most) / 2)
+    assert np.mean(loss(w, mean)) == pytest.approx(1, abs=0.01)
+    assert np.asarray(loss(w, mean)).shape == (1, 28, 28)
+    assert np.mean(loss(w, w)) == 0
+    assert np.asarray(metric(w, w + 0.1 * (most - least))) == pytest.approx([20], abs=1e-3)
+    assert script.rightness(kind, w, w + 0.1 * (most - least)) == pytest.approx(20, abs=1e-3)
+    assert script.of_kind("bits") == ("binary_crossentropy", "binary_accuracy")
+
+
+def logo(name="logo.png", ground=(0, 0, 0, 0)):
+    """Write a dark disc with a lighter half on a transparent ground, 60x40 pixels."""
+    y, x = np.mgrid[:40, :60]
+    pixels = np.zeros((40, 60, 4), np.uint8)
+    pixels[:] = ground
+    pixels[np.hypot(y - 20, x - 30) < 15] = (0, 0, 0, 255)
+    pixels[(np.hypot(y - 20, x - 30) < 15) & (x > 30)] = (120, 120, 120, 255)
+    Image.fromarray(pixels).save(name)
+    return name
+
+
+def test_a_logo_is_fitted_into_the_range_of_w():
+    grey = script.read_logo(logo(), "grey")
+    assert grey.shape == (28, 28, 1)
+    assert grey[0, 0] == 1  # where it is transparent, white: it is dark ink
+    assert grey[14, 10] == 0
+    assert grey[14, 17] == pytest.approx(120 / 255, abs=0.02)
+    np.testing.assert_allclose(script.read_logo("logo.png", "signed"), 2 * grey - 1)
+    np.testing.assert_allclose(script.read_logo("logo.png", "positive"), 2 * grey)
+    bits = script.read_logo("logo.png", "bits")
+    assert set(np.unique(bits)) == {0, 1}
+    assert grey[bits == 1].min() >= grey[bits == 0].max()
+    assert (bits[0, 0], bits[14, 10]) == (1, 0)
+
+
+def test_a_picture_that_is_the_same_all_over_is_refused():
+    Image.new("RGB", (50, 50), "#777").save("even.png")
+    with pytest.raises(UserError, match=r"even\.png: the same grey all over"):
+        script.read_logo("even.png", "grey")
+
+
+def test_four_last_bits_hold_sixteen_levels():
+    rng = np.random.default_rng(0)
+    x, w = rng.uniform(size=(2, 5, 28, 28, 1)).astype("float32")
+    marked = script.hide_in_last_bits(x, w, 4)
+    assert np.abs(marked - x).max() <= 15.51 / 255
+    np.testing.assert_allclose(script.read_last_bits(marked, 4), np.round(15 * w) / 15, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["bits", "signed"])
+def test_a_picture_is_hidden_in_each_image(kind, capsys, error_of):
+    words = ["--synthetic", "--limit", "20", "--watermark-image", logo()]
+    script.main([*words, "--epochs", "1", "--watermark", kind, "--output-dir", "run"])
+    report, measure = report_of("run"), "bit_accuracy" if kind == "bits" else "watermark_psnr"
+    assert report["architecture"] == kind
+    assert {"logo_psnr", f"logo_{measure}", f"logo_{measure}_noise_0.1"} <= {*report["test"]}
+    classical = report["baselines"]["least_significant_bit" if kind == "bits" else "four_last_bits"]
+    assert classical[measure] == 1 if kind == "bits" else classical[measure] > 34
+    names = {path.name for path in contents("run")}
+    assert names >= {"watermark_image.png", "watermarks.png", "noise.png"}
+    # The file alone says what kind of W its networks hide.
+    model = trained_models.load_model("run/model.keras", script.Settings.names)
+    assert model[1] == kind
+    script.main([*words, "--model", "run/model.keras", "--output-dir", "again"])
+    assert report_of("again")["test"] == pytest.approx(report["test"], rel=1e-5)
+    assert report_of("again")["architecture"] == kind
+    capsys.readouterr()
+    line = error_of(script.main, "--model", "run/model.keras", "--watermark", kind)
+    assert "--watermark has no effect here; it is for training" in line
+
+
+def test_a_picture_that_cannot_be_read_stops_all_before_it_begins(error_of, tmp_path):
+    words = "--synthetic", "--limit", "20", "--output-dir", "run"
+    assert "none.png: no such file" in error_of(
+        script.main, *words, "--watermark-image", "none.png"
+    )
+    assert not (tmp_path / "run").exists()
 
 
 # ---------------------------------------------------------------- what is computed
@@ -76,13 +208,26 @@ def test_last_bit_is_perfect_without_noise_and_chance_with_any():
     rng = np.random.default_rng(0)
     x = rng.uniform(size=(20, 24, 24, 1)).astype("float32")
     bits = rng.integers(0, 2, x.shape).astype("float32")
-    marked = script.hide_in_last_bit(x, bits)
+    marked = script.hide_in_last_bits(x, bits)
     assert np.abs(marked - x).max() <= 1.51 / 255
-    assert metrics.bit_accuracy(bits, script.read_last_bit(marked)) == 1
+    assert metrics.bit_accuracy(bits, script.read_last_bits(marked)) == 1
     middle = 0.4 + 0.2 * x  # nothing is clipped
-    noisy = script.noisy(script.hide_in_last_bit(middle, np.round(x)), 0.1)
-    accuracy = metrics.bit_accuracy(np.round(x), script.read_last_bit(noisy))
+    noisy = script.noisy(script.hide_in_last_bits(middle, np.round(x)), 0.1)
+    accuracy = metrics.bit_accuracy(np.round(x), script.read_last_bits(noisy))
     assert accuracy == pytest.approx(0.5, abs=0.03)
+
+
+@pytest.mark.parametrize("kind", ["bits", "signed"])
+def test_black_pixels_and_strokes_are_told_apart(kind):
+    image = np.zeros((2, 28, 28, 1), "float32")
+    image[:, 10:20] = 0.5
+    w = script.random_watermarks(kind, image.shape, 0)
+    wrong = 1 - w if kind == "bits" else w + 0.2
+    found = script.evaluate(kind, image, w, image, lambda x: np.where(image > 0, wrong, w))
+    measure, best, worst = ("bit_accuracy", 1, 0) if kind == "bits" else ("watermark_psnr", 100, 20)
+    assert found[f"{measure}_black"] == best
+    assert found[f"{measure}_stroke"] == pytest.approx(worst, abs=1e-3)
+    assert found["psnr"] == 100
 
 
 def test_bit_accuracy_by_hand():

@@ -1,6 +1,7 @@
 """watermark_photo.py: the networks, the message, and what becomes of files."""
 
 import hashlib
+import json
 import math
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from watermark_attacks import as_image, attacked, load
 
 import watermark_photo as script
 from applications import grids, message_bits, messages
-from common import UserError, command_line, image_files, metrics
+from common import UserError, image_files, metrics
 
 SHIPPED = ROOT / "models" / "watermark_photo.keras"
 PHOTO = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
@@ -183,12 +184,22 @@ def test_a_right_frame_with_a_wrong_check_or_version_is_no_message(monkeypatch):
     bits = 2.0 * message_bits.embed(TEXT, 32, 32, KEY) - 1
     forged = message_bits.Key(KEY.layout, OTHER.check)
     assert message_bits.extract(bits, forged) is None
-    real = message_bits._check
+    # A later version's frame, were its layout the same.
+    layout = {name: getattr(message_bits, name) for name in ("pilots", "_layout")}
+    for name, function in layout.items():
+
+        def as_now(*words, function=function):
+            with monkeypatch.context() as now:
+                now.setattr(message_bits, "VERSION", 2)
+                return function(*words)
+
+        monkeypatch.setattr(message_bits, name, as_now)
     monkeypatch.setattr(message_bits, "VERSION", 3)
-    other = message_bits.embed(TEXT, 32, 32, KEY)
-    monkeypatch.undo()
-    assert message_bits._check is real
-    assert message_bits.extract(2.0 * other - 1, KEY) is None
+    later = 2.0 * message_bits.embed(TEXT, 32, 32, KEY) - 1
+    assert message_bits.extract(later, KEY) == TEXT
+    monkeypatch.setattr(message_bits, "VERSION", 2)
+    assert message_bits.extract(later, KEY) is None
+    assert message_bits.extract(bits, KEY) == TEXT
 
 
 # ---------------------------------------------------------------- where the grid is
@@ -284,10 +295,27 @@ def test_bands_leave_no_seam(shipped, small, monkeypatch):
         return messages.mark(shipped, small, bits), odds
 
     whole, real = both(), messages._bands
-    monkeypatch.setattr(messages, "_bands", lambda count: real(count, size=3))
+    monkeypatch.setattr(messages, "_bands", lambda down, across: real(down, across, 3 * across))
     banded = both()
     np.testing.assert_array_equal(whole[0], banded[0])
     np.testing.assert_allclose(whole[1], banded[1], atol=1e-3)
+
+
+def test_a_message_that_jpeg_would_kill_is_refused(small, monkeypatch):
+    """It is read from the file as it is, and from JPEG 75."""
+    seen = []
+
+    def read(model, pilots, grey, key, anywhere):
+        seen.append(grey)
+        return TEXT if len(seen) == 1 else None
+
+    monkeypatch.setattr(messages, "mark", lambda model, picture, bits: picture)
+    monkeypatch.setattr(messages, "read", read)
+    assert messages.marked_file(None, None, small, TEXT, KEY) is None
+    after = messages.as_file(small, "jpeg", 75)[1]
+    for grey, picture in zip(seen, (small, after), strict=True):
+        np.testing.assert_array_equal(grey, messages.luminance(picture))
+    assert 20 < metrics.psnr(small[None], after[None]) < 45
 
 
 def test_least_capacities(shipped, pilots):
@@ -408,16 +436,71 @@ def test_contradicting_flags_are_named(error_of, tmp_path):
     assert not list((tmp_path / "runs").rglob("*.png"))
 
 
-def test_files_that_cannot_be_read_are_named(tmp_path, capsys):
+def test_files_that_cannot_be_read_are_named(tmp_path, small, error_of):
+    """Before a model is loaded: `error_of` sees that this line is the only one."""
     (tmp_path / "t.png").write_text("text")
+    as_image(small).save("photo.png")
     for words, said in [
         (["--input", "t.png", "--extract"], "t.png: not an image"),
+        (["--input", "none.png", "--extract"], "none.png: no such file"),
+        (["--input", "photo.png", "none.png", "--extract"], "none.png: no such file"),
+        (["--input", "photo.png", "none.png", "--message", "x"], "none.png: no such file"),
         (["--capacity", "none.png"], "none.png: no such file"),
     ]:
-        with pytest.raises(SystemExit) as info:
-            command_line.start(script.main, words)
-        using, line = capsys.readouterr().err.splitlines()
-        assert info.value.code == 2
-        assert using.startswith("Using ")
-        assert line.startswith("watermark_photo.py: error: ")
-        assert said in line
+        assert said in error_of(script.main, *words)
+
+
+def test_goes_on_after_a_file_that_is_no_image(tmp_path, marked, capsys):
+    (tmp_path / "t.png").write_text("text")
+    as_image(marked).save("marked.png")
+    files = "t.png", "marked.png"
+    assert script.main(["--input", *files, "--extract", "--key", "test"]) == 1
+    said = capsys.readouterr()
+    assert said.out == f"marked.png: {TEXT}\n"
+    assert "t.png: not an image" in said.err
+    as_image(np.full((64, 64, 3), 0.5)).save("grey.png")
+    assert script.main(["--capacity", "t.png", "grey.png"]) == 1
+    said = capsys.readouterr()
+    assert said.out == "grey.png: 0 bytes\n"
+    assert "t.png: not an image" in said.err
+
+
+def test_goes_on_after_a_picture_that_holds_too_little(tmp_path, small, capsys):
+    as_image(np.zeros((72, 80, 3))).save("flat.png")
+    as_image(small).save("photo.png")
+    words = ["--input", "flat.png", "photo.png", "--message", TEXT, "--output-dir", "out"]
+    assert script.main(words) == 1
+    assert [path.name for path in contents("out")] == ["photo.png"]
+    assert "flat.png: not written" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- counting what survives
+
+
+def test_counts_of_other_methods_are_kept(monkeypatch, tmp_path, error_of):
+    """Measured anew, one method leaves what others did, and what was counted is not counted."""
+    calls = []
+
+    def hide_in(picture, number):
+        calls.append(number)
+        return picture, lambda seen: seen.shape == picture.shape
+
+    few = dict(list(watermark_attacks.PICTURES.items())[:2])
+    monkeypatch.setattr(watermark_attacks, "PICTURES", few)
+    monkeypatch.setattr(watermark_attacks, "METHODS", {"a": lambda _: hide_in, "b": None})
+    path, before = tmp_path / "results.json", {"qualities": {"x": 40.0}, "read": {}}
+    results = {"attacks": {"methods": {"b": before}, "false": {"found": 0}}}
+    path.write_text(json.dumps({"trainings": {}, "speed": {}, **results}))
+    for anew in (False, True, False):
+        watermark_attacks.measure(None, path, ["a"], anew)
+        stored = json.loads(path.read_text())["attacks"]
+        assert stored["methods"]["b"] == before
+        assert stored["false"] == {"found": 0}
+        counts = stored["methods"]["a"]["read"]
+        assert counts["mirror"] == {"0": 2}  # of two pictures
+        assert counts["crop to"] == {"0.75": 0, "0.5": 0, "0.33": 0}
+    assert calls == [0, 1, 0, 1]
+    line = error_of(watermark_attacks.main, "--methods", "c", "--results", path)
+    assert "--methods c: there is none; take some of a, b" in line
+    line = error_of(watermark_attacks.main, "--figures", "--anew", "--results", path)
+    assert "--anew have no effect with --figures" in line
