@@ -141,11 +141,12 @@ def centre_strokes(image):
     return digit
 
 
-def warn_if_unlike(path, image, rebuilt, known):
-    """Print a line where a picture is unlike what models were trained on, by the error of most.
+def unlike(image, rebuilt, known):
+    """Return a sentence where a picture is unlike what models were trained on, or "".
+
+    The error of most of the models decides.
 
     Args:
-        path: of the picture.
         image: what each model was given, shape (height, width, 1).
         rebuilt: [what each made of it], in the image's shape.
         known: [`inputs.known_of` of each].
@@ -154,11 +155,17 @@ def warn_if_unlike(path, image, rebuilt, known):
     noisy = border_of(image).std() > 0.05
     limits = [(noisy and each["missed_99_noisy"]) or each["missed_99"] for each in known]
     above = [pair for pair in zip(errors, limits, strict=True) if pair[0] > pair[1]]
-    if 2 * len(above) > len(limits):
-        error, limit = above[0]
-        print(
-            f"*** {path}: unlike the images that the model was trained on. It misses {error:.2f} "
-            f"of the variance; of 99% of its test images less than {limit:.2f}. The result means "
-            "little. ***",
-            flush=True,
-        )
+    if 2 * len(above) <= len(limits):
+        return ""
+    error, limit = above[0]
+    return (
+        f"unlike the images that the model was trained on. It misses {error:.2f} of the variance; "
+        f"of 99% of its test images less than {limit:.2f}. The result means little."
+    )
+
+
+def warn_if_unlike(path, image, rebuilt, known):
+    """Print what `unlike` says of a picture, if anything."""
+    said = unlike(image, rebuilt, known)
+    if said:
+        print(f"*** {path}: {said} ***", flush=True)
