@@ -157,8 +157,9 @@ def small_enough(path):
 def clean(path, ink):
     """Clean the first page of a file, as a generator: its files are gone when they were sent."""
     with refusals(), tempfile.TemporaryDirectory() as folder:
-        if path is None:
-            raise UserError("Choose a page first: one of yours, or a sample")
+        if path is None:  # it was taken away
+            yield gr.skip()
+            return
         before, after, target, notes = page_cleaning.clean_first_page(
             page_cleaner(), Path(path), Path(folder), INKS[ink], MEGAPIXELS
         )
@@ -171,6 +172,8 @@ def clean(path, ink):
 
 def remove_noise(path, kind, amount):
     """Return clean, noisy, filtered and denoised, of large pictures the middle, with their PSNR."""
+    if path is None:
+        return gr.skip()
     with refusals():
         image = own_pictures.read_on_any_ground(small_enough(path))
         noisy = KINDS[kind](image[np.newaxis], amount, batches.seed_for("app"))[0]
@@ -211,17 +214,25 @@ def new_clothes():
 
 def encode(path):
     """Return where a picture lies on the plane, what it is there, variations, and a note."""
+    if path is None:
+        return gr.skip()
     with refusals():
         model, known, _ = vae()
         image, inverted = small_images.read_small(small_enough(path), known)
         z = np.asarray(model.encoder(image[np.newaxis])[0])[0]
         varied = latent_walks.vary_widely(model.decoder, z, 8, np.random.default_rng())
         shown, rebuilt = at(*z)
-        note = small_images.unlike(image, [latent_walks.decode(model.decoder, [z])[0]], [known])
-        notes = ["inverted: the training images are light on dark"] * inverted + [note] * bool(note)
-        sheet = preview(latent_walks.montage(np.stack([image, *varied]), 9))
-        code = f"z = ({z[0]:.2f}, {z[1]:.2f})"
-        return *map(float, z), shown, rebuilt, sheet, "; ".join([code, *notes])
+        note = notes(image, inverted, [latent_walks.decode(model.decoder, [z])[0]], [known])
+        sheet = preview(latent_walks.montage(np.stack([image, *varied]), 3))
+        said = f"z = ({z[0]:.2f}, {z[1]:.2f}). {note}"
+        return *map(float, z), shown, rebuilt, sheet, said
+
+
+def notes(image, inverted, rebuilt, known):
+    """Return what is to be said of a visitor's picture and of what models made of it."""
+    turned = "Inverted: the training images are light on dark. " * inverted
+    note = small_images.unlike(image, rebuilt, known)
+    return turned + note[:1].upper() + note[1:]
 
 
 def hide(path, text, key):
@@ -269,6 +280,8 @@ def message_in(picture, key, progress):
 
 def through_five(path):
     """Return a picture in 28x28 pixels, what each autoencoder makes of it, and a note."""
+    if path is None:
+        return gr.skip()
     with refusals():
         parts, known = five()
         image, inverted = small_images.read_small(small_enough(path), known[0])
@@ -277,9 +290,7 @@ def through_five(path):
         for kind, (result,) in rebuilt.items():
             label = f"{kind}, {codes[kind].shape[1]} numbers: MSE {metrics.mse(image, result):.4f}"
             updates.append(gr.Image(preview(result), label=label))
-        note = small_images.unlike(image, [result for (result,) in rebuilt.values()], known)
-        notes = ["inverted: the training images are light on dark"] * inverted + [note] * bool(note)
-        return *updates, "; ".join(notes)
+        return *updates, notes(image, inverted, [each[0] for each in rebuilt.values()], known)
 
 
 # ---------------------------------------------------------------- what the tabs look like
