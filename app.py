@@ -62,6 +62,8 @@ POLICY = b"default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:"
 # A click while the pointer moves with its button down is a drag.
 DRAG = """() => {
   const plane = document.querySelector("#plane");
+  if (plane.dataset.drag) return;
+  plane.dataset.drag = "on";
   let last = 0;
   plane.addEventListener("dragstart", event => event.preventDefault());
   plane.addEventListener("pointermove", event => {
@@ -139,7 +141,9 @@ def refusals():
     try:
         yield
     except UserError as error:
-        text = re.sub(rf"{re.escape(tempfile.gettempdir())}/(gradio/\w+|samples)/", "", str(error))
+        text = re.sub(
+            rf"{re.escape(tempfile.gettempdir())}/(gradio/\w+|samples|tmp\w+)/", "", str(error)
+        )
         raise gr.Error(text.replace("--message", "The message"), print_exception=False) from None
     except MemoryError:
         raise gr.Error("Not enough memory; use a smaller picture", print_exception=False) from None
@@ -523,7 +527,7 @@ def main(argv=None):
             where = f"{settings.host}, port {settings.port or 'any'}"
             raise UserError(f"{where}: can't listen ({error}); choose another --port") from None
         finally:
-            page.close()
+            page.close(verbose=False)
 
 
 if __name__ == "__main__":
