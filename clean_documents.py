@@ -172,11 +172,7 @@ def main(argv=None):
     settings = command_line.parse(Settings, __doc__, RECIPES, argv)
     plotting.set_up(settings.show)
     if settings.input:
-        options = page_cleaning.Options(settings.format, settings.bilevel, settings.grey)
-        network, _ = inputs.model_to_apply(settings, ("rmse", "noisy_input"))
-        return page_cleaning.clean_files(
-            *(network, settings.input, settings.output_dir, options, settings.force, settings.dask)
-        )
+        return apply(settings)
 
     # Four files of NoisyOffice share each clean page, and pages of one family their text and dirt.
     # The article splits by file, and tests on what it trained on. Here it is another family.
@@ -229,6 +225,14 @@ def main(argv=None):
         run.plot_history("mean squared error")
         run.finish(model, results, settings.architecture, others=networks)
     plotting.wait_for_windows(settings.show)
+
+
+def apply(settings):
+    """Clean the files that --input names, and return the exit code."""
+    options = page_cleaning.Options(settings.format, settings.bilevel, settings.grey)
+    network, _ = inputs.model_to_apply(settings, ("rmse", "noisy_input"))
+    where = settings.input, settings.output_dir
+    return page_cleaning.clean_files(network, *where, options, settings.force, settings.dask)
 
 
 def patches(settings, office):

@@ -19,7 +19,32 @@ STRAY = 0.25  # of variations, in standard deviations of the prior
 
 def decode(decoder, z):
     """Return the images, shape (n, 28, 28, 1), of codes of shape (n, latent_dim)."""
-    return decoder.predict(np.asarray(z, "float32"), batch_size=500, verbose=0)
+    return predict(decoder, z)
+
+
+def plane(decoder, reach, count):
+    """Return `count` times `count` decoded images in one, evenly over a latent plane.
+
+    Args:
+        decoder: (n, 2) to (n, 28, 28, 1).
+        reach: z_1 from left to right, and z_2 from bottom to top, go from -reach to reach.
+        count: images along each.
+
+    Returns:
+        float32 in [0, 1], shape (28 * count, 28 * count).
+    """
+    steps = reach * (np.arange(count) + 0.5 - count / 2) / (count / 2)
+    z = np.stack(np.meshgrid(steps, steps[::-1]), -1).reshape(-1, 2)
+    return montage(decode(decoder, z), count)
+
+
+def montage(images, columns):
+    """Return images, shape (n, side, side, 1), in one, (height, width), black at its end."""
+    rows = -(-len(images) // columns)
+    filled = np.zeros((rows * columns, *images.shape[1:3]), "float32")
+    filled[: len(images)] = images[..., 0]
+    side = images.shape[1]
+    return filled.reshape(rows, columns, side, side).swapaxes(1, 2).reshape(rows * side, -1)
 
 
 def generate(decoder, count, seed, output_dir):
@@ -127,11 +152,10 @@ def encode_with_each(parts, paths, output_dir, known, invert=True):
     targets = output_paths(paths, folder)
     files.see_that_free(folder, [f"{name}.csv" for name in parts])
     images = [small_images.read_small(path, known[0], invert)[0] for path, _ in targets]
-    images, rebuilt = np.stack(images), {}
-    for name, (encoder, decoder) in parts.items():
-        codes = predict(encoder, images)
-        rebuilt[name] = np.clip(predict(decoder, codes), 0, 1)
-        _write_codes(folder / f"{name}.csv", [path.stem for path, _ in targets], codes)
+    images = np.stack(images)
+    codes, rebuilt = rebuild_with_each(parts, images)
+    for name in parts:
+        _write_codes(folder / f"{name}.csv", [path.stem for path, _ in targets], codes[name])
     for index, (path, target) in enumerate(targets):
         row = [each[index] for each in rebuilt.values()]
         small_images.warn_if_unlike(path, images[index], row, known)
@@ -144,6 +168,18 @@ def encode_with_each(parts, paths, output_dir, known, invert=True):
         plotting.sheet(
             np.stack([images[index], *row]), target, path.name, caption, len(labels), labels=labels
         )
+
+
+def rebuild_with_each(parts, images):
+    """Return ({name: codes}, {name: reconstructions}) of images, shape (n, 28, 28, 1).
+
+    `parts` is as for `encode_with_each`.
+    """
+    codes = {name: predict(encoder, images) for name, (encoder, _) in parts.items()}
+    rebuilt = {
+        name: np.clip(predict(decoder, codes[name]), 0, 1) for name, (_, decoder) in parts.items()
+    }
+    return codes, rebuilt
 
 
 def decode_file(decoder, path, output_dir):

@@ -329,22 +329,29 @@ def hide(model, paths, text, key, output_dir, form="png"):
     targets = dict(output_paths(paths, folder, FORMATS[form]))
 
     def write(path):
-        picture = image_files.read_colour(path)
-        made = marked_file(model, pilots, picture, text, key, form)
-        if made is None:
-            room = capacity(model, pilots, picture, key)
-            raise UserError(
-                f"{path}: not written, because {len(text.encode())} bytes could not be read back "
-                f"after JPEG 75; it is too small or too flat, and holds {room} bytes"
-            )
-        with files.write_whole(targets[path]) as temporary:
-            temporary.write_bytes(made[0])
-        print(
-            f"Wrote {_shown(targets[path])}: {made[1]:.1f} dB, read back, after JPEG 75 too",
-            flush=True,
-        )
+        psnr = hide_in_file(model, pilots, path, text, key, targets[path], form)
+        target = _shown(targets[path])
+        print(f"Wrote {target}: {psnr:.1f} dB, read back, after JPEG 75 too", flush=True)
 
     return _one_by_one(list(targets), write)
+
+
+def hide_in_file(model, pilots, path, text, key, target, form="png"):
+    """Write a marked copy of an image file to `target`, and return its PSNR.
+
+    The arguments are those of `marked_file`. Raises UserError as `hide` does.
+    """
+    picture = image_files.read_colour(path)
+    made = marked_file(model, pilots, picture, text, key, form)
+    if made is None:
+        room = capacity(model, pilots, picture, key)
+        raise UserError(
+            f"{path}: not written, because {len(text.encode())} bytes could not be read back "
+            f"after JPEG 75; it is too small or too flat, and holds {room} bytes"
+        )
+    with files.write_whole(target) as temporary:
+        temporary.write_bytes(made[0])
+    return made[1]
 
 
 def reveal(model, paths, key):

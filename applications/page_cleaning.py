@@ -20,7 +20,7 @@ from skimage.filters import rank
 
 from applications import page_files, page_record
 from applications.denoising import in_tiles, pad_to_multiple
-from common import UserError, files
+from common import UserError, files, image_files
 
 # Pixels. What is further away than the margin changes a cleaned page by less than a level of 255,
 # but for one pixel in 10,000.
@@ -252,11 +252,9 @@ def write_cleaned(clean, source, path, options):
         nonlocal count
         for page in page_files.read_pages(source, kind in page_files.SEVERAL):
             count += 1
-            bilevel = options.bilevel or (page.bilevel and kind not in page_files.GREY_ONLY)
-            pixels, lost = clean_page(clean, page.pixels, not (options.grey or bilevel))
-            if lost >= WORTH_SAYING:
-                notes.append(f"page {count}: {lost:.0%} of what looks like ink is gone, compare")
-            yield dataclasses.replace(page, pixels=pixels, bilevel=bilevel)
+            cleaned, said = _clean_as(clean, page, options, kind)
+            notes.extend(f"page {count}: {text}" for text in said)
+            yield cleaned
 
     try:
         before, input_hash = source.stat().st_size, page_record.sha256(source)
@@ -270,6 +268,39 @@ def write_cleaned(clean, source, path, options):
     if after > 1.1 * before + 10_000:
         notes.append(f"grew from {before / 1e3:,.0f} to {after / 1e3:,.0f} kB")
     return {"pages": count, "input_sha256": input_hash, "sha256": output_hash, "notes": notes}
+
+
+def _clean_as(clean, page, options, kind):
+    """Return a `Page` cleaned, for a file of this kind, and what is to be said of it, as a list."""
+    bilevel = options.bilevel or (page.bilevel and kind not in page_files.GREY_ONLY)
+    pixels, lost = clean_page(clean, page.pixels, not (options.grey or bilevel))
+    notes = [f"{lost:.0%} of what looks like ink is gone, compare"] * (lost >= WORTH_SAYING)
+    return dataclasses.replace(page, pixels=pixels, bilevel=bilevel), notes
+
+
+def clean_first_page(clean, source, folder, options, most):
+    """Clean the first page of a file, and write it into a folder under the file's name.
+
+    Args:
+        clean: as `cleaner` returns it.
+        source: the file to read.
+        folder: where the output goes.
+        options: the `Options`.
+        most: megapixels that the page may have.
+
+    Returns:
+        (`Page` before, after, path of the output, notes as a list of texts).
+
+    Raises:
+        UserError: the file can't be read, the page is too large, or the output can't be written.
+    """
+    page = page_files.read_first_page(source)
+    image_files.see_that_it_fits(source, *page.pixels.shape[:2], most)
+    target = folder / f"{source.stem}{options.ending(source)}"
+    cleaned, notes = _clean_as(clean, page, options, page_files.KINDS[target.suffix.lower()])
+    with files.write_whole(target) as temporary:
+        notes += page_files.write_pages([cleaned], temporary, source.stat().st_size)
+    return page, cleaned, target, notes
 
 
 def clean_files(network, inputs, output_dir, options, force=False, dask=None):

@@ -75,6 +75,21 @@ def read_pages(path, several=True):
     yield page  # when Pillow's copy of it is gone
 
 
+def read_first_page(path):
+    """Return the first `Page` of a file; a PDF that it belongs to has no other then.
+
+    Raises UserError as `read_pages` does.
+    """
+    path = Path(path)
+    page = next(read_pages(path), None)
+    if page is None:
+        raise UserError(f"{path}: holds no page")
+    if page.sheet:
+        for number in reversed(range(1, len(page.sheet.pdf))):
+            del page.sheet.pdf[number]
+    return page
+
+
 def _read_frame(image, number, path):
     """Return the `Page` of a Pillow image's frame."""
     image.seek(number)

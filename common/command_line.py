@@ -140,8 +140,11 @@ class Settings:
         return {name: getattr(self, name) for name in names}
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """An argparse parser whose errors are a UserError."""
+
     def error(self, message):
+        """Raise UserError, in place of printing how the command is used."""
         raise UserError(f"{message} (--help lists what there is)")
 
 
@@ -153,7 +156,7 @@ def _parser(kind, docstring):
     """Return the parser of a script; its docstring's first paragraph and "Run it:" are the help."""
     paragraphs = docstring.strip().split("\n\n")
     examples = next(text for text in paragraphs if text.startswith("Run it:"))
-    parser = _Parser(
+    parser = Parser(
         prog=f"{kind.script}.py",
         description=paragraphs[0],
         epilog=examples.replace("Run it:", "examples:"),

@@ -63,11 +63,13 @@ def open_image(path, content=None):
         raise UserError(f"{path}: cannot be read as an image ({error or type(error)})") from None
 
 
-def see_that_it_fits(path, width, height):
-    """Raise UserError if an image of this size would need more memory than a page may."""
-    if width * height > MAX_PIXELS:
-        most = f"{MAX_PIXELS // 10**6} megapixels"
-        raise UserError(f"{path}: has more than {most}; scale it down or cut it first")
+def see_that_it_fits(path, width, height, most=MAX_PIXELS // 10**6):
+    """Raise UserError if an image of this size has more than `most` megapixels.
+
+    It would need more memory than a page may.
+    """
+    if width * height > most * 10**6:
+        raise UserError(f"{path}: has more than {most} megapixels; scale it down or cut it first")
 
 
 def to_array(image, path, ground="black", colour=False):

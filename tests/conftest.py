@@ -21,6 +21,8 @@ from common import command_line, plotting, run_folder  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
+from browser import browser, requests_of  # noqa: E402, F401  fixtures
+
 plotting.set_up(show=False)
 
 

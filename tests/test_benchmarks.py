@@ -9,7 +9,7 @@ import readme
 import scaling
 import speed
 import time_to_quality
-from conftest import ROOT, small_mnist, write_idx
+from conftest import small_mnist, write_idx
 
 from common import UserError
 
@@ -96,7 +96,8 @@ def test_pages_show_what_was_measured():
 # What is no measurement: how much noise there is, what an option is set to, quantiles, time-outs.
 SETTINGS = [
     *("at 10%", "to 30%", "at 40%", "10% noise", "σ = 0.1", "5 minutes", "15 seconds", "300 dpi"),
-    *("in dB; 3 dB", "what is 1% and 5% worse", "95% of", ", at 1%", "pepper, 5%", "1.44 bits"),
+    *("50 MB", "in dB; 3 dB", "what is 1% and 5% worse", "95% of", ", at 1%", "pepper, 5%"),
+    "1.44 bits",
 ]
 VERSION = r"(?:Python|TensorFlow|NumPy|Matplotlib) \d+\.\d+"
 

@@ -1,0 +1,315 @@
+"""The page of app.py, driven in a browser as a person would."""
+
+import io
+import itertools
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from urllib.parse import urlsplit
+
+import numpy as np
+import pypdfium2
+import pytest
+from conftest import ROOT, python
+from PIL import Image
+from skimage import data as skimage_data
+
+import vae_fashion
+from applications import latent_walks, page_files, previews
+from applications.page_files import Page
+from common import batches, metrics, noise, trained_models
+from synthetic import digits, pages
+
+WITHOUT_GRADIO = """
+import runpy, sys
+sys.modules["gradio"] = None
+runpy.run_path("app.py", run_name="__main__")
+"""
+
+
+def test_without_gradio_one_line_says_what_to_install():
+    done = python("-c", WITHOUT_GRADIO, cwd=ROOT)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "pip install -r requirements-app.txt" in done.stderr
+
+
+def start(folder, *words):
+    """Start app.py with a folder for all that is temporary, and return the process."""
+    return subprocess.Popen(
+        [sys.executable, "app.py", *words],
+        cwd=ROOT,
+        env=os.environ | {"TMPDIR": str(folder)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def app(browser, tmp_path_factory):
+    """The running app: its process, its address, its temporary folder."""
+    pytest.importorskip("gradio", reason="no Gradio here: pip install -r requirements-app.txt")
+    folder = tmp_path_factory.mktemp("temporary")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process = start(folder, "--port", str(port))
+    line = process.stdout.readline()
+    assert line == f"Open http://127.0.0.1:{port}/ in a browser. Ctrl-C ends it.\n", line
+    yield process, f"http://127.0.0.1:{port}", folder
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture
+def visit(app, browser, requests_of):
+    """Give a function that opens a tab of the page, as a visitor of its own."""
+    _, url, _ = app
+    contexts, asked = [], []
+
+    def open_tab(name):
+        contexts.append(browser.new_context(viewport={"width": 1280, "height": 1400}))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(600_000)  # a slow machine is no fault
+        asked.append(requests_of(page))
+        page.goto(url)
+        page.get_by_role("tab", name=name).click()
+        page.locator("input[type=file]:visible, button:visible").first.wait_for()
+        return page
+
+    yield open_tab
+    for context in contexts:
+        context.close()
+    hosts = {urlsplit(each).netloc for each in itertools.chain(*asked) if each.startswith("http")}
+    assert hosts == {urlsplit(url).netloc}
+
+
+def upload(page, path):
+    page.locator("[role=tabpanel]:visible input[type=file]").first.set_input_files(path)
+
+
+def labelled(page, text):
+    """Return where the picture stands whose label begins so, when it is there."""
+    block = page.locator(".block:visible", has=page.get_by_text(re.compile(text)))
+    block.locator("img").first.wait_for()
+    return block
+
+
+def picture_of(page, text):
+    source = labelled(page, text).locator("img").get_attribute("src")
+    return np.asarray(Image.open(io.BytesIO(page.request.get(source).body())).convert("L"))
+
+
+def value_when(page, label, pattern):
+    """Wait until a text field holds what matches, and return it."""
+    field = page.get_by_label(label, exact=True)
+    page.wait_for_function(
+        "([field, pattern]) => new RegExp(pattern).test(field.value)",
+        arg=[field.element_handle(), pattern],
+    )
+    return field.input_value()
+
+
+def error_on(page):
+    """Return the message that pops up, and close it."""
+    toast = page.locator(".toast-body")
+    toast.wait_for()
+    text = toast.inner_text()
+    page.locator(".toast-close").click()
+    return text
+
+
+def test_a_page_of_a_pdf_is_cleaned_and_keeps_its_resolution(visit, tmp_path):
+    [(dirty, clean, *_)] = pages.pages(1, seed=7, height=600, width=420, scale=1)
+    both = [Page(dirty, (150.0, 150.0)), Page(clean, (150.0, 150.0))]
+    page_files.write_pages(both, tmp_path / "two pages.pdf", 0)
+    page = visit("Clean a scan")
+    upload(page, tmp_path / "two pages.pdf")
+    assert "420x600 pixels, 150 dpi" in value_when(page, "The cleaned file", "dpi")
+    assert labelled(page, "Before and after").locator("img").count() == 2
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download at full size").click()
+    assert download.value.suggested_filename == "two pages.pdf"
+    download.value.save_as(tmp_path / "cleaned.pdf")
+    with pypdfium2.PdfDocument(tmp_path / "cleaned.pdf") as pdf:
+        assert len(pdf) == 1
+    cleaned = page_files.read_first_page(tmp_path / "cleaned.pdf")
+    assert cleaned.dpi == pytest.approx((150, 150))
+    errors = [
+        np.square(each[..., :1] - clean.astype(float)).mean() for each in (cleaned.pixels, dirty)
+    ]
+    assert errors[0] < errors[1] / 4
+
+
+def test_noise_and_what_removes_it(visit, tmp_path):
+    image = skimage_data.camera()[::4, ::4]
+    Image.fromarray(image).save(tmp_path / "camera.png")
+    page = visit("Remove noise")
+    upload(page, tmp_path / "camera.png")
+    clean = image[np.newaxis, ..., np.newaxis] / np.float32(255)
+    for amount in (0.1, 0.3):
+        slider = page.get_by_label("number input for Amount", exact=False)
+        slider.fill(str(amount))
+        slider.blur()
+        noisy = noise.salt_and_pepper(clean, amount, batches.seed_for("app"))
+        filtered = metrics.median_3x3(noisy)
+        for name, result in {"noisy": noisy, "median filter, 3x3": filtered}.items():
+            label = f"{name}: {metrics.psnr(clean, result):.1f} dB"
+            shown = picture_of(page, re.escape(label))
+            factor = shown.shape[0] // image.shape[0]
+            wanted = np.round(result[0, ..., 0] * 255)
+            np.testing.assert_array_equal(shown[::factor, ::factor], wanted)
+    labelled(page, r"network: \d")
+
+
+def test_the_plane_shows_what_the_decoder_makes_of_a_click_and_a_drag(visit):
+    page = visit("Walk the latent plane")
+    plane = labelled(page, "The latent plane").locator("img")
+    box = plane.bounding_box()
+    path, names = trained_models.SHIPPED / "vae_fashion.keras", vae_fashion.Settings.names
+    decoder = trained_models.load_model(path, names)[0].decoder
+    numbers = [page.get_by_label(f"number input for {name}") for name in ("z_1", "z_2")]
+
+    def see_that_it_follows(x, y):
+        wanted = [2.3 * (2 * x / box["width"] - 1), 2.3 * (1 - 2 * y / box["height"])]
+        for number, value in zip(numbers, wanted, strict=True):
+            page.wait_for_function(
+                "([field, wanted]) => Math.abs(field.value - wanted) < 0.03",
+                arg=[number.element_handle(), value],
+            )
+        see_that_decoded()
+
+    def see_that_decoded():
+        page.wait_for_load_state("networkidle")
+        z = [float(number.input_value()) for number in numbers]
+        shown = picture_of(page, "Decoded").astype(int)
+        expected = np.asarray(previews.preview(latent_walks.decode(decoder, [z])[0])).astype(int)
+        assert np.abs(shown - expected).max() <= 1
+
+    plane.click(position={"x": 60, "y": 100})
+    see_that_it_follows(60, 100)
+    page.mouse.move(box["x"] + 60, box["y"] + 100)
+    page.mouse.down()
+    for step in range(1, 6):
+        page.mouse.move(box["x"] + 60 + 50 * step, box["y"] + 100 + 30 * step)
+        page.wait_for_timeout(100)
+    see_that_it_follows(310, 250)
+    page.mouse.up()
+    numbers[0].fill("1.5")
+    numbers[0].blur()
+    see_that_decoded()
+
+
+def test_clothes_of_ones_own_are_placed_on_the_plane(visit):
+    page = visit("Walk the latent plane")
+    page.get_by_role("button", name="New clothes").click()
+    new = picture_of(page, "New clothes")
+    page.get_by_role("button", name="Thumbnail 1", exact=False).first.click()
+    value_when(page, "Its code", r"z = \(")
+    page.wait_for_load_state("networkidle")
+    assert new.shape != picture_of(page, "New clothes").shape
+
+
+def test_a_message_survives_damage_for_those_who_have_the_key(visit, tmp_path):
+    Image.fromarray(skimage_data.coffee()).save(tmp_path / "coffee.png")
+    page = visit("Hide a message")
+    page.get_by_label("Message", exact=True).fill("håll ut ☂")
+    page.get_by_label("Key", exact=False).fill("secret")
+    upload(page, tmp_path / "coffee.png")
+    value_when(page, "The marked photo", "dB")
+    page.get_by_role("button", name="Damage it and read").click()
+    assert value_when(page, "Message that was read", ".") == "håll ut ☂"
+    page.get_by_label("Key", exact=False).fill("another")
+    page.get_by_role("button", name="Damage it and read").click()
+    value_when(page, "Message that was read", "No message found")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download the marked photo").click()
+    download.value.save_as(tmp_path / "marked.png")
+    marked = np.asarray(Image.open(tmp_path / "marked.png"))
+    change = marked.astype(float) - skimage_data.coffee()
+    assert 0 < np.square(change).mean() < 255**2 * 10 ** (-36 / 10)
+
+
+def test_two_visitors_at_once_get_each_their_own_digit(visit, tmp_path):
+    images, _ = digits.digits(2, seed=5)
+    visitors = []
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / f"{number}.png")
+        visitors.append(visit("Five autoencoders"))
+    for number, page in enumerate(visitors):  # the second before the first has an answer
+        upload(page, tmp_path / f"{number}.png")
+    for page, image in zip(visitors, images, strict=True):
+        rebuilt = picture_of(page, r"linear, .* MSE")
+        factor = rebuilt.shape[0] // 28
+        np.testing.assert_array_equal(picture_of(page, "picture")[::factor, ::factor], image)
+        error = metrics.mse(image / 255, rebuilt[::factor, ::factor] / 255)
+        text = labelled(page, r"linear, .* MSE").inner_text()
+        assert float(text.split("MSE")[1]) == pytest.approx(error, abs=2e-4)
+        assert error < 0.05
+
+
+@pytest.mark.parametrize(
+    ("tab", "name", "content", "message"),
+    [
+        ("Clean a scan", "broken.pdf", b"%PDF-1.7 nothing", "broken.pdf: cannot be read as a PDF"),
+        ("Remove noise", "broken.png", b"no picture", "broken.png: not an image"),
+        ("Hide a message", "photo.heic", b"\0\0\0\x18ftypheic", "HEIC photo; convert it"),
+        ("Five autoencoders", "a cut.jpg", b"\xff\xd8\xff\xe0\0\x10JFIF\0", "a cut.jpg: "),
+    ],
+)
+def test_a_broken_file_is_named(visit, tmp_path, app, tab, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    page = visit(tab)
+    upload(page, tmp_path / name)
+    text = error_on(page)
+    assert message in text
+    assert str(app[2]) not in text
+
+
+def test_what_is_too_large_is_refused(visit, tmp_path):
+    Image.new("1", (7000, 6000)).save(tmp_path / "wide.png")
+    page = visit("Hide a message")
+    upload(page, tmp_path / "wide.png")
+    assert "wide.png: has more than 40 megapixels" in error_on(page)
+    (tmp_path / "heavy.png").write_bytes(os.urandom(50_000_001))
+    upload(page, tmp_path / "heavy.png")
+    assert "maximum" in page.locator("text=/maximum/i").first.inner_text()
+
+
+def test_a_scan_of_20_megapixels_does_not_block_the_plane(visit, tmp_path):
+    rng = np.random.default_rng(0)
+    scan = np.full((5000, 4000), 230, np.uint8)
+    scan[::50] = rng.integers(0, 200, (100, 1), np.uint8)
+    Image.fromarray(scan).save(tmp_path / "scan.png", dpi=(400, 400))
+    scanning, walking = visit("Clean a scan"), visit("Walk the latent plane")
+    plane = labelled(walking, "The latent plane").locator("img")
+    upload(scanning, tmp_path / "scan.png")
+    scanning.wait_for_timeout(3_000)  # until the network is at work
+    plane.click(position={"x": 100, "y": 100})
+    number = walking.get_by_label("number input for z_1").element_handle()
+    walking.wait_for_function("number => Math.abs(number.value) > 0.5", arg=number)
+    assert scanning.get_by_label("The cleaned file").input_value() == ""
+    text = value_when(scanning, "The cleaned file", "dpi")
+    assert "4000x5000 pixels, 400 dpi" in text
+
+
+def test_a_taken_port_is_named_and_an_open_host_warned_of(app, tmp_path):
+    port = app[1].split(":")[-1]
+    process = start(tmp_path, "--host", "0.0.0.0", "--port", port)
+    lines = process.communicate()[0].splitlines()
+    assert process.returncode == 2
+    assert len(lines) == 2, lines
+    assert "warning: --host 0.0.0.0" in lines[0]
+    assert f"port {port}" in lines[1]
+    assert not list(tmp_path.glob("autoencoders_*"))
+
+
+def test_the_end_leaves_nothing_behind(app):
+    process, _, folder = app
+    assert list(folder.iterdir())
+    process.send_signal(signal.SIGINT)
+    assert process.wait() == 130
+    assert not list(folder.iterdir())
