@@ -193,10 +193,9 @@ def test_broken_and_deadly_files_among_good_ones(here, start, monkeypatch):
     process = clean_here(start, "local")
     out, err = process.communicate()
     assert process.returncode == 1
-    assert sorted(err.splitlines()) == [
-        "in/broken.png: not an image, or in a format that is not read",
-        "in/fatal.png: ended each process that began to clean it",
-    ]
+    broken, fatal = sorted(err.splitlines())
+    assert broken.startswith("in/broken.png: not an image that can be read")
+    assert fatal == "in/fatal.png: ended each process that began to clean it"
     assert out.count("Failed: in/") == 2
     assert "12 of 14 files are in out" in out
     assert made() == here
