@@ -24,7 +24,7 @@ from common import command_line, data, devices, run_folder
 SCRIPTS = {  # the layers' noise set to zero: it is another one on each device
     "denoise_mnist": "--limit 100",
     "denoise_fashion": "--limit 100 --batch-size 32",
-    "clean_documents": "--limit 12 --batch-size 4",
+    "clean_documents": "--limit 12 --batch-size 4 --architecture autoencoder",
     "vae_fashion": "--limit 100 --architecture dense --batch-size 32",
     "watermark_ae": "--limit 100 --noise 0",
     "watermark_photo": "--limit 20 --batch-size 8 --noise 0",
@@ -71,8 +71,7 @@ def losses_on(count):
 def small(patch):
     """Make the trainings ones of seconds."""
     patch.setattr(clean_documents, "SYNTHETIC_PAGES", 4)
-    patch.setattr(clean_documents, "OLD_SHEETS", 4)
-    patch.setattr(clean_documents, "PATCH", {"unet": 32})
+    patch.setattr(clean_documents, "PATCH", {"autoencoder": 32})
     patch.setattr(clean_documents, "PATCHES_PER_PAGE", 4)
     few = {name: latent_spaces.TRAININGS[name] for name in TRAININGS}
     few = {name: (*row, {**recipe, "steps": 20}) for name, (*row, recipe) in few.items()}
