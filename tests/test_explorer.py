@@ -488,7 +488,7 @@ def test_the_nearest_test_image_and_the_class_of_ten(name, opened):
         assert text in [f"{label}: {most} of the 10 nearest test images" for label in said]
         seen.add(text)
     assert len(seen) > 1
-    page.get_by_role("button", name="Go to nearest").click()
+    page.get_by_role("button", name="To nearest").click()
     np.testing.assert_allclose(code_of(page), content["codes"][order[0]], atol=1e-6)
 
 
