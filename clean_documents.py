@@ -441,8 +441,10 @@ def plot_others(run, large, old, cleaners, results):
         column_titles=titles,
     )
     found = {"scanned page": textures.pictures(["page.png"])["page.png"][..., np.newaxis]}
-    readable = [page for page in old if ink_found(cleaners["background_median"], page) > 0.6]
-    found |= {f"synthetic {n}": page.dirty[:190, :384] for n, page in enumerate(readable[:3], 1)}
+    piece = slice(190), slice(384)
+    readable = [page for page in old if 0.03 < (page.clean[piece] < 128).mean() < 0.3]
+    readable = [page for page in readable if ink_found(cleaners["background_median"], page) > 0.6]
+    found |= {f"synthetic {n}": page.dirty[piece] for n, page in enumerate(readable[:3], 1)}
     rows = {name: page / np.float32(255) for name, page in found.items()}
     run.plot(
         plotting.image_rows,
