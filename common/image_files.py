@@ -63,13 +63,15 @@ def open_image(path, content=None):
         raise UserError(f"{path}: cannot be read as an image ({error or type(error)})") from None
 
 
-def see_that_it_fits(path, width, height, most=MAX_PIXELS // 10**6):
-    """Raise UserError if an image of this size has more than `most` megapixels.
+def see_that_it_fits(path, width, height, most=None):
+    """Raise UserError if an image has more than `most` megapixels (default: MAX_PIXELS).
 
     It would need more memory than a page may.
     """
-    if width * height > most * 10**6:
-        raise UserError(f"{path}: has more than {most} megapixels; scale it down or cut it first")
+    pixels = MAX_PIXELS if most is None else most * 10**6
+    if width * height > pixels:
+        most = f"{pixels // 10**6} megapixels"
+        raise UserError(f"{path}: has more than {most}; scale it down or cut it first")
 
 
 def to_array(image, path, ground="black", colour=False):

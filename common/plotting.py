@@ -6,6 +6,7 @@ All functions that plot take what they show, then `path` (the file to write), `t
 
 import math
 import textwrap
+from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -49,7 +50,7 @@ def save(figure, path, caption, show=False):
     figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=8, color="0.3")
     with write_whole(path) as temporary:
         # Matplotlib's own JPEG quality of 75 would be seen in enlarged pixels.
-        options = {"pil_kwargs": {"quality": 92}} if path.suffix == ".jpg" else {}
+        options = {"pil_kwargs": {"quality": 92}} if Path(path).suffix == ".jpg" else {}
         figure.savefig(temporary, dpi=120, bbox_inches="tight", pad_inches=0.08, **options)
     print(f"Wrote {path}", flush=True)
     if show:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 import zipfile
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from common import UserError
 from common.files import MOST_BYTES, read, see_that_file, write_whole
 
 SHIPPED = Path(__file__).resolve().parent.parent / "models"
-MOST_PARAMETERS = 50_000_000  # of a model that is loaded; the largest here has 13 million
+MOST_UNITS = 20_000  # of a layer that is loaded; the largest here has 12,544
 MOST_CONFIG = 2**20  # bytes of its config.json
 
 
@@ -22,14 +23,16 @@ def save_model(model, path, replace=False):
 
     It computes in float32 from then on, whatever it was trained with.
     """
-    # A copy, for Keras saves the optimizer of a compiled model whatever it is told.
-    config = keras.saving.serialize_keras_object(model)
-    config.pop("compile_config", None)
-    text = json.dumps(config).replace("mixed_bfloat16", "float32")
-    plain = keras.saving.deserialize_keras_object(json.loads(text))
-    for variable, value in zip(plain.variables, model.variables, strict=True):
-        variable.assign(keras.ops.convert_to_numpy(value))
     with write_whole(path, replace) as temporary:
+        model.save(temporary)
+        # Keras saves the optimizer of a compiled model whatever it is told.
+        plain = keras.saving.load_model(temporary, compile=False)
+        config = json.dumps(plain.get_config())
+        if "bfloat16" in config:
+            trained, config = plain, json.loads(config.replace("mixed_bfloat16", "float32"))
+            plain = type(plain).from_config(config)
+            plain.build_from_config(trained.get_build_config())
+            plain.set_weights(trained.get_weights())
         plain.save(temporary)
 
 
@@ -54,13 +57,11 @@ def load_model(path, names, build_like=None):
         with zipfile.ZipFile(path) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > MOST_BYTES:
                 raise ValueError(f"unpacks to over {MOST_BYTES:,} bytes")
-            config = json.loads(archive.open("config.json").read(MOST_CONFIG))
-        config.pop("compile_config", None)
-        # Without its weights, for which there may be no memory.
-        with keras.StatelessScope(initialize_variables=False):
-            count = keras.saving.deserialize_keras_object(config).count_params()
-        if count > MOST_PARAMETERS:
-            raise ValueError(f"{count:,} parameters, more than {MOST_PARAMETERS:,}")
+            config = archive.open("config.json").read(MOST_CONFIG)
+        sizes = re.findall(rb'"(?:units|filters|kernel_size)": ([\d, []+)', config)
+        most = max([math.prod(map(int, re.findall(rb"\d+", size))) for size in sizes], default=0)
+        if most > MOST_UNITS:  # there may be no memory for its weights
+            raise ValueError(f"a layer of {most:,} units, more than {MOST_UNITS:,}")
         model = keras.saving.load_model(path, compile=False)
     except Exception as error:  # Keras raises whatever its parts do
         raise UserError(f"{path}: not a model that can be loaded ({error})") from None

@@ -235,7 +235,7 @@ def test_points_are_measured(tmp_path):
     found = scaling.point("page", 0.01, tmp_path)
     assert found["seconds"] > 0
     assert found["memory_mb"] > 100
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["keras_home"]  # the test's own
     assert scaling.point("reading", 0.25, tmp_path)["seconds"] > 0
     assert scaling.point("pdf", 2, tmp_path)["memory_mb"] > 100
 

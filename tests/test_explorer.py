@@ -173,7 +173,10 @@ def test_other_layers_are_described_so_that_they_decode_the_same(name):
 UNKNOWN = {
     "a UpSampling2D": [layers.Reshape((3, 3, 1)), layers.UpSampling2D()],
     "the activation tanh": [layers.Reshape((3, 3, 1)), layers.Conv2D(1, 2, activation="tanh")],
-    "the activation <LeakyReLU": [layers.Dense(4, activation=layers.LeakyReLU())],
+    "the activation <LeakyReLU": [
+        layers.Reshape((3, 3, 1)),
+        layers.Conv2D(1, 2, activation=layers.LeakyReLU()),
+    ],
     "is dilated": [layers.Reshape((3, 3, 1)), layers.Conv2D(1, 2, dilation_rate=2)],
     "groups": [
         layers.Reshape((3, 3, 1)),
@@ -291,7 +294,7 @@ def visit(browser, requests_of):
         contexts.append(context)
         page = context.new_page()
         page.errors = []
-        page.on("pageerror", page.errors.append)
+        page.on("pageerror", lambda error: page.errors.append(error))
         page.on("console", lambda message: page.errors.append(message.text))
         page.asked = requests_of(page)
         page.goto(path.resolve().as_uri())
