@@ -508,8 +508,9 @@ def test_a_dot_shows_its_picture(opened):
         assert tip.text_content() == content["classes"][content["labels"][found]]
     page.mouse.move(*place_of(page, -0.02, -0.02))
     assert tip.is_hidden()
+    place = place_of(page, 0.5 + x, 0.5 - y)
     page.get_by_label("test images").uncheck()
-    page.mouse.move(*place_of(page, 0.5 + x, 0.5 - y))
+    page.mouse.move(*place)
     assert tip.is_hidden()
     assert page.locator("#cloud").is_hidden()
 
