@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from applications.messages import as_file
+from applications.messages import decode, encode
 from common import noise
 
 
@@ -39,4 +39,4 @@ def damage(picture, seed, scale=1.0, kept=1.0, blur=0.0, sigma=0.0, quality=None
     if sigma:
         picture = noise.gaussian(picture, sigma, rng)
     picture = np.round(picture * 255) / 255
-    return as_file(picture, "jpeg", quality)[1] if quality else picture
+    return decode(encode(picture, "jpeg", quality), "jpeg") if quality else picture

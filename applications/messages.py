@@ -89,7 +89,9 @@ def mark(model, picture, bits, even=False):
 
 def _as_levels(picture, change):
     marked = picture + change[..., np.newaxis]
-    np.round(255 * np.clip(marked, 0, 1, out=marked), out=marked)
+    np.clip(marked, 0, 1, out=marked)
+    marked *= 255
+    np.round(marked, out=marked)
     marked /= 255
     return marked
 
@@ -235,31 +237,37 @@ def marked_file(model, pilots, picture, text, key, form="png"):
     bits = message_bits.embed(text, *(side // CELL for side in picture.shape[:2]), key)
     if not bits.size:
         return None
-    content, seen = as_file(mark(model, picture, bits), form)
+    seen = mark(model, picture, bits)
+    content = encode(seen, form)
+    if form != "png":
+        seen = decode(content, form)
     psnr = metrics.psnr(picture[np.newaxis], seen[np.newaxis])
-    for once_more in (True, False):
-        if read(model, pilots, luminance(seen), key, anywhere=False) != text:
-            return None
-        if once_more:
-            seen = as_file(seen, "jpeg", 75)[1]
-    return content, psnr
+    if read(model, pilots, luminance(seen), key, anywhere=False) != text:
+        return None
+    once_more = encode(seen, "jpeg", 75)
+    del seen  # memory counts: 12 megapixels are many
+    grey = luminance(decode(once_more, "jpeg"))
+    return (content, psnr) if read(model, pilots, grey, key, anywhere=False) == text else None
 
 
-def as_file(picture, form, quality=95):
-    """Return the bytes of a file, and the picture as it is read from that: (height, width, 3)."""
+def encode(picture, form, quality=95):
+    """Return the bytes of a file of a picture, float32 in [0, 1], shape (height, width, 3)."""
     levels = picture * 255
-    levels = np.round(levels, out=levels).astype(np.uint8)  # memory counts: 12 megapixels are many
+    levels = np.round(levels, out=levels).astype(np.uint8)
     if (levels == levels[..., :1]).all():
         levels = levels[..., 0]
     options = {"quality": quality} if form == "jpeg" else {"compress_level": 3}
     file = io.BytesIO()
     Image.fromarray(levels).save(file, form, **options)
-    if form == "png":
-        return file.getvalue(), picture
-    with Image.open(file, formats=[form]) as image:
-        seen = np.array(image.convert("RGB"), "float32")
-    seen /= 255
-    return file.getvalue(), seen
+    return file.getvalue()
+
+
+def decode(content, form):
+    """Return the picture that the bytes of a file hold, as `encode` takes it."""
+    with Image.open(io.BytesIO(content), formats=[form]) as image:
+        picture = np.array(image.convert("RGB"), "float32")
+    picture /= 255
+    return picture
 
 
 def capacity(model, pilots, picture, key):
