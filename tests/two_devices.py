@@ -120,7 +120,8 @@ def noisy_trainings(patch):
     words = [*NOISY, "--devices", "2"]
     history_of(vae_fashion.main, words, "whole")
     steps = len(noise)
-    conftest.stop_after_one_epoch(vae_fashion.main, [*words, "--output-dir", "stopped"])
+    with conftest.signals_kept():  # so that this process can be ended afterwards
+        conftest.stop_after_one_epoch(vae_fashion.main, [*words, "--output-dir", "stopped"])
     history_of(vae_fashion.main, [*words, "--resume"], "stopped")
     histories = [
         run_folder.read_state(Path(folder, run_folder.STATE))[1] for folder in ("whole", "stopped")
