@@ -272,6 +272,8 @@ def plot(scaling, path):
     import matplotlib.pyplot as plt
 
     parts = [part for part in PARTS if part != "cluster" and scaling.get(part)]
+    if not parts:
+        return
     figure, axes = plt.subplots(
         2,
         len(parts),
@@ -337,6 +339,8 @@ def main(argv=None):
                 store(args.results, scaling, part)
         if part == "cluster" and "empty_calls_per_second" not in found:
             found["empty_calls_per_second"] = apart(empty_calls)
+            store(args.results, scaling, part)
+        if part == "cluster" and all(len(found.get(name, {})) > 1 for name in PARTS[part]):
             found["on_paper"] = on_paper(found)
             store(args.results, scaling, part)
     plot(scaling, args.figure)
