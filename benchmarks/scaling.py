@@ -340,7 +340,8 @@ def main(argv=None):
         if part == "cluster" and "empty_calls_per_second" not in found:
             found["empty_calls_per_second"] = apart(empty_calls)
             store(args.results, scaling, part)
-        if part == "cluster" and all(len(found.get(name, {})) > 1 for name in PARTS[part]):
+        enough = all(len(found.get(name, {})) > 1 for name in PARTS[part])
+        if part == "cluster" and enough and "on_paper" not in found:
             found["on_paper"] = on_paper(found)
             store(args.results, scaling, part)
     plot(scaling, args.figure)
