@@ -133,6 +133,8 @@ def main():
     [cpu] = tensorflow.config.list_physical_devices("CPU")
     halves = [tensorflow.config.LogicalDeviceConfiguration() for _ in range(2)]
     tensorflow.config.set_logical_device_configuration(cpu, halves)
+    # Of trainings this short, to optimise the graph is most of the work.
+    tensorflow.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(devices, "available", lambda: ["CPU:0", "CPU:1"])  # also beside a GPU
         found = {"layers": noise_of_layers()}
