@@ -31,9 +31,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 # common comes first: it keeps TensorFlow's start-up messages off the console.
-from applications import messages, message_bits, page_cleaning  # noqa: E402
 from common import UserError, command_line, files, image_files  # noqa: E402
 from common import plotting, run_folder, trained_models  # noqa: E402
+from applications import messages, message_bits, page_cleaning  # noqa: E402
 from synthetic import digits, pages  # noqa: E402
 
 import time_to_quality  # noqa: E402
