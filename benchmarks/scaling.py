@@ -291,8 +291,9 @@ def plot(scaling, path):
                 axis.plot([float(size) for size in sizes], values, ".-", label=LABELS[series])
             below.set_xlabel(counted)
         for axis in (above, below):
-            axis.set_ylim(bottom=0)
-            axis.xaxis.set_major_formatter("{x:,.0f}")
+            axis.set_ylim(0, 1.08 * axis.dataLim.y1)
+            axis.set_xlim(left=0)
+            axis.xaxis.set_major_formatter("{x:,g}")
             axis.grid(alpha=0.3)
         above.legend(fontsize=8)
     axes[0, 0].set_ylabel("seconds")
