@@ -343,7 +343,9 @@ def train(name, settings, digits):
     with devices.scope(settings):
         model = build(*sizes)
         schedule = batches.warm_up_and_cosine(recipe["learning_rate"], steps)
-        model.compile(keras.optimizers.Adam(schedule), loss=loss, steps_per_execution=20)
+        # On several devices TensorFlow fails in the loop over these steps.
+        at_once = 20 if settings.devices == 1 else 1
+        model.compile(keras.optimizers.Adam(schedule), loss=loss, steps_per_execution=at_once)
     devices.set_apart(model)
     lengths = {"epochs": settings.epochs, "steps_per_epoch": recipe["steps"]}
     history = model.fit(stream, **lengths, shuffle=False, verbose=0)

@@ -106,7 +106,8 @@ def workers(address, network, left, record, options):
     Raises:
         UserError: nobody answers there, or the workers can't do this work.
     """
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is said here
+    for name in ("distributed", "distributed.client"):  # dask gives the second a level of its own
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters is said here
     run = f"run-{secrets.token_hex(4)}"
     with contextlib.ExitStack() as at_end:
         at_end.callback(_remove_unfinished, record.folder, run)
@@ -236,9 +237,9 @@ def _cleaned(client, address, run, left, record, options):
         with contextlib.closing(one_each(client, calls())) as done:
             for name, future in done:
                 yield name, _result(future, address, left[name], name, record)
-    except (distributed.CancelledError, OSError) as error:
+    except (distributed.CancelledError, OSError):
         way_out = "the same command with this --output-dir goes on"
-        raise UserError(f"{address}: the scheduler is gone ({error}); {way_out}") from None
+        raise UserError(f"{address}: the scheduler is gone; {way_out}") from None
 
 
 def _result(future, address, source, name, record):

@@ -31,9 +31,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 # common comes first: it keeps TensorFlow's start-up messages off the console.
-from applications import messages, message_bits, page_cleaning  # noqa: E402
 from common import UserError, command_line, files, image_files  # noqa: E402
 from common import plotting, run_folder, trained_models  # noqa: E402
+from applications import messages, message_bits, page_cleaning  # noqa: E402
 from synthetic import digits, pages  # noqa: E402
 
 import time_to_quality  # noqa: E402
@@ -272,6 +272,8 @@ def plot(scaling, path):
     import matplotlib.pyplot as plt
 
     parts = [part for part in PARTS if part != "cluster" and scaling.get(part)]
+    if not parts:
+        return
     figure, axes = plt.subplots(
         2,
         len(parts),
@@ -289,8 +291,9 @@ def plot(scaling, path):
                 axis.plot([float(size) for size in sizes], values, ".-", label=LABELS[series])
             below.set_xlabel(counted)
         for axis in (above, below):
-            axis.set_ylim(bottom=0)
-            axis.xaxis.set_major_formatter("{x:,.0f}")
+            axis.set_ylim(0, 1.08 * axis.dataLim.y1)
+            axis.set_xlim(left=0)
+            axis.xaxis.set_major_formatter("{x:,g}")
             axis.grid(alpha=0.3)
         above.legend(fontsize=8)
     axes[0, 0].set_ylabel("seconds")
@@ -337,6 +340,9 @@ def main(argv=None):
                 store(args.results, scaling, part)
         if part == "cluster" and "empty_calls_per_second" not in found:
             found["empty_calls_per_second"] = apart(empty_calls)
+            store(args.results, scaling, part)
+        enough = all(len(found.get(name, {})) > 1 for name in PARTS[part])
+        if part == "cluster" and enough and "on_paper" not in found:
             found["on_paper"] = on_paper(found)
             store(args.results, scaling, part)
     plot(scaling, args.figure)

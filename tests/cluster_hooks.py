@@ -44,7 +44,8 @@ def write_cleaned(clean, source, path, options):
     return real_clean(clean, source, path, options)
 
 
-if "DASK_DISTRIBUTED__WORKER__PRELOAD" in os.environ:
+# Dask imports a preloaded file twice.
+if "DASK_DISTRIBUTED__WORKER__PRELOAD" in os.environ and "real_load" not in globals():
     real_load, keras.saving.load_model = keras.saving.load_model, load_model
     real_write, page_files.write_pages = page_files.write_pages, write_pages
     real_clean, page_cleaning.write_cleaned = page_cleaning.write_cleaned, write_cleaned

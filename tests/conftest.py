@@ -1,5 +1,6 @@
 """Small datasets and a small server, so that tests need neither network nor data."""
 
+import contextlib
 import gzip
 import http.server
 import json
@@ -33,14 +34,22 @@ def in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras_home"))
 
 
-@pytest.fixture(autouse=True)
-def signals_as_before():
+@contextlib.contextmanager
+def signals_kept():
     """A script that ends ignores all signals, but the tests go on."""
     names = {"SIGINT", "SIGTERM", "SIGHUP"} & set(dir(signal))
     before = {name: signal.getsignal(getattr(signal, name)) for name in names}
-    yield
-    for name, handler in before.items():
-        signal.signal(getattr(signal, name), handler)
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)
+
+
+@pytest.fixture(autouse=True)
+def signals_as_before():
+    with signals_kept():
+        yield
 
 
 @pytest.fixture(scope="session")

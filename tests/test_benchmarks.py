@@ -220,6 +220,17 @@ def test_scaling_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
     assert stored["pixels"]["page"]["9"] == point(4.5)
     assert stored["pages"]["commit"]
     assert (tmp_path / "f.png").stat().st_size > 10_000
+    # Of one number of pages does not follow what one more takes.
+    monkeypatch.setattr(scaling.page_cleaning, "dask_address", str)
+    monkeypatch.setattr(scaling, "apart", lambda function: 50)
+    monkeypatch.setattr(scaling, "point", lambda *words: point(words[1], page_mb=5))
+    stored = tmp_path / "cluster.json"
+    words[1] = str(stored)
+    scaling.main(["cluster", "--most", "2", *words])
+    assert "on_paper" not in json.loads(stored.read_text())["scaling"]["cluster"]
+    scaling.main(["cluster", *words])
+    paper = json.loads(stored.read_text())["scaling"]["cluster"]["on_paper"]
+    assert paper["seconds_per_page"]["dask_local"] == 1
     with pytest.raises(UserError, match="page: no such part; there are training, pixels"):
         scaling.main(["page", *words])
     every = {

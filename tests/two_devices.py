@@ -120,7 +120,8 @@ def noisy_trainings(patch):
     words = [*NOISY, "--devices", "2"]
     history_of(vae_fashion.main, words, "whole")
     steps = len(noise)
-    conftest.stop_after_one_epoch(vae_fashion.main, [*words, "--output-dir", "stopped"])
+    with conftest.signals_kept():  # so that this process can be ended afterwards
+        conftest.stop_after_one_epoch(vae_fashion.main, [*words, "--output-dir", "stopped"])
     history_of(vae_fashion.main, [*words, "--resume"], "stopped")
     histories = [
         run_folder.read_state(Path(folder, run_folder.STATE))[1] for folder in ("whole", "stopped")
@@ -132,6 +133,8 @@ def main():
     [cpu] = tensorflow.config.list_physical_devices("CPU")
     halves = [tensorflow.config.LogicalDeviceConfiguration() for _ in range(2)]
     tensorflow.config.set_logical_device_configuration(cpu, halves)
+    # Of trainings this short, to optimise the graph is most of the work.
+    tensorflow.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(devices, "available", lambda: ["CPU:0", "CPU:1"])  # also beside a GPU
         found = {"layers": noise_of_layers()}
