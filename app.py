@@ -73,9 +73,12 @@ DRAG = """() => {
     event.target.dispatchEvent(new MouseEvent("click", at));
   });
 }"""
+# Labels and buttons stand above a picture: as Gradio has it they hide its corners.
 CSS = """
 .gradio-container {max-width: 1240px !important; margin: auto}
 #plane img {cursor: crosshair; touch-action: none}
+.block:has(> label.float) {padding-top: 40px !important}
+.image-container > .icon-button-wrapper {top: -36px !important}
 """
 
 
@@ -223,7 +226,7 @@ def encode(path):
     with refusals():
         model, known, _ = vae()
         image, inverted = small_images.read_small(small_enough(path), known)
-        z = np.asarray(model.encoder(image[np.newaxis])[0])[0]
+        z = np.asarray(model.encoder(image[np.newaxis])[0])[0].round(2)  # as the sliders have it
         varied = latent_walks.vary_widely(model.decoder, z, 8, np.random.default_rng())
         shown, rebuilt = at(*z)
         note = notes(image, inverted, [latent_walks.decode(model.decoder, [z])[0]], [known])
@@ -302,29 +305,33 @@ def through_five(path):
 
 def picker(label, paths, endings=own_pictures.ENDINGS):
     """Return a place to drop a file at, above samples; clicking one of these drops it there."""
-
-    def chosen(event: gr.SelectData):
-        return str(paths[event.index])
-
-    file = gr.File(label=label, file_types=list(endings), height=140)
-    gallery = gr.Gallery(
-        [str(path) for path in paths],
+    file = gr.File(label=label, file_types=list(endings), height=110)
+    samples = gr.Dataset(
+        components=["image"],
+        samples=[[str(path)] for path in paths],
+        type="index",
         label="Samples: click one",
-        columns=len(paths),
-        rows=1,
-        height=130,
-        object_fit="contain",
-        allow_preview=False,
-        interactive=False,
-        buttons=[],
     )
-    gallery.select(chosen, None, file, show_progress="hidden")
+    samples.click(lambda index: str(paths[index]), samples, file, show_progress="hidden")
     return file
 
 
 def picture(label, **options):
     """Return a place that shows a picture in pixels that stay as they are."""
     return gr.Image(label=label, format="png", interactive=False, buttons=["fullscreen"], **options)
+
+
+def slider_of(label, height, **options):
+    """Return a place that shows one picture on top of another, with a line to drag between."""
+    return gr.ImageSlider(
+        label=label,
+        format="png",
+        interactive=False,
+        height=height,
+        max_height=height - 44,  # its label is above it
+        buttons=["fullscreen"],
+        **options,
+    )
 
 
 def clean_tab(found):
@@ -338,15 +345,7 @@ def clean_tab(found):
             ink = gr.Radio(list(INKS), value="as it is", label="Ink")
             said = gr.Textbox(label="The cleaned file", lines=2)
             download = gr.DownloadButton("Download at full size", interactive=False)
-        slider = gr.ImageSlider(
-            label="Before and after",
-            format="png",
-            interactive=False,
-            height=620,
-            max_height=620,
-            buttons=["fullscreen"],
-            scale=2,
-        )
+        slider = slider_of("Before and after", 640, scale=2)
     outputs = [slider, download, said]
     events = [page.change, ink.input]
     gr.on(events, clean, [page, ink], outputs, trigger_mode="always_last", **HEAVY)
@@ -380,16 +379,16 @@ def plane_tab(found, tab):
         "The model is that of `vae_fashion.py`."
     )
     with gr.Row():
-        plane = picture("The latent plane: click, or drag", elem_id="plane", scale=3)
+        with gr.Column(scale=3):
+            plane = picture("The latent plane: click, or drag", elem_id="plane")
+            file = picker("A piece of clothing of yours", found["clothes"])
         with gr.Column(scale=2):
-            decoded = picture("Decoded", height=300)
+            decoded = picture("Decoded", height=320)
             z_1 = gr.Slider(-4, 4, 0, step=0.01, label="z_1, to the right")
             z_2 = gr.Slider(-4, 4, 0, step=0.01, label="z_2, upwards")
             button = gr.Button("New clothes, from samples of the prior")
-            sheet = picture("New clothes; or a picture of yours, and variations of it")
-    with gr.Row():
-        file = picker("A piece of clothing of yours", found["clothes"])
-        said = gr.Textbox(label="Its code", lines=2)
+            sheet = picture("New clothes, or variations of yours")
+            said = gr.Textbox(label="The code of yours", lines=2)
     tab.select(at, [z_1, z_2], [plane, decoded], **LIGHT).then(None, js=DRAG)
     plane.select(at_click, None, [z_1, z_2, plane, decoded], **LIGHT)
     gr.on([z_1.input, z_2.input], at, [z_1, z_2], [plane, decoded], **LIGHT)
@@ -407,31 +406,27 @@ def message_tab(found):
             photo = picker("A photo", found["photos"])
             text = gr.Textbox("Hello from the pixels", label="Message", max_length=640)
             key = gr.Textbox(label="Key: only who knows it reads the message", max_length=200)
-            with gr.Row():
-                button = gr.Button("Hide", variant="primary")
-                reader = gr.Button("Read what this photo holds")
-            said = gr.Textbox(label="The marked photo")
+            button = gr.Button("Hide", variant="primary")
+            said = gr.Textbox(label="The marked photo", lines=2)
             download = gr.DownloadButton("Download the marked photo", interactive=False)
-        slider = gr.ImageSlider(
-            label="Photo and marked photo",
-            format="png",
-            interactive=False,
-            height=420,
-            buttons=["fullscreen"],
-        )
-        change = picture("What changed, 16 times", height=420)
-    with gr.Row():
-        with gr.Column():
-            damages = [
-                gr.Slider(10, 100, 70, step=1, label="JPEG quality (100: none)"),
-                gr.Slider(0, 0.2, 0.02, step=0.01, label="Noise, standard deviation"),
-                gr.Slider(0, 3, 0, step=0.1, label="Blur, standard deviation in pixels"),
-                gr.Slider(5, 100, 60, step=1, label="Crop, percent of the area that is kept"),
-                gr.Slider(0.3, 2, 1, step=0.05, label="Resize, factor"),
-            ]
-            attack = gr.Button("Damage it and read", variant="primary")
-        damaged = picture("The damaged photo", height=420)
-        message = gr.Textbox(label="Message that was read", lines=3)
+            reader = gr.Button("Read what this photo holds")
+        with gr.Column(scale=2):
+            with gr.Row():
+                slider = slider_of("Photo and marked photo", 420)
+                change = picture("What changed, 16 times", height=420)
+            with gr.Row():
+                with gr.Column():
+                    damages = [
+                        gr.Slider(10, 100, 70, step=1, label="JPEG quality (100: none)"),
+                        gr.Slider(0, 0.2, 0.02, step=0.01, label="Noise, standard deviation"),
+                        gr.Slider(0, 3, 0, step=0.1, label="Blur, in pixels"),
+                        gr.Slider(5, 100, 60, step=1, label="Crop, percent kept"),
+                        gr.Slider(0.3, 2, 1, step=0.05, label="Resize, factor"),
+                    ]
+                    attack = gr.Button("Damage it and read", variant="primary")
+                with gr.Column():
+                    damaged = picture("The damaged photo", height=420)
+                    message = gr.Textbox(label="Message that was read", lines=2)
     outputs = [slider, change, download, said]
     gr.on([photo.change, button.click], hide, [photo, text, key], outputs, **HEAVY)
     attack.click(damage_and_read, [download, key, *damages], [damaged, message], **HEAVY)
@@ -444,10 +439,12 @@ def five_tab(found):
         "and which makes a digit of whatever it is given? The models are those of "
         "`latent_spaces.py`, trained on handwritten digits."
     )
-    file = picker("A digit of yours", found["digits"])
+    with gr.Row():
+        with gr.Column(scale=2):
+            file = picker("A digit of yours", found["digits"])
+        said = gr.Textbox(label="Note", lines=3)
     with gr.Row():
         outputs = [picture(name, min_width=300) for name in ("picture", *latent_spaces.KINDS)]
-    said = gr.Textbox(label="Note")
     file.change(through_five, file, [*outputs, said], concurrency_limit=4)
 
 
@@ -504,7 +501,8 @@ def main(argv=None):
         print(f"app.py: warning: --host {settings.host}: {warning}", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory(prefix="autoencoders_") as folder:
         tempfile.tempdir = folder  # for all that is uploaded or made
-        os.environ["GRADIO_TEMP_DIR"] = str(Path(folder, "gradio"))
+        # Gradio reads the variable again and again, but for one folder, while it is imported.
+        os.environ["GRADIO_TEMP_DIR"] = gr.routes.DEFAULT_TEMP_DIR = str(Path(folder, "gradio"))
         page = build(Path(folder, "samples"))
         try:
             page.launch(

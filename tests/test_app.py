@@ -208,7 +208,7 @@ def test_clothes_of_ones_own_are_placed_on_the_plane(visit):
     page.get_by_role("button", name="New clothes").click()
     new = picture_of(page, "New clothes")
     page.get_by_role("button", name="Thumbnail 1", exact=False).first.click()
-    value_when(page, "Its code", r"z = \(")
+    value_when(page, "The code of yours", r"z = \(")
     page.wait_for_load_state("networkidle")
     assert new.shape != picture_of(page, "New clothes").shape
 
