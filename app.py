@@ -7,7 +7,8 @@ Run it:
   python app.py --host 0.0.0.0       for all who can reach this machine
 
 Nothing leaves the machine: no analytics, no fonts or scripts of other hosts. What is uploaded lies
-in a temporary folder, for an hour at most, and is gone when the page ends.
+in a temporary folder, for an hour, and is gone when the page ends. Of the scripts it uses the
+settings and the builders: they say which model is whose.
 """
 
 import os
@@ -48,6 +49,7 @@ from PIL import ImageDraw
 MEGABYTES, MEGAPIXELS = 50, 40  # of an upload
 KEPT = 3_600  # seconds that a file of a visitor's is kept
 REACH, COUNT = 2.3, 20  # of the plane: standard deviations of the prior, images along a side
+FARTHEST = 4  # standard deviations, of a code
 # Two of these at once would take the memory of two; all else goes past them in the queue.
 HEAVY = {"concurrency_id": "heavy", "concurrency_limit": 1}
 LIGHT = {"concurrency_limit": 4, "show_progress": "hidden", "trigger_mode": "always_last"}
@@ -209,9 +211,10 @@ def at(z_1, z_2):
 
 
 def at_click(event: gr.SelectData):
+    """Return the code of a place on the plane."""
     side = COUNT * small_images.SIDE
     x, y = (round(REACH * (2 * place / side - 1), 2) for place in event.index)
-    return x, -y, *at(x, -y)
+    return x, -y
 
 
 def new_clothes():
@@ -220,19 +223,19 @@ def new_clothes():
 
 
 def encode(path):
-    """Return where a picture lies on the plane, what it is there, variations, and a note."""
+    """Return where a picture lies on the plane, variations, and a note."""
     if path is None:
         return gr.skip()
     with refusals():
         model, known, _ = vae()
         image, inverted = small_images.read_small(small_enough(path), known)
-        z = np.asarray(model.encoder(image[np.newaxis])[0])[0].round(2)  # as the sliders have it
+        z = np.asarray(model.encoder(image[np.newaxis])[0])[0]
+        z = z.round(2).clip(-FARTHEST, FARTHEST)  # as the sliders have it
         varied = latent_walks.vary_widely(model.decoder, z, 8, np.random.default_rng())
-        shown, rebuilt = at(*z)
         note = notes(image, inverted, [latent_walks.decode(model.decoder, [z])[0]], [known])
         sheet = preview(latent_walks.montage(np.stack([image, *varied]), 3))
         said = f"z = ({z[0]:.2f}, {z[1]:.2f}). {note}"
-        return *map(float, z), shown, rebuilt, sheet, said
+        return *map(float, z), sheet, said
 
 
 def notes(image, inverted, rebuilt, known):
@@ -384,16 +387,17 @@ def plane_tab(found, tab):
             file = picker("A piece of clothing of yours", found["clothes"])
         with gr.Column(scale=2):
             decoded = picture("Decoded", height=320)
-            z_1 = gr.Slider(-4, 4, 0, step=0.01, label="z_1, to the right")
-            z_2 = gr.Slider(-4, 4, 0, step=0.01, label="z_2, upwards")
+            z_1 = gr.Slider(-FARTHEST, FARTHEST, 0, step=0.01, label="z_1, to the right")
+            z_2 = gr.Slider(-FARTHEST, FARTHEST, 0, step=0.01, label="z_2, upwards")
             button = gr.Button("New clothes, from samples of the prior")
             sheet = picture("New clothes, or variations of yours")
             said = gr.Textbox(label="The code of yours", lines=2)
     tab.select(at, [z_1, z_2], [plane, decoded], **LIGHT).then(None, js=DRAG)
-    plane.select(at_click, None, [z_1, z_2, plane, decoded], **LIGHT)
-    gr.on([z_1.input, z_2.input], at, [z_1, z_2], [plane, decoded], **LIGHT)
+    plane.select(at_click, None, [z_1, z_2], **LIGHT)
+    # Whoever moves the sliders, and in whatever order answers arrive: what is shown follows them.
+    gr.on([z_1.change, z_2.change], at, [z_1, z_2], [plane, decoded], **LIGHT)
     button.click(new_clothes, None, sheet, concurrency_limit=4)
-    file.change(encode, file, [z_1, z_2, plane, decoded, sheet, said], concurrency_limit=4)
+    file.change(encode, file, [z_1, z_2, sheet, said], concurrency_limit=4)
 
 
 def message_tab(found):
@@ -440,7 +444,7 @@ def five_tab(found):
         "`latent_spaces.py`, trained on handwritten digits."
     )
     with gr.Row():
-        with gr.Column(scale=2):
+        with gr.Column(scale=3):
             file = picker("A digit of yours", found["digits"])
         said = gr.Textbox(label="Note", lines=3)
     with gr.Row():
@@ -466,7 +470,7 @@ def build(folder):
     """Return the page; sample pictures are written into a new folder."""
     folder.mkdir()
     found = samples.write_samples(folder)
-    with gr.Blocks(title="Autoencoders", delete_cache=(600, KEPT)) as page:
+    with gr.Blocks(title="Autoencoders", delete_cache=(60, KEPT)) as page:
         gr.Markdown(
             "# Autoencoders\nFive things that trained ones do. Click a sample, or take your own."
         )
@@ -513,7 +517,7 @@ def main(argv=None):
                 ssr_mode=False,
                 footer_links=[],
                 app_kwargs={"middleware": [Middleware(guarded)]},
-                max_file_size=MEGABYTES * 10**6,
+                max_file_size=MEGABYTES * 2**20,
                 theme=gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
                 css=CSS,
                 quiet=True,
