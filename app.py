@@ -229,7 +229,7 @@ def encode(path):
     with refusals():
         model, known, _ = vae()
         image, inverted = small_images.read_small(small_enough(path), known)
-        z = np.asarray(model.encoder(image[np.newaxis])[0])[0]
+        z = np.asarray(model.encoder(image[np.newaxis])[0], "float64")[0]
         z = z.round(2).clip(-FARTHEST, FARTHEST)  # as the sliders have it
         varied = latent_walks.vary_widely(model.decoder, z, 8, np.random.default_rng())
         note = notes(image, inverted, [latent_walks.decode(model.decoder, [z])[0]], [known])

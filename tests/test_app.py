@@ -216,7 +216,10 @@ def test_clothes_of_ones_own_are_placed_on_the_plane(visit):
     page.get_by_role("button", name="New clothes").click()
     new = picture_of(page, "New clothes")
     sample(page, 0)
-    value_when(page, "The code of yours", r"z = \(")
+    said = value_when(page, "The code of yours", r"z = \(")
+    z = [page.get_by_label(f"number input for {name}").input_value() for name in ("z_1", "z_2")]
+    assert said == "z = ({:.2f}, {:.2f}).".format(*map(float, z))
+    assert all(re.fullmatch(r"-?\d(\.\d\d?)?", number) for number in z), z
     assert new.shape == (4 * 28 * 2, 8 * 28 * 2)
     varied = picture_of(page, "New clothes")
     factor = varied.shape[0] // (3 * 28)
