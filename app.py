@@ -47,7 +47,7 @@ import numpy as np
 from PIL import ImageDraw
 
 MEGABYTES, MEGAPIXELS = 50, 40  # of an upload
-KEPT = 3_600  # seconds that a file of a visitor's is kept
+KEPT, OFTEN = 3_600, 60  # seconds: what a visitor uploads is kept, and is looked through
 REACH, COUNT = 2.3, 20  # of the plane: standard deviations of the prior, images along a side
 FARTHEST = 4  # standard deviations, of a code
 # Two of these at once would take the memory of two; all else goes past them in the queue.
@@ -234,7 +234,7 @@ def encode(path):
         varied = latent_walks.vary_widely(model.decoder, z, 8, np.random.default_rng())
         note = notes(image, inverted, [latent_walks.decode(model.decoder, [z])[0]], [known])
         sheet = preview(latent_walks.montage(np.stack([image, *varied]), 3))
-        said = f"z = ({z[0]:.2f}, {z[1]:.2f}). {note}"
+        said = f"z = ({z[0]:.2f}, {z[1]:.2f}). {note}".strip()
         return *map(float, z), sheet, said
 
 
@@ -470,7 +470,7 @@ def build(folder):
     """Return the page; sample pictures are written into a new folder."""
     folder.mkdir()
     found = samples.write_samples(folder)
-    with gr.Blocks(title="Autoencoders", delete_cache=(60, KEPT)) as page:
+    with gr.Blocks(title="Autoencoders", delete_cache=(OFTEN, KEPT)) as page:
         gr.Markdown(
             "# Autoencoders\nFive things that trained ones do. Click a sample, or take your own."
         )

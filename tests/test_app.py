@@ -1,5 +1,6 @@
 """The page of app.py, driven in a browser as a person would."""
 
+import contextlib
 import io
 import itertools
 import os
@@ -37,10 +38,10 @@ def test_without_gradio_one_line_says_what_to_install():
     assert "pip install -r requirements-app.txt" in done.stderr
 
 
-def start(folder, *words):
+def start(folder, *words, program=("app.py",)):
     """Start app.py with a folder for all that is temporary, and return the process."""
     return subprocess.Popen(
-        [sys.executable, "app.py", *words],
+        [sys.executable, *program, *words],
         cwd=ROOT,
         env=os.environ | {"TMPDIR": str(folder)},
         stdout=subprocess.PIPE,
@@ -49,19 +50,28 @@ def start(folder, *words):
     )
 
 
+@contextlib.contextmanager
+def running(folder, **options):
+    """Give the process and the address of app.py, as `start` starts it."""
+    pytest.importorskip("gradio", reason="no Gradio here: pip install -r requirements-app.txt")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process = start(folder, "--port", str(port), **options)
+    try:
+        line = process.stdout.readline()
+        assert line == f"Open http://127.0.0.1:{port}/ in a browser. Ctrl-C ends it.\n", line
+        yield process, f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
 @pytest.fixture(scope="module")
 def app(browser, tmp_path_factory):
     """The running app: its process, its address, its temporary folder."""
-    pytest.importorskip("gradio", reason="no Gradio here: pip install -r requirements-app.txt")
     folder = tmp_path_factory.mktemp("temporary")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    process = start(folder, "--port", str(port))
-    line = process.stdout.readline()
-    assert line == f"Open http://127.0.0.1:{port}/ in a browser. Ctrl-C ends it.\n", line
-    yield process, f"http://127.0.0.1:{port}", folder
-    process.kill()
-    process.wait()
+    with running(folder) as (process, url):
+        yield process, url, folder
 
 
 @pytest.fixture
@@ -313,6 +323,36 @@ def test_a_scan_of_20_megapixels_does_not_block_the_plane(visit, tmp_path):
     assert scanning.get_by_label("The cleaned file").input_value() == ""
     text = value_when(scanning, "The cleaned file", "dpi")
     assert "4000x5000 pixels, 400 dpi" in text
+
+
+IN_A_HURRY = """
+import app, sys
+app.KEPT, app.OFTEN = 2, 1
+app.command_line.start(app.main, sys.argv[1:])
+"""
+
+
+def test_uploads_are_deleted_in_time_and_samples_stay(browser, tmp_path):
+    Image.fromarray(skimage_data.coffee()).save(tmp_path / "of a visitor.png")
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    with running(folder, program=("-c", IN_A_HURRY)) as (_, url), browser.new_page() as page:
+        page.set_default_timeout(600_000)
+        page.goto(url)
+        page.get_by_role("tab", name="Five autoencoders").click()
+        samples = page.locator("button.gallery-item:visible img")
+        samples.first.wait_for()
+        upload(page, tmp_path / "of a visitor.png")
+        value_when(page, "Note", "Unlike")
+        source = labelled(page, "linear").locator("img").get_attribute("src")
+        for _ in range(600):
+            if not list(folder.rglob("of a visitor*")) and not page.request.get(source).ok:
+                break
+            page.wait_for_timeout(100)
+        assert not list(folder.rglob("of a visitor*"))
+        assert not page.request.get(source).ok
+        for image in samples.all():
+            assert page.request.get(image.get_attribute("src")).ok
 
 
 def test_a_taken_port_is_named_and_an_open_host_warned_of(app, tmp_path):
