@@ -7,7 +7,8 @@ Run it:
   python app.py --host 0.0.0.0       for all who can reach this machine
 
 Nothing leaves the machine: no analytics, no fonts or scripts of other hosts. What is uploaded lies
-in a temporary folder, for an hour at most, and is gone when the page ends.
+in a temporary folder, for an hour, and is gone when the page ends. Of the scripts it uses the
+settings and the builders: they say which model is whose.
 """
 
 import os
@@ -46,8 +47,9 @@ import numpy as np
 from PIL import ImageDraw
 
 MEGABYTES, MEGAPIXELS = 50, 40  # of an upload
-KEPT = 3_600  # seconds that a file of a visitor's is kept
+KEPT, OFTEN = 3_600, 60  # seconds: what a visitor uploads is kept, and is looked through
 REACH, COUNT = 2.3, 20  # of the plane: standard deviations of the prior, images along a side
+FARTHEST = 4  # standard deviations, of a code
 # Two of these at once would take the memory of two; all else goes past them in the queue.
 HEAVY = {"concurrency_id": "heavy", "concurrency_limit": 1}
 LIGHT = {"concurrency_limit": 4, "show_progress": "hidden", "trigger_mode": "always_last"}
@@ -73,9 +75,12 @@ DRAG = """() => {
     event.target.dispatchEvent(new MouseEvent("click", at));
   });
 }"""
+# Labels and buttons stand above a picture: as Gradio has it they hide its corners.
 CSS = """
 .gradio-container {max-width: 1240px !important; margin: auto}
 #plane img {cursor: crosshair; touch-action: none}
+.block:has(> label.float) {padding-top: 40px !important}
+.image-container > .icon-button-wrapper {top: -36px !important}
 """
 
 
@@ -206,9 +211,10 @@ def at(z_1, z_2):
 
 
 def at_click(event: gr.SelectData):
+    """Return the code of a place on the plane."""
     side = COUNT * small_images.SIDE
     x, y = (round(REACH * (2 * place / side - 1), 2) for place in event.index)
-    return x, -y, *at(x, -y)
+    return x, -y
 
 
 def new_clothes():
@@ -217,19 +223,19 @@ def new_clothes():
 
 
 def encode(path):
-    """Return where a picture lies on the plane, what it is there, variations, and a note."""
+    """Return where a picture lies on the plane, variations, and a note."""
     if path is None:
         return gr.skip()
     with refusals():
         model, known, _ = vae()
         image, inverted = small_images.read_small(small_enough(path), known)
-        z = np.asarray(model.encoder(image[np.newaxis])[0])[0]
+        z = np.asarray(model.encoder(image[np.newaxis])[0], "float64")[0]
+        z = z.round(2).clip(-FARTHEST, FARTHEST)  # as the sliders have it
         varied = latent_walks.vary_widely(model.decoder, z, 8, np.random.default_rng())
-        shown, rebuilt = at(*z)
         note = notes(image, inverted, [latent_walks.decode(model.decoder, [z])[0]], [known])
         sheet = preview(latent_walks.montage(np.stack([image, *varied]), 3))
-        said = f"z = ({z[0]:.2f}, {z[1]:.2f}). {note}"
-        return *map(float, z), shown, rebuilt, sheet, said
+        said = f"z = ({z[0]:.2f}, {z[1]:.2f}). {note}".strip()
+        return *map(float, z), sheet, said
 
 
 def notes(image, inverted, rebuilt, known):
@@ -302,29 +308,33 @@ def through_five(path):
 
 def picker(label, paths, endings=own_pictures.ENDINGS):
     """Return a place to drop a file at, above samples; clicking one of these drops it there."""
-
-    def chosen(event: gr.SelectData):
-        return str(paths[event.index])
-
-    file = gr.File(label=label, file_types=list(endings), height=140)
-    gallery = gr.Gallery(
-        [str(path) for path in paths],
+    file = gr.File(label=label, file_types=list(endings), height=110)
+    samples = gr.Dataset(
+        components=["image"],
+        samples=[[str(path)] for path in paths],
+        type="index",
         label="Samples: click one",
-        columns=len(paths),
-        rows=1,
-        height=130,
-        object_fit="contain",
-        allow_preview=False,
-        interactive=False,
-        buttons=[],
     )
-    gallery.select(chosen, None, file, show_progress="hidden")
+    samples.click(lambda index: str(paths[index]), samples, file, show_progress="hidden")
     return file
 
 
 def picture(label, **options):
     """Return a place that shows a picture in pixels that stay as they are."""
     return gr.Image(label=label, format="png", interactive=False, buttons=["fullscreen"], **options)
+
+
+def slider_of(label, height, **options):
+    """Return a place that shows one picture on top of another, with a line to drag between."""
+    return gr.ImageSlider(
+        label=label,
+        format="png",
+        interactive=False,
+        height=height,
+        max_height=height - 44,  # its label is above it
+        buttons=["fullscreen"],
+        **options,
+    )
 
 
 def clean_tab(found):
@@ -338,15 +348,7 @@ def clean_tab(found):
             ink = gr.Radio(list(INKS), value="as it is", label="Ink")
             said = gr.Textbox(label="The cleaned file", lines=2)
             download = gr.DownloadButton("Download at full size", interactive=False)
-        slider = gr.ImageSlider(
-            label="Before and after",
-            format="png",
-            interactive=False,
-            height=620,
-            max_height=620,
-            buttons=["fullscreen"],
-            scale=2,
-        )
+        slider = slider_of("Before and after", 640, scale=2)
     outputs = [slider, download, said]
     events = [page.change, ink.input]
     gr.on(events, clean, [page, ink], outputs, trigger_mode="always_last", **HEAVY)
@@ -380,21 +382,22 @@ def plane_tab(found, tab):
         "The model is that of `vae_fashion.py`."
     )
     with gr.Row():
-        plane = picture("The latent plane: click, or drag", elem_id="plane", scale=3)
+        with gr.Column(scale=3):
+            plane = picture("The latent plane: click, or drag", elem_id="plane")
+            file = picker("A piece of clothing of yours", found["clothes"])
         with gr.Column(scale=2):
-            decoded = picture("Decoded", height=300)
-            z_1 = gr.Slider(-4, 4, 0, step=0.01, label="z_1, to the right")
-            z_2 = gr.Slider(-4, 4, 0, step=0.01, label="z_2, upwards")
+            decoded = picture("Decoded", height=320)
+            z_1 = gr.Slider(-FARTHEST, FARTHEST, 0, step=0.01, label="z_1, to the right")
+            z_2 = gr.Slider(-FARTHEST, FARTHEST, 0, step=0.01, label="z_2, upwards")
             button = gr.Button("New clothes, from samples of the prior")
-            sheet = picture("New clothes; or a picture of yours, and variations of it")
-    with gr.Row():
-        file = picker("A piece of clothing of yours", found["clothes"])
-        said = gr.Textbox(label="Its code", lines=2)
+            sheet = picture("New clothes, or variations of yours")
+            said = gr.Textbox(label="The code of yours", lines=2)
     tab.select(at, [z_1, z_2], [plane, decoded], **LIGHT).then(None, js=DRAG)
-    plane.select(at_click, None, [z_1, z_2, plane, decoded], **LIGHT)
-    gr.on([z_1.input, z_2.input], at, [z_1, z_2], [plane, decoded], **LIGHT)
+    plane.select(at_click, None, [z_1, z_2], **LIGHT)
+    # Whoever moves the sliders, and in whatever order answers arrive: what is shown follows them.
+    gr.on([z_1.change, z_2.change], at, [z_1, z_2], [plane, decoded], **LIGHT)
     button.click(new_clothes, None, sheet, concurrency_limit=4)
-    file.change(encode, file, [z_1, z_2, plane, decoded, sheet, said], concurrency_limit=4)
+    file.change(encode, file, [z_1, z_2, sheet, said], concurrency_limit=4)
 
 
 def message_tab(found):
@@ -407,31 +410,27 @@ def message_tab(found):
             photo = picker("A photo", found["photos"])
             text = gr.Textbox("Hello from the pixels", label="Message", max_length=640)
             key = gr.Textbox(label="Key: only who knows it reads the message", max_length=200)
-            with gr.Row():
-                button = gr.Button("Hide", variant="primary")
-                reader = gr.Button("Read what this photo holds")
-            said = gr.Textbox(label="The marked photo")
+            button = gr.Button("Hide", variant="primary")
+            said = gr.Textbox(label="The marked photo", lines=2)
             download = gr.DownloadButton("Download the marked photo", interactive=False)
-        slider = gr.ImageSlider(
-            label="Photo and marked photo",
-            format="png",
-            interactive=False,
-            height=420,
-            buttons=["fullscreen"],
-        )
-        change = picture("What changed, 16 times", height=420)
-    with gr.Row():
-        with gr.Column():
-            damages = [
-                gr.Slider(10, 100, 70, step=1, label="JPEG quality (100: none)"),
-                gr.Slider(0, 0.2, 0.02, step=0.01, label="Noise, standard deviation"),
-                gr.Slider(0, 3, 0, step=0.1, label="Blur, standard deviation in pixels"),
-                gr.Slider(5, 100, 60, step=1, label="Crop, percent of the area that is kept"),
-                gr.Slider(0.3, 2, 1, step=0.05, label="Resize, factor"),
-            ]
-            attack = gr.Button("Damage it and read", variant="primary")
-        damaged = picture("The damaged photo", height=420)
-        message = gr.Textbox(label="Message that was read", lines=3)
+            reader = gr.Button("Read what this photo holds")
+        with gr.Column(scale=2):
+            with gr.Row():
+                slider = slider_of("Photo and marked photo", 420)
+                change = picture("What changed, 16 times", height=420)
+            with gr.Row():
+                with gr.Column():
+                    damages = [
+                        gr.Slider(10, 100, 70, step=1, label="JPEG quality (100: none)"),
+                        gr.Slider(0, 0.2, 0.02, step=0.01, label="Noise, standard deviation"),
+                        gr.Slider(0, 3, 0, step=0.1, label="Blur, in pixels"),
+                        gr.Slider(5, 100, 60, step=1, label="Crop, percent kept"),
+                        gr.Slider(0.3, 2, 1, step=0.05, label="Resize, factor"),
+                    ]
+                    attack = gr.Button("Damage it and read", variant="primary")
+                with gr.Column():
+                    damaged = picture("The damaged photo", height=420)
+                    message = gr.Textbox(label="Message that was read", lines=2)
     outputs = [slider, change, download, said]
     gr.on([photo.change, button.click], hide, [photo, text, key], outputs, **HEAVY)
     attack.click(damage_and_read, [download, key, *damages], [damaged, message], **HEAVY)
@@ -444,10 +443,12 @@ def five_tab(found):
         "and which makes a digit of whatever it is given? The models are those of "
         "`latent_spaces.py`, trained on handwritten digits."
     )
-    file = picker("A digit of yours", found["digits"])
+    with gr.Row():
+        with gr.Column(scale=3):
+            file = picker("A digit of yours", found["digits"])
+        said = gr.Textbox(label="Note", lines=3)
     with gr.Row():
         outputs = [picture(name, min_width=300) for name in ("picture", *latent_spaces.KINDS)]
-    said = gr.Textbox(label="Note")
     file.change(through_five, file, [*outputs, said], concurrency_limit=4)
 
 
@@ -469,7 +470,7 @@ def build(folder):
     """Return the page; sample pictures are written into a new folder."""
     folder.mkdir()
     found = samples.write_samples(folder)
-    with gr.Blocks(title="Autoencoders", delete_cache=(600, KEPT)) as page:
+    with gr.Blocks(title="Autoencoders", delete_cache=(OFTEN, KEPT)) as page:
         gr.Markdown(
             "# Autoencoders\nFive things that trained ones do. Click a sample, or take your own."
         )
@@ -504,7 +505,8 @@ def main(argv=None):
         print(f"app.py: warning: --host {settings.host}: {warning}", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory(prefix="autoencoders_") as folder:
         tempfile.tempdir = folder  # for all that is uploaded or made
-        os.environ["GRADIO_TEMP_DIR"] = str(Path(folder, "gradio"))
+        # Gradio reads the variable again and again, but for one folder, while it is imported.
+        os.environ["GRADIO_TEMP_DIR"] = gr.routes.DEFAULT_TEMP_DIR = str(Path(folder, "gradio"))
         page = build(Path(folder, "samples"))
         try:
             page.launch(
@@ -515,7 +517,7 @@ def main(argv=None):
                 ssr_mode=False,
                 footer_links=[],
                 app_kwargs={"middleware": [Middleware(guarded)]},
-                max_file_size=MEGABYTES * 10**6,
+                max_file_size=MEGABYTES * 2**20,
                 theme=gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
                 css=CSS,
                 quiet=True,
