@@ -327,7 +327,7 @@ def test_a_scan_of_20_megapixels_does_not_block_the_plane(visit, tmp_path):
 
 IN_A_HURRY = """
 import app, sys
-app.KEPT, app.OFTEN = 2, 1
+app.KEPT, app.OFTEN = 15, 1
 app.command_line.start(app.main, sys.argv[1:])
 """
 
@@ -341,10 +341,15 @@ def test_uploads_are_deleted_in_time_and_samples_stay(browser, tmp_path):
         page.goto(url)
         page.get_by_role("tab", name="Five autoencoders").click()
         samples = page.locator("button.gallery-item:visible img")
-        samples.first.wait_for()
+        sample(page, 0)
+        labelled(page, "linear, .* MSE")  # the models are loaded
+        page.reload()
+        page.get_by_role("tab", name="Five autoencoders").click()
         upload(page, tmp_path / "of a visitor.png")
         value_when(page, "Note", "Unlike")
         source = labelled(page, "linear").locator("img").get_attribute("src")
+        assert list(folder.rglob("of a visitor*"))
+        assert page.request.get(source).ok
         for _ in range(600):
             if not list(folder.rglob("of a visitor*")) and not page.request.get(source).ok:
                 break
