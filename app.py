@@ -315,6 +315,8 @@ def picker(label, paths, endings=own_pictures.ENDINGS):
         type="index",
         label="Samples: click one",
     )
+    # One that was clicked would be deleted with the visitors' files otherwise.
+    samples.keep_in_cache = {str(sample["path"]) for (sample,) in samples.samples}
     samples.click(lambda index: str(paths[index]), samples, file, show_progress="hidden")
     return file
 

@@ -325,36 +325,6 @@ def test_a_scan_of_20_megapixels_does_not_block_the_plane(visit, tmp_path):
     assert "4000x5000 pixels, 400 dpi" in text
 
 
-IN_A_HURRY = """
-import app, sys
-app.KEPT, app.OFTEN = 2, 1
-app.command_line.start(app.main, sys.argv[1:])
-"""
-
-
-def test_uploads_are_deleted_in_time_and_samples_stay(browser, tmp_path):
-    Image.fromarray(skimage_data.coffee()).save(tmp_path / "of a visitor.png")
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    with running(folder, program=("-c", IN_A_HURRY)) as (_, url), browser.new_page() as page:
-        page.set_default_timeout(600_000)
-        page.goto(url)
-        page.get_by_role("tab", name="Five autoencoders").click()
-        samples = page.locator("button.gallery-item:visible img")
-        samples.first.wait_for()
-        upload(page, tmp_path / "of a visitor.png")
-        value_when(page, "Note", "Unlike")
-        source = labelled(page, "linear").locator("img").get_attribute("src")
-        for _ in range(600):
-            if not list(folder.rglob("of a visitor*")) and not page.request.get(source).ok:
-                break
-            page.wait_for_timeout(100)
-        assert not list(folder.rglob("of a visitor*"))
-        assert not page.request.get(source).ok
-        for image in samples.all():
-            assert page.request.get(image.get_attribute("src")).ok
-
-
 def test_a_taken_port_is_named_and_an_open_host_warned_of(app, tmp_path):
     port = app[1].split(":")[-1]
     process = start(tmp_path, "--host", "0.0.0.0", "--port", port)
