@@ -21,8 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 # common comes first: it keeps TensorFlow's start-up messages off the console.
-from applications import page_cleaning  # noqa: E402
 from common import UserError, command_line, image_files, metrics, trained_models  # noqa: E402
+from applications import page_cleaning  # noqa: E402
 
 import time_to_quality  # noqa: E402
 

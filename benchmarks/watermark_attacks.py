@@ -27,9 +27,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 # common comes first: it keeps TensorFlow's start-up messages off the console.
-from applications import message_bits, messages  # noqa: E402
 from common import UserError, command_line, image_files  # noqa: E402
 from common import metrics, noise, plotting, trained_models  # noqa: E402
+from applications import message_bits, messages  # noqa: E402
 
 import time_to_quality  # noqa: E402
 
