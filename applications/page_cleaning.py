@@ -13,13 +13,11 @@ import time
 
 import numpy as np
 import tensorflow
-from PIL import Image
 from rich import progress
-from scipy import ndimage
-from skimage.filters import rank
 
 from applications import page_files, page_record
 from applications.denoising import in_tiles, pad_to_multiple
+from applications.page_ink import bands, leave_faint, lost_ink, paper_of
 from common import UserError, files, image_files
 
 # Pixels. What is further away than the margin changes a cleaned page by less than a level of 255.
@@ -36,7 +34,8 @@ def cleaner(network):
     So the network's memory does not grow with the page, and no seam shows: each tile is looked at
     with all around it that matters. The function takes and returns float32 in [0, 1], shape
     (height, width, 1). A small page is gone over twice, the second time upside down, and the mean
-    taken: the errors at the edges of its letters, where nearly all error is, differ.
+    taken: the errors at the edges of its letters, where nearly all error is, differ. What is much
+    fainter than the page's ink is left so, see `leave_faint`.
     """
     # With an open shape, so that it is traced once: half again as fast as calling the network.
     any_size = tensorflow.TensorSpec((1, None, None, 1), "float32")
@@ -54,6 +53,7 @@ def cleaner(network):
         cleaned = once(page)
         if page.size <= SMALL:
             cleaned = (cleaned + once(page[::-1, ::-1])[::-1, ::-1]) / 2
+        leave_faint(page, cleaned)
         return cleaned
 
     return clean
@@ -76,78 +76,22 @@ def clean_page(clean, page, colour=True):
     """
     height, width, channels = page.shape
     colour, grey = colour and channels == 3, np.empty((height, width, 1), "float32")
-    paper, _ = _paper(page)
-    for rows in _bands(height):
+    paper, _ = paper_of(page)
+    for rows in bands(height):
         grey[rows] = _grey(page[rows], paper(rows))
     cleaned = clean(grey)
     if channels == 3:
-        for rows in _bands(height):
+        for rows in bands(height):
             cleaned[rows] = _with_strong_colours(cleaned[rows], page[rows], paper(rows))
     lost = lost_ink(grey, cleaned)
     del grey
     result = np.empty((height, width, 3 if colour else 1), np.uint8)
-    for rows in _bands(height):
+    for rows in bands(height):
         hue = _hue(page[rows], paper(rows)) if colour else 0
         result[rows] = np.round((cleaned[rows] + (1 - cleaned[rows]) * hue) * 255)
-    if all((result[rows] == result[rows, :, :1]).all() for rows in _bands(height)):
+    if all((result[rows] == result[rows, :, :1]).all() for rows in bands(height)):
         result = result[..., :1]
     return result, lost
-
-
-def _bands(height):
-    """Return slices of some rows each, so that no float copy of a whole page in colour is made."""
-    return [slice(top, min(top + 512, height)) for top in range(0, height, 512)]
-
-
-def lost_ink(grey, cleaned):
-    """Return the share of a page's ink that is gone from the cleaned page, in [0, 1].
-
-    Ink is here what a division by the paper finds: over 3x3 pixels darker than it by an eighth,
-    and by six standard deviations of its grain. Gone is where all nine came out lighter than 200
-    of 255. Dirt as dark and narrow as a stroke counts as ink: the share says where to look, no
-    more. It is 0 where less than 300 pixels in a million are gone.
-
-    Args:
-        grey, cleaned: float32 in [0, 1], shape (height, width, 1).
-    """
-    smooth = np.empty(grey.shape, np.uint8)
-    for rows in _bands(len(grey)):
-        smooth[rows, :, 0] = np.round(ndimage.uniform_filter(grey[rows, :, 0], 3) * 255)
-    paper, grain = _paper(smooth, side=800, window=21)
-    threshold = 1 - max(1 / 8, 6 * grain)
-    ink = gone = 0
-    for rows in _bands(len(grey)):
-        dark = smooth[rows, :, 0] < threshold * paper(rows)[..., 0]
-        light = ndimage.minimum_filter(cleaned[rows, :, 0], 3) > 200 / 255
-        ink += dark.sum()
-        gone += (dark & light).sum()
-    return float(gone / ink) if gone > 300e-6 * grey.size else 0.0
-
-
-def _paper(page, side=200, window=41):
-    """Return (function that gives the paper's colour in some rows, the paper's grain).
-
-    The colour is float32 (rows, width, channels): the median over a square. That is by default a
-    fifth of the page wide, so that a blot or a broad marker is not taken for paper. It is worked
-    out on every n-th pixel, `side` of them along the page. The grain is a standard deviation, as
-    a share of the paper's colour.
-    """
-    height, width, channels = page.shape
-    step = max(1, max(height, width) // side)
-    small = page[::step, ::step].copy()
-    square = np.ones((window, window), bool)
-    medians = [rank.median(small[..., channel], square) for channel in range(channels)]
-    paper = np.stack(medians, -1)
-    grain = 1.4826 * float(np.median(np.abs(small / np.maximum(paper, 1.0) - 1)))
-    image = Image.fromarray(paper if channels == 3 else paper[..., 0])
-
-    def at(rows):
-        top, bottom = (edge / height * image.height for edge in (rows.start, rows.stop))
-        size, box = (width, rows.stop - rows.start), (0, top, image.width, bottom)
-        part = image.resize(size, Image.Resampling.BILINEAR, box=box)
-        return np.atleast_3d(np.asarray(part, "float32"))
-
-    return at, grain
 
 
 def _colour(page, paper):

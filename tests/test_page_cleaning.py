@@ -18,8 +18,9 @@ from PIL import Image, ImageDraw
 from pypdfium2 import raw
 
 import clean_documents as script
-from applications import page_cleaning, page_files, page_record
-from applications.page_cleaning import Options, clean_file, lost_ink
+from applications import page_cleaning, page_files, page_ink, page_record
+from applications.page_cleaning import Options, clean_file
+from applications.page_ink import lost_ink
 from common import UserError, image_files
 
 SAME = Options()
@@ -582,3 +583,37 @@ def test_names_that_are_no_text(run, capsys):
     assert run(name) == 0
     assert "a\ufffd[b].png" in capsys.readouterr().out
     assert run(name) == 0
+
+
+@pytest.mark.parametrize(
+    ("dark", "light", "stays"), [(0.05, 0.7, True), (0.05, 0.4, False), (0.6, 0.75, False)]
+)
+def test_strokes_much_fainter_than_strong_ink_are_not_blackened(dark, light, stays):
+    page = np.full((600, 500, 1), 0.9, "float32")
+    for top in range(20, 280, 20):
+        page[top : top + 6, 40:460] = dark
+        page[top + 300 : top + 306, 40:460] = light
+    cleaned = np.where(page < 0.9, 0, 1).astype("float32")
+    before = cleaned.copy()
+    page_ink.leave_faint(page, cleaned)
+    assert (cleaned[:300] == before[:300]).all()
+    if stays:
+        faint = page[320:326, 50:450]
+        np.testing.assert_allclose(cleaned[320:326, 50:450], faint / 0.9, atol=0.01)
+    else:
+        assert (cleaned == before).all()
+
+
+def test_strokes_of_a_large_page_are_sorted_as_those_of_a_small_one(monkeypatch):
+    rng = np.random.default_rng(0)
+    page = np.full((900, 700, 1), 0.95, "float32")
+    for top in range(20, 860, 30):
+        page[top : top + 9, 40 : int(rng.integers(200, 660))] = 0.05 if top < 400 else 0.7
+    results = []
+    for pixels in (10**6, 10**5):
+        monkeypatch.setattr(page_ink, "LOOKED_AT", pixels)
+        cleaned = np.where(page < 0.9, 0, 1).astype("float32")
+        page_ink.leave_faint(page, cleaned)
+        results.append(cleaned)
+    assert (results[0][420:] > 0.7).all()
+    assert np.mean(np.abs(results[0] - results[1]) > 0.02) < 0.002
