@@ -28,7 +28,9 @@ def leave_faint(page, cleaned):
     Args:
         page, cleaned: float32 in [0, 1], shape (height, width, 1); `cleaned` is changed.
     """
-    levels = np.round(page * 255).astype(np.uint8)
+    levels = np.empty(page.shape, np.uint8)
+    for rows in bands(len(page)):
+        levels[rows] = np.round(page[rows] * 255)
     paper, _ = paper_of(levels, side=800, window=21)
     for rows in bands(len(page)):
         divided = levels[rows] * np.float32(255) / np.maximum(paper(rows), 1)
