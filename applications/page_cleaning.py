@@ -21,7 +21,7 @@ from applications.page_ink import bands, leave_faint, lost_ink, paper_of
 from common import UserError, files, image_files
 
 # Pixels. What is further away than the margin changes a cleaned page by less than a level of 255.
-TILE, MARGIN = 1152, 224
+TILE, MARGIN = 928, 224
 MULTIPLE = 32  # of the sides of what the U-Net takes
 SMALL = 1_000_000  # pixels; letters of a page of no more are few pixels high
 SECONDS_BETWEEN_LINES = 60  # of progress, where there is no terminal
@@ -44,10 +44,12 @@ def cleaner(network):
     def run(tile):
         return network(tile, training=False)
 
+    def of_any_size(tile):
+        padded = pad_to_multiple(tile, MULTIPLE)[np.newaxis]
+        return np.asarray(run(padded))[0, : tile.shape[0], : tile.shape[1]]
+
     def once(page):
-        padded = pad_to_multiple(page.astype("float32"), MULTIPLE)
-        cleaned = in_tiles(lambda tile: run(tile[np.newaxis])[0], padded, TILE, MARGIN)
-        return cleaned[: page.shape[0], : page.shape[1]]
+        return in_tiles(of_any_size, np.asarray(page, "float32"), TILE, MARGIN)
 
     def clean(page):
         cleaned = once(page)
