@@ -66,12 +66,15 @@ class Batches:
 
         The next batch is made while the network trains on this one.
         """
+        flatten = tensorflow.nest.flatten
         sample = self.make_batch(np.arange(1), seed=0)
-        flat = tensorflow.nest.flatten(sample)
+        flat = flatten(sample)
 
         def load(step):
+            # Copied: TensorFlow takes an array's memory as it is and may write its results there,
+            # which another tensor of the same array, or the training images, would show.
             arrays = tensorflow.numpy_function(
-                lambda step: tensorflow.nest.flatten(self.batch(int(step))),
+                lambda step: [array.copy() for array in flatten(self.batch(int(step)))],
                 [step],
                 [array.dtype for array in flat],
             )

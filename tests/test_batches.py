@@ -68,6 +68,16 @@ def test_the_stream_starts_at_an_epoch_and_keeps_structure_and_shape():
     np.testing.assert_array_equal(targets, stream.batch(6)[1])
 
 
+def test_no_two_tensors_share_memory():
+    """TensorFlow takes aligned memory over, and may write what it computes where it read it."""
+    raw = np.ones(4096 + 64, "uint8")
+    images = raw[-raw.ctypes.data % 64 :][:4096].reshape(4, 1024)
+    stream = Batches(4, lambda chosen, seed: {"image": images, "bits": images}, 4)
+    found = [np.asarray(memoryview(value)) for value in next(iter(stream.dataset())).values()]
+    assert not any(np.shares_memory(array, images) for array in found)
+    assert not np.shares_memory(*found)
+
+
 @pytest.mark.parametrize(("images", "answer"), [([[0.6, 0.0]], 0.3), ([[0.0, 0.0]], 0.01)])
 def test_init_output_bias_answers_the_mean_grey_value(images, answer):
     inputs = keras.Input((3,))

@@ -27,6 +27,7 @@ SCRIPTS = {  # the layers' noise set to zero: it is another one on each device
     "clean_documents": "--limit 12 --batch-size 4 --architecture autoencoder",
     "vae_fashion": "--limit 100 --architecture dense --batch-size 32",
     "watermark_ae": "--limit 100 --noise 0",
+    "watermark_photo": "--limit 20 --batch-size 8 --noise 0",
 }
 TRAININGS = ["plain_2", "sparse", "contractive", "variational_2"]
 NOISY = "--synthetic --limit 101 --architecture dense --batch-size 32 --epochs 2".split()
