@@ -28,7 +28,9 @@ _TURNS = [
     for signs in itertools.product((1, -1), repeat=2)
 ]
 _BLOCK = TILE  # pixels, of what is compared when a placement is made exact
-_MOST = 5  # pixels that a block may be off
+# How far to look, and how many pixels a block may be off: less and less, as wrong places for it
+# are the more likely the more of them there are.
+_STEPS = [(2 * TILE, 5), (4 * TILE, 4), (8 * TILE, 3), (8 * TILE, 2), (16 * TILE, 2)]
 _CHANCE = 4  # standard deviations; a placement below that gets no closer look
 _STIFFNESS = 2500  # what a block is off by, in pixels, against a change of scale or angle, squared
 
@@ -162,15 +164,15 @@ def made_exact(picture, pilots, placement):
             matrix=factors[:, np.newaxis] * placement.matrix,
             shift=factors * placement.shift,
         )
-    for reach in (2 * TILE, 4 * TILE, 8 * TILE, 8 * TILE, 16 * TILE):
-        placement = _fit(picture, pilots, placement, reach)
+    for reach, most in _STEPS:
+        placement = _fit(picture, pilots, placement, reach, most)
         if reach > 2 * TILE and placement.score < _CHANCE:
             break
     return picture, placement
 
 
-def _fit(picture, pilots, placement, reach):
-    """Return a placement bent to what the blocks within `reach` pixels are off by."""
+def _fit(picture, pilots, placement, reach, most):
+    """Return a placement bent to what the blocks within `reach` pixels are off by, `most` each."""
     low, high = placement.area(picture, reach)
     count = np.maximum(np.round((high - low) / _BLOCK), 1).astype(int)
     corner = np.round((low + high - count * _BLOCK) / 2).astype(int)
@@ -181,10 +183,10 @@ def _fit(picture, pilots, placement, reach):
         spectrum = fft.rfft2(detail[y : y + _BLOCK, x : x + _BLOCK])
         sums = fft.irfft2(spectrum * np.conj(fft.rfft2(pilots.part(corner + np.array([x, y])))))
         sums /= sums.std() + 1e-9
-        near = np.roll(sums, (_MOST, _MOST), (0, 1))[: 2 * _MOST + 1, : 2 * _MOST + 1]
+        near = np.roll(sums, (most, most), (0, 1))[: 2 * most + 1, : 2 * most + 1]
         down, across = np.unravel_index(near.argmax(), near.shape)
         points.append(corner + (x, y) + _BLOCK / 2)
-        moves.append((across - _MOST, down - _MOST))
+        moves.append((across - most, down - most))
         weights.append(max(near.max() - 3, 0) ** 2)
         total += sums[0, 0]
     points, weights = np.array(points), np.array(weights) + 1e-9
