@@ -232,6 +232,15 @@ def test_a_grid_is_found_where_it_was_put(shipped, pilots, marked):
         assert np.abs(off).max() < 1
 
 
+def test_a_screenshot_of_rough_ground_is_read(shipped, monkeypatch):
+    """Blocks of grass seem to be off by anything, where they are let."""
+    number = list(watermark_attacks.PICTURES).index("grass")
+    marked, is_read = watermark_attacks.ours(shipped)(load("grass"), number)
+    monkeypatch.setattr(grids, "SCALES", [2 ** (7 / 48)])  # half a percent more than it is
+    monkeypatch.setattr(grids, "ANGLES", [0.0])
+    assert is_read(attacked(marked, "screenshot at", 1.1, number))
+
+
 def test_nothing_is_found_in_an_unmarked_picture(shipped, pilots, small):
     assert list(messages.readings(shipped, pilots, messages.luminance(small))) == []
 
