@@ -78,7 +78,7 @@ class Settings(command_line.Settings):
     batch_size: None = None
     learning_rate: None = None
     tensorboard: bool = False
-    model: str = flag("apply this one alone", None, path, ("input",), False, metavar="FILE")
+    model: str = flag("apply this model alone", None, path, ("input",), False, metavar="FILE")
     no_invert: bool = flag(
         "take dark on light as it is, where the training images are light on dark",
         *(False, bool, ("input",), False),
