@@ -90,7 +90,7 @@ class Settings(command_line.Settings):
     )
     architecture: str = flag("default: unet", choices=list(names), only=())
     format: str = flag(
-        "of what --input cleans (default: same)",
+        "of the cleaned files (default: same)",
         *("same", str, ("input",)),
         choices=["same", "pdf", "tiff", "png", "jpeg"],
     )

@@ -76,7 +76,7 @@ class Settings(command_line.Settings):
     )
     noise: float = flag("share of replaced pixels (default: 0.1)", 0.1, number(0, 1))
     patches: bool = flag(
-        "of the pictures in --data-dir at full size (unet)", False, bool, resume=False
+        "train on patches of --data-dir's pictures at full size (unet)", False, bool, resume=False
     )
 
 

@@ -58,7 +58,9 @@ class Settings(command_line.Settings):
     script = "denoise_mnist"
     names = {"autoencoder": "denoise_mnist"}
     build_like = staticmethod(lambda architecture, model: build_denoiser())
-    noise: float = flag("its standard deviation; pixels lie in [0, 1]", 0.5, number(0, 10))
+    noise: float = flag(
+        "standard deviation, of pixels in [0, 1] (default: 0.5)", 0.5, number(0, 10)
+    )
     tile: bool = flag(
         "denoise the whole picture at its size, many digits of 20 pixels",
         *(False, bool, ("input",), False),

@@ -78,7 +78,7 @@ class Settings(command_line.Settings):
     batch_size: None = None
     learning_rate: None = None
     tensorboard: bool = False
-    model: str = flag("apply this one alone", None, path, ("input",), False, metavar="FILE")
+    model: str = flag("apply this model alone", None, path, ("input",), False, metavar="FILE")
     no_invert: bool = flag(
         "take dark on light as it is, where the training images are light on dark",
         *(False, bool, ("input",), False),
@@ -503,10 +503,9 @@ def plot_planes(run, planes, digits, results):
         *(plotting.planes, columns, "planes.png"),
         "Two latent dimensions: plain and variational",
         "Above: the codes of test images, the middle 95% in each direction. Below: what the "
-        "decoder makes of the same region. The plain autoencoder scatters its codes as it likes, "
-        "with rays and empty places between; what it decodes there is no digit. The variational "
-        "one fills the region around the origin. 'Gaps' are places whose image is farther from all "
-        "training images than 95% of reconstructions are.",
+        "decoder makes of the same region. Nothing tells the plain autoencoder where to "
+        "put its codes; the variational one is pulled towards the origin. 'Gaps' are places whose "
+        "image is farther from all training images than 95% of reconstructions are.",
         *(digits.y_test, digits.class_names),
     )
 

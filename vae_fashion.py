@@ -81,7 +81,7 @@ class Settings(command_line.Settings):
     beta: float = flag("weight of the KL divergence (default: 1)", 1.0, number(0), TRAIN)
     compare_beta: bool = flag("train with β = 0, 1 and 4 (dense only)", False, bool, TRAIN)
     seed: int = flag(
-        "repeats a run (default: 0; --generate and --vary: another one each time)",
+        "the same seed gives the same run (default: 0; --generate, --vary: a new one each time)",
         *(None, whole(0, 2**32 - 1), ("train", "model", "generate", "input")),
     )
     generate: int = flag("make N new images", None, whole(1, 10_000), (), metavar="N")

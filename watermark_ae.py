@@ -71,7 +71,9 @@ class Settings(command_line.Settings):
     applications = ()
     build_like = staticmethod(lambda kind, model: build_watermark())
     moved = dict.fromkeys(("--message", "--extract", "--key"), "watermark_photo.py")
-    noise: float = flag("its standard deviation in training", 0.0, number(0, 100), ("train",))
+    noise: float = flag(
+        "standard deviation, in training (default: 0)", 0.0, number(0, 100), ("train",)
+    )
     psnr: float = flag("dB of the marked image (default: 20.2)", 20.2, number(0, 100), ("train",))
     watermark: str = flag(
         "what W holds: zeros and ones, or values from 0 to 1, from -1 to 1, or from 0 up "

@@ -61,7 +61,9 @@ class Settings(command_line.Settings):
     recipe: str = "fast"
     data_dir: None = None
     noise: float = flag("standard deviation of the noise (default: 0.1)", 0.1, number(0, 1), TRAIN)
-    strength: float = flag("a pixel's change (default: 0.0175)", 0.0175, number(1e-4, 1), TRAIN)
+    strength: float = flag(
+        "the most a pixel changes (default: 0.0175)", 0.0175, number(1e-4, 1), TRAIN
+    )
     message: str = flag(
         "hide this text in the --input images; a photo of 128x128 pixels holds 8 bytes, 256x256 "
         "40, 400x400 128, 960x643 384, read after JPEG 75; --capacity says how many yours holds",

@@ -89,14 +89,18 @@ class Settings:
     )
     epochs: int = flag("epochs of training", None, whole(1), _TRAIN, metavar="N")
     batch_size: int = flag("examples in a step", None, whole(1), _TRAIN, metavar="N")
-    learning_rate: float = flag("its highest", None, number(1e-12, 1e38), _TRAIN, metavar="X")
+    learning_rate: float = flag(
+        "the highest of the training", None, number(1e-12, 1e38), _TRAIN, metavar="X"
+    )
     data_dir: str = flag(
         "read the dataset from this folder alone", None, path, resume=False, metavar="DIR"
     )
     synthetic: bool = flag("use the synthetic stand-in for the dataset", False, bool)
     limit: int = flag("use N training and N test images", None, whole(10), metavar="N")
     output_dir: str = flag("default: a new one in runs/", None, path, _EVERY, False, metavar="DIR")
-    seed: int = flag("repeats a run (default: 0)", None, whole(0, 2**32 - 1), metavar="N")
+    seed: int = flag(
+        "the same seed gives the same run (default: 0)", None, whole(0, 2**32 - 1), metavar="N"
+    )
     precision: str = flag(
         "of the computation (default: float32)",
         *("float32", str, _TRAIN),
@@ -113,7 +117,9 @@ class Settings:
     tensorboard: bool = flag("log for TensorBoard", False, bool, _TRAIN, False)
     show: bool = flag("open the figures in windows as well", False, bool, resume=False)
     model: str = flag("evaluate or apply this model", None, path, _EVERY, False, metavar="FILE")
-    input: list = flag("apply to these", None, path, _EVERY, False, nargs="+", metavar="FILE")
+    input: list = flag(
+        "apply the trained model to these", None, path, _EVERY, False, nargs="+", metavar="FILE"
+    )
 
     # Not flags: what the recipe says, and how the script was called.
     architecture: str = "autoencoder"
