@@ -28,7 +28,7 @@ import denoise_mnist
 import latent_spaces
 import vae_fashion
 import watermark_ae
-from applications import latent_walks
+from applications import inputs, latent_walks
 from common import UserError, command_line, data, files, image_files, noisy_office, plotting
 from common import trained_models as models
 
@@ -304,6 +304,16 @@ def test_of_several_pictures_none_is_worked_on_if_one_is_damaged(error_of):
         assert not any(Path("out").iterdir())
 
 
+def test_an_error_without_a_message_is_named(monkeypatch):
+    def out_of_memory(*words, **options):
+        raise MemoryError
+
+    monkeypatch.setattr(Image, "open", out_of_memory)
+    Path("a.png").write_bytes(png())
+    with pytest.raises(UserError, match=r"cannot be read as an image \(MemoryError\)"):
+        image_files.read_grey("a.png")
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -5])
 def test_float_pictures_without_values_of_a_picture(value):
     pixels = np.linspace(0, 1, 25, dtype="float32").reshape(5, 5)
@@ -539,7 +549,8 @@ def test_models_whose_config_is_something_else(change, error_of):
     "change",
     [
         lambda text: text.replace(b'"filters": 32', b'"filters": 20001'),
-        lambda text: text.replace(b'"filters": 32', b'"filters": 3200000'),
+        lambda text: text.replace(b'"filters": 32', b'"filters" :\n3200000'),
+        lambda text: text.replace(b'"filters": 32', b'"\\u0066ilters": 3.2e6'),
         lambda text: text.replace(b"[3, 3]", b"[9999, 9999]"),
     ],
 )
@@ -595,7 +606,12 @@ def test_models_that_are_pickles_or_would_write_elsewhere(error_of, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["[]", "3", "[" * 100_000, '{"dataset": "a"}', '{"dataset": {"train": "x"}}', "\0"]
+    "text",
+    [
+        *("[]", "3", "[" * 100_000, '{"dataset": "a"}', '{"dataset": {"train": "x"}}', "\0"),
+        '{"dataset": {"name": "a", "train": 1}, "test": [5, 6]}',
+        '{"dataset": {"name": "a", "train": 1}, "test": {"mse": %s}}' % ("9" * 400),
+    ],
 )
 def test_a_report_of_another_shape_is_as_good_as_none(text, capsys):
     shutil.copy(models.SHIPPED / "vae_fashion.keras", "m.keras")
@@ -604,7 +620,20 @@ def test_a_report_of_another_shape_is_as_good_as_none(text, capsys):
     assert "is not known" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("value", ["9" * 400, "[]", '"x"'])
+def test_limits_in_a_report_that_are_no_numbers_are_left_out(value):
+    Path("m.json").write_text(f'{{"dataset": {{"name": "a"}}, "typical": {{"thickest": {value}}}}}')
+    settings = denoise_mnist.Settings(model="m.keras")
+    assert inputs.known_of(settings) == {"dataset": "", "ground": "dark", **inputs._LIMITS}
+
+
 # ---------------------------------------------------------------- numbers and text
+
+
+@pytest.mark.parametrize("flag", ["--epochs", "--output-dir", "--input"])
+def test_two_dashes_are_no_value(flag, error_of):
+    assert f"argument {flag}: expected" in error_of(denoise_mnist.main, f"{flag}=--")
+    assert not Path("runs").exists()
 
 
 @pytest.mark.parametrize(
