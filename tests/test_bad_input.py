@@ -19,7 +19,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from conftest import ROOT, contents, small_mnist, wait_for, write_idx
+from conftest import ROOT, contents, python, small_mnist, wait_for, write_idx
 from PIL import Image
 from test_run_folder import row, run_of, small_model
 
@@ -148,6 +148,12 @@ def test_errors_that_nobody_foresaw_are_one_line_too(error_of):
 
     assert ": a.txt: Is a directory" in error_of(raiser(OSError(21, "Is a directory", "a.txt")))
     assert "not enough memory; use smaller" in error_of(raiser(MemoryError()))
+
+
+def test_another_backend_that_the_environment_names():
+    code = "import common, keras; print(keras.backend.backend())"
+    done = python("-c", code, cwd=ROOT, env={**os.environ, "KERAS_BACKEND": "jax"})
+    assert (done.stdout, done.stderr) == ("tensorflow\n", "")
 
 
 # ---------------------------------------------------------------- run folders
