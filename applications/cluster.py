@@ -164,7 +164,7 @@ def _processes(most):
 def _client(address, cluster):
     try:
         client = distributed.Client(cluster or address, set_as_default=False)
-    except (OSError, ValueError) as error:
+    except (OSError, TypeError, ValueError) as error:
         way_out = "start one with: python -m dask scheduler"
         raise UserError(f"{address}: no scheduler answers ({error}); {way_out}") from None
     with client:

@@ -39,7 +39,7 @@ def known_of(settings, training=None):
         ground = own.get("ground", "dark")
         ground = ground if ground in ("light", None) else "dark"
         return {"dataset": report["dataset"]["name"], "ground": ground, **limits}
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
         return {"dataset": "", "ground": "dark", **_LIMITS}
 
 
@@ -58,7 +58,7 @@ def _describe(report, nothing):
         if nothing and test[nothing[0]] > report["baselines"][nothing[1]][nothing[0]]:
             text += f"\n*** This model measured worse than doing nothing ({nothing[0]}). ***"
         return text
-    except (KeyError, TypeError, ValueError):
+    except (ArithmeticError, LookupError, TypeError, ValueError):
         return "what it was trained on, and how good it is, is not known."
 
 

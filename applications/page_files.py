@@ -136,7 +136,9 @@ def _read_pdf(path, several):
     except pypdfium2.PdfiumError as error:
         protected = error.err_code == raw.FPDF_ERR_PASSWORD
         if not protected:
-            raise UserError(f"{path}: cannot be read as a PDF ({error})") from None
+            raise UserError(
+                f"{path}: cannot be read as a PDF; damaged, or without a page"
+            ) from None
     if protected:
         way_out = "remove that first, as qpdf does: qpdf --decrypt --password=… a.pdf b.pdf"
         raise UserError(f"{path}: is protected by a password; {way_out}")

@@ -67,7 +67,8 @@ def plan(found, options, output_dir):
     """
     planned, taken = {}, {}
     for source, name in found:
-        if output_dir and Path(output_dir).resolve() in source.resolve().parents:
+        # Not Path.resolve: of links that lead to each other it makes a RuntimeError.
+        if output_dir and Path(os.path.realpath(output_dir)) in source.resolve().parents:
             raise UserError(f"{source}: lies in {output_dir}; choose another --output-dir")
         name = name.with_name(name.stem + options.ending(name)).as_posix()
         other = taken.setdefault(name.casefold(), source)
@@ -78,7 +79,8 @@ def plan(found, options, output_dir):
 
 
 def sha256(path):
-    """Return the SHA-256 of a file's content."""
+    """Return the SHA-256 of a file's content; errors are those of `files.see_that_file`."""
+    files.see_that_file(path)
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -96,12 +98,11 @@ class Record:
         self.folder, self.how = folder, {"model": model, "options": options}
         self._path, self._next = folder / NAME, 0
         try:
-            self.entries = json.loads(self._path.read_text("utf-8"))
+            text = files.read(self._path) if os.path.lexists(self._path) else "{}"
+            self.entries = json.loads(text)
             if not all(isinstance(entry["input"], str) for entry in self.entries.values()):
                 raise TypeError
-        except FileNotFoundError:
-            self.entries = {}
-        except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
+        except (UserError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
             text = "not a record of cleaned pages; choose another --output-dir"
             raise UserError(f"{self._path}: {text}") from None
 

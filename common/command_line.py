@@ -198,6 +198,9 @@ def parse(kind, docstring, recipes, argv=None):
         if word in kind.moved:
             raise UserError(f"{word} has moved to {kind.moved[word]}")
     given = vars(_parser(kind, docstring).parse_args(argv))
+    for name, value in given.items():
+        if value == []:  # argparse takes the -- in --epochs=-- for the end of the flags
+            raise UserError(f"argument {_written(name)}: expected a value, not --")
     asked = [name for name in kind.applications if name in given]
     action = asked[0] if asked else "model" if "model" in given else "train"
     excluded = [asked, ["synthetic", "data_dir"], ["architecture", "model"]]

@@ -255,7 +255,7 @@ def _pairs(arrays, where):
         fault = None
         if x.shape[1:] != (28, 28) or x.dtype != np.uint8:
             fault = f"images of {x.dtype} {x.shape}, not uint8 (n, 28, 28)"
-        elif y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
+        elif y.ndim != 1 or y.dtype.kind not in "iu":
             fault = f"labels of {y.dtype} {y.shape}, not whole numbers (n,)"
         elif len(x) != len(y):
             fault = f"{len(x):,} images but {len(y):,} labels"

@@ -60,7 +60,8 @@ def open_image(path, content=None):
     except UserError:
         raise
     except Exception as error:  # Pillow raises whatever its decoders do
-        raise UserError(f"{path}: cannot be read as an image ({error or type(error)})") from None
+        reason = str(error) or type(error).__name__
+        raise UserError(f"{path}: cannot be read as an image ({reason})") from None
 
 
 def see_that_it_fits(path, width, height, most=None):

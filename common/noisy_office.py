@@ -116,7 +116,7 @@ def _hold_out(pages):
     """
     train, validation = [], []
     for page in pages:
-        number = int(page.name)
+        number = int(page.name) if page.name.isdecimal() else 0  # UCI's has none
         rows = min(_ROWS_TO_TRAIN_ON[(number - 1) // 72 % 3], page.dirty.shape[0] * 4 // 5)
         train.append(_cut(page, slice(rows)))
         if 144 < number < _FACES_THAT_REPEAT.start:

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-import re
 import zipfile
 from pathlib import Path
 
@@ -58,8 +57,7 @@ def load_model(path, names, build_like=None):
             if sum(entry.file_size for entry in archive.infolist()) > MOST_BYTES:
                 raise ValueError(f"unpacks to over {MOST_BYTES:,} bytes")
             config = archive.open("config.json").read(MOST_CONFIG)
-        sizes = re.findall(rb'"(?:units|filters|kernel_size)": ([\d, []+)', config)
-        most = max([math.prod(map(int, re.findall(rb"\d+", size))) for size in sizes], default=0)
+        most = _most_units(config)
         if most > MOST_UNITS:  # there may be no memory for its weights
             raise ValueError(f"a layer of {most:,} units, more than {MOST_UNITS:,}")
         model = keras.saving.load_model(path, compile=False)
@@ -75,6 +73,18 @@ def load_model(path, names, build_like=None):
     if not all(np.isfinite(weight).all() for weight in model.get_weights()):
         raise UserError(f"{path}: holds weights that are not finite; its training diverged")
     return model, found[0]
+
+
+def _most_units(config):
+    """Return the largest size of a layer that a config.json names, however it is written."""
+    sizes = [0]
+
+    def see(pairs):
+        sizes.extend(size for name, size in pairs if name in ("units", "filters", "kernel_size"))
+        return dict(pairs)
+
+    json.loads(config, object_pairs_hook=see)
+    return max(math.prod(size) if isinstance(size, list) else size for size in sizes)
 
 
 def _is_like(model, architecture, build_like):

@@ -19,7 +19,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from conftest import ROOT, contents, small_mnist, wait_for, write_idx
+from conftest import ROOT, contents, python, small_mnist, wait_for, write_idx
 from PIL import Image
 from test_run_folder import row, run_of, small_model
 
@@ -28,7 +28,7 @@ import denoise_mnist
 import latent_spaces
 import vae_fashion
 import watermark_ae
-from applications import latent_walks
+from applications import inputs, latent_walks
 from common import UserError, command_line, data, files, image_files, noisy_office, plotting
 from common import trained_models as models
 
@@ -148,6 +148,12 @@ def test_errors_that_nobody_foresaw_are_one_line_too(error_of):
 
     assert ": a.txt: Is a directory" in error_of(raiser(OSError(21, "Is a directory", "a.txt")))
     assert "not enough memory; use smaller" in error_of(raiser(MemoryError()))
+
+
+def test_another_backend_that_the_environment_names():
+    code = "import common, keras; print(keras.backend.backend())"
+    done = python("-c", code, cwd=ROOT, env={**os.environ, "KERAS_BACKEND": "jax"})
+    assert (done.stdout, done.stderr) == ("tensorflow\n", "")
 
 
 # ---------------------------------------------------------------- run folders
@@ -302,6 +308,16 @@ def test_of_several_pictures_none_is_worked_on_if_one_is_damaged(error_of):
     for main in (denoise_mnist.main, denoise_fashion.main, vae_fashion.main, latent_spaces.main):
         assert "b.png: " in error_of(main, "--input", "a.png", "b.png", "--output-dir", "out")
         assert not any(Path("out").iterdir())
+
+
+def test_an_error_without_a_message_is_named(monkeypatch):
+    def out_of_memory(*words, **options):
+        raise MemoryError
+
+    monkeypatch.setattr(Image, "open", out_of_memory)
+    Path("a.png").write_bytes(png())
+    with pytest.raises(UserError, match=r"cannot be read as an image \(MemoryError\)"):
+        image_files.read_grey("a.png")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -5])
@@ -539,7 +555,8 @@ def test_models_whose_config_is_something_else(change, error_of):
     "change",
     [
         lambda text: text.replace(b'"filters": 32', b'"filters": 20001'),
-        lambda text: text.replace(b'"filters": 32', b'"filters": 3200000'),
+        lambda text: text.replace(b'"filters": 32', b'"filters" :\n3200000'),
+        lambda text: text.replace(b'"filters": 32', b'"\\u0066ilters": 3.2e6'),
         lambda text: text.replace(b"[3, 3]", b"[9999, 9999]"),
     ],
 )
@@ -595,7 +612,12 @@ def test_models_that_are_pickles_or_would_write_elsewhere(error_of, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["[]", "3", "[" * 100_000, '{"dataset": "a"}', '{"dataset": {"train": "x"}}', "\0"]
+    "text",
+    [
+        *("[]", "3", "[" * 100_000, '{"dataset": "a"}', '{"dataset": {"train": "x"}}', "\0"),
+        '{"dataset": {"name": "a", "train": 1}, "test": [5, 6]}',
+        '{"dataset": {"name": "a", "train": 1}, "test": {"mse": %s}}' % ("9" * 400),
+    ],
 )
 def test_a_report_of_another_shape_is_as_good_as_none(text, capsys):
     shutil.copy(models.SHIPPED / "vae_fashion.keras", "m.keras")
@@ -604,7 +626,20 @@ def test_a_report_of_another_shape_is_as_good_as_none(text, capsys):
     assert "is not known" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("value", ["9" * 400, "[]", '"x"'])
+def test_limits_in_a_report_that_are_no_numbers_are_left_out(value):
+    Path("m.json").write_text(f'{{"dataset": {{"name": "a"}}, "typical": {{"thickest": {value}}}}}')
+    settings = denoise_mnist.Settings(model="m.keras")
+    assert inputs.known_of(settings) == {"dataset": "", "ground": "dark", **inputs._LIMITS}
+
+
 # ---------------------------------------------------------------- numbers and text
+
+
+@pytest.mark.parametrize("flag", ["--epochs", "--output-dir", "--input"])
+def test_two_dashes_are_no_value(flag, error_of):
+    assert f"argument {flag}: expected" in error_of(denoise_mnist.main, f"{flag}=--")
+    assert not Path("runs").exists()
 
 
 @pytest.mark.parametrize(

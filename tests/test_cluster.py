@@ -387,6 +387,8 @@ def test_errors_are_one_line(here, error_of):
     with dask.config.set({"distributed.comm.timeouts.connect": "1s"}):
         line = error_of(script.main, *words, "tcp://127.0.0.1:9")
     assert "tcp://127.0.0.1:9: no scheduler answers" in line
+    line = error_of(script.main, *words, "tls://127.0.0.1:9")  # for which it has no certificate
+    assert "tls://127.0.0.1:9: no scheduler answers" in line
     with distributed.LocalCluster(n_workers=0, processes=False, protocol="tcp") as nobody:
         address = nobody.scheduler_address
         line = error_of(script.main, *words, address)

@@ -228,6 +228,7 @@ def test_the_checksums_are_the_published_ones():
         ({"y_train": np.full(60, 200, np.uint8)}, "labels 200 to 200, not 0 to 9"),
         ({"y_train": np.eye(10, dtype=np.uint8)[np.zeros(60, int)]}, "not whole numbers"),
         ({"y_train": np.array(["seven"] * 60)}, "not whole numbers"),
+        ({"y_train": np.zeros(60, "timedelta64[s]")}, "not whole numbers"),
         ({"x_train": np.zeros((1, 28, 28), np.uint8), "y_train": np.zeros(1, int)}, "at least 10"),
         ({"x_train": np.zeros((60, 28, 27), np.uint8)}, r"uint8 \(60, 28, 27\), not"),
         ({"x_train": np.float32(3)}, "images of float32"),

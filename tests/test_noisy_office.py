@@ -124,6 +124,14 @@ def test_ucis_pages_are_split_by_their_names(tmp_path):
     assert [page.kind for page in office.train[:4]] == ["coffee", "folds", "footprints", "wrinkles"]
 
 
+def test_ucis_pages_without_those_for_validation_are_split_by_place(tmp_path):
+    for path in uci(tmp_path).rglob("*_VA.png"):
+        path.unlink()
+    office = noisy_office.load_noisy_office(tmp_path)
+    assert [page.dirty.shape[0] for page in office.train] == [51] * 8
+    assert [page.dirty.shape[0] for page in office.validation] == [10] * 8
+
+
 def test_broken_page_folders_are_named(tmp_path):
     def error(folder):
         with pytest.raises(UserError) as info:

@@ -252,6 +252,16 @@ def test_a_pdf_that_is_none(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.pdf"]
 
 
+@pytest.mark.parametrize("ending", ["pdf", "png"])
+def test_a_pdf_without_pages(tmp_path, ending):
+    pypdfium2.PdfDocument.new().save(tmp_path / "a.pdf")
+    with pytest.raises(
+        UserError, match=r"a.pdf: cannot be read as a PDF; damaged, or without a page"
+    ):
+        clean(tmp_path / "a.pdf", tmp_path / f"b.{ending}")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pdf"]
+
+
 def test_pages_beyond_a_hundred_megapixels(tmp_path, monkeypatch):
     assert image_files.MAX_PIXELS == 100_000_000
     monkeypatch.setattr(image_files, "MAX_PIXELS", 10_000)
@@ -483,6 +493,27 @@ def test_a_record_that_is_none_is_refused(run, text):
     with pytest.raises(UserError, match=r"cleaned.json: not a record of cleaned pages"):
         run("a.png")
     assert written() == ["cleaned.json"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no fifos")
+def test_pipes_in_the_output_folder_are_not_waited_for(run):
+    write_scans("a.png", "b.png")
+    run("a.png")
+    Path("out/a.png").unlink()
+    os.mkfifo("out/a.png")
+    with pytest.raises(UserError, match=r"out/a.png: not a file"):
+        run("a.png", force=True)
+    Path("out/cleaned.json").unlink()
+    os.mkfifo("out/cleaned.json")
+    with pytest.raises(UserError, match=r"cleaned.json: not a record of cleaned pages"):
+        run("b.png")
+
+
+def test_an_output_folder_that_is_a_link_to_itself(run):
+    write_scans("a.png")
+    Path("out").symlink_to("out")
+    with pytest.raises(UserError, match=r"out: can't be written to"):
+        run("a.png")
 
 
 def test_one_bad_file_does_not_stop_the_others(run, capsys):
