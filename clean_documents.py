@@ -28,8 +28,8 @@ U-Net: Ronneberger et al. 2015, https://arxiv.org/abs/1505.04597
 """
 
 # common comes first: it keeps TensorFlow's start-up messages off the console.
-from common import batches, command_line, devices, metrics, noisy_office, plotting, run_folder
-from common import trained_models
+from common import UserError, batches, command_line, devices, metrics, noisy_office, plotting
+from common import run_folder, trained_models
 from common.noisy_office import Page
 from common.command_line import flag
 from applications import inputs, page_cleaning
@@ -230,6 +230,8 @@ def main(argv=None):
 def apply(settings):
     """Clean the files that --input names, and return the exit code."""
     options = page_cleaning.Options(settings.format, settings.bilevel, settings.grey)
+    if settings.force and settings.output_dir is None:
+        raise UserError("--force has no effect without --output-dir, the folder cleaned into")
     network, _ = inputs.model_to_apply(settings, ("rmse", "noisy_input"))
     where = settings.input, settings.output_dir
     return page_cleaning.clean_files(network, *where, options, settings.force, settings.dask)
