@@ -65,7 +65,7 @@ PATCHES_PER_PAGE = 32  # in an epoch
 # them; and the share of patches from each.
 SYNTHETIC_PAGES, SYNTHETIC_SHARE = 120, {"unet": 0.1, "autoencoder": 0.25}
 OLD_SHEETS, OLD_SHARE = 500, {"unet": 0.45, "autoencoder": 0.0}
-OFFICE_WEIGHT = 10.0  # in the loss, beside old pages, where twenty times the error is left
+OFFICE_WEIGHT = 10.0  # in the loss: old pages, beside it, keep twenty times the error
 FIGURES = ["pages.png", "page_300dpi.png", "old_pages.png"]
 TITLES = {
     "noisy_input": "dirty",
@@ -240,9 +240,9 @@ def apply(settings):
 def patches(settings, office):
     """Return the stream of (dirty, clean) batches of a recipe.
 
-    `published` trains on whole pages; `fast` on patches at the scan's own resolution,
-    most of them of the training pages, the others of synthetic pages and of the training pages'
-    text under synthetic dirt.
+    `published` trains on whole pages, the others on patches at the scan's own resolution: of the
+    training pages, of synthetic pages, of the training pages' text under synthetic dirt, and with
+    the U-Net of synthetic old pages.
     """
     if settings.recipe == "published":
         dirty, clean = whole_pages(office.train)
