@@ -7,8 +7,8 @@ Run it:
   python app.py --host 0.0.0.0       for all who can reach this machine
 
 Nothing leaves the machine: no analytics, no fonts or scripts of other hosts. What is uploaded lies
-in a temporary folder, for an hour, and is gone when the page ends. Of the scripts it uses the
-settings and the builders: they say which model is whose.
+in a temporary folder, for an hour, and is gone when the page ends. From the scripts it takes their
+settings and builders, which say how to find and load each model.
 """
 
 import os
@@ -25,9 +25,10 @@ except ImportError as error:
 
 # common comes before keras: it keeps TensorFlow's start-up messages off the console.
 from common import UserError, batches, command_line, image_files, metrics, noise, own_pictures
-from applications import damage as damages
+from common import plotting, trained_models
 from applications import denoising, inputs, latent_walks, messages, message_bits, page_cleaning
 from applications import samples, small_images
+from applications.damage import damage
 from applications.previews import middle, preview
 import clean_documents
 import denoise_fashion
@@ -47,10 +48,10 @@ import numpy as np
 from PIL import ImageDraw
 
 MEGABYTES, MEGAPIXELS = 50, 40  # of an upload
-KEPT, OFTEN = 3_600, 60  # seconds: what a visitor uploads is kept, and is looked through
+KEPT, OFTEN = 3_600, 60  # seconds: how long uploads are kept, how often old ones are deleted
 REACH, COUNT = 2.3, 20  # of the plane: standard deviations of the prior, images along a side
 FARTHEST = 4  # standard deviations, of a code
-# Two of these at once would take the memory of two; all else goes past them in the queue.
+# Only one of these runs at a time, to save memory; everything else overtakes them in the queue.
 HEAVY = {"concurrency_id": "heavy", "concurrency_limit": 1}
 LIGHT = {"concurrency_limit": 4, "show_progress": "hidden", "trigger_mode": "always_last"}
 KINDS = {"salt and pepper": noise.salt_and_pepper, "Gaussian": noise.gaussian}
@@ -59,9 +60,9 @@ INKS = {
     "grey": page_cleaning.Options(grey=True),
     "black and white": page_cleaning.Options(bilevel=True),
 }
-# The browser itself refuses to ask another host for anything.
+# With it the browser itself refuses to ask another host for anything.
 POLICY = b"default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:"
-# A click while the pointer moves with its button down is a drag.
+# A drag: while the pointer moves with its button down, each place is clicked.
 DRAG = """() => {
   const plane = document.querySelector("#plane");
   if (plane.dataset.drag) return;
@@ -75,7 +76,7 @@ DRAG = """() => {
     event.target.dispatchEvent(new MouseEvent("click", at));
   });
 }"""
-# Labels and buttons stand above a picture: as Gradio has it they hide its corners.
+# Labels and buttons stand above a picture; in Gradio's own style they hide its corners.
 CSS = """
 .gradio-container {max-width: 1240px !important; margin: auto}
 #plane img {cursor: crosshair; touch-action: none}
@@ -164,9 +165,9 @@ def small_enough(path):
 
 
 def clean(path, ink):
-    """Clean the first page of a file, as a generator: its files are gone when they were sent."""
+    """Clean the first page of a file. A generator, so that its files go once they are sent."""
     with refusals(), tempfile.TemporaryDirectory() as folder:
-        if path is None:  # it was taken away
+        if path is None:  # the visitor removed it
             yield gr.skip()
             return
         before, after, target, notes = page_cleaning.clean_first_page(
@@ -180,7 +181,7 @@ def clean(path, ink):
 
 
 def remove_noise(path, kind, amount):
-    """Return clean, noisy, filtered and denoised, of large pictures the middle, with their PSNR."""
+    """Return a picture, or its middle: as it is, noisy, filtered and denoised, with PSNR."""
     if path is None:
         return gr.skip()
     with refusals():
@@ -207,7 +208,7 @@ def at(z_1, z_2):
     x, y = (side * (z / REACH + 1) / 2).clip(8, side - 8)
     for radius, colour in ((9, "black"), (8, "yellow"), (7, "yellow"), (6, "black")):
         ImageDraw.Draw(shown).circle((x, y), radius, outline=colour)
-    return shown, preview(latent_walks.decode(model.decoder, [[z_1, z_2]])[0])
+    return shown, preview(trained_models.predict(model.decoder, [[z_1, z_2]])[0])
 
 
 def at_click(event: gr.SelectData):
@@ -219,7 +220,7 @@ def at_click(event: gr.SelectData):
 
 def new_clothes():
     z = np.random.default_rng().standard_normal((32, 2))
-    return preview(latent_walks.montage(latent_walks.decode(vae()[0].decoder, z), 8))
+    return preview(plotting.mosaic(trained_models.predict(vae()[0].decoder, z), 8))
 
 
 def encode(path):
@@ -232,8 +233,8 @@ def encode(path):
         z = np.asarray(model.encoder(image[np.newaxis])[0], "float64")[0]
         z = z.round(2).clip(-FARTHEST, FARTHEST)  # as the sliders have it
         varied = latent_walks.vary_widely(model.decoder, z, 8, np.random.default_rng())
-        note = notes(image, inverted, [latent_walks.decode(model.decoder, [z])[0]], [known])
-        sheet = preview(latent_walks.montage(np.stack([image, *varied]), 3))
+        note = notes(image, inverted, [trained_models.predict(model.decoder, [z])[0]], [known])
+        sheet = preview(plotting.mosaic(np.stack([image, *varied]), 3))
         said = f"z = ({z[0]:.2f}, {z[1]:.2f}). {note}".strip()
         return *map(float, z), sheet, said
 
@@ -246,7 +247,7 @@ def notes(image, inverted, rebuilt, known):
 
 
 def hide(path, text, key):
-    """Hide a text in a photo, as a generator: its files are gone when they were sent."""
+    """Hide a text in a photo. A generator, so that its files go once they are sent."""
     with refusals(), tempfile.TemporaryDirectory() as folder:
         path = small_enough(path)
         target = Path(folder, f"{path.stem}_marked.png")
@@ -269,7 +270,7 @@ def damage_and_read(path, key, quality, sigma, blur, kept, scale, progress=gr.Pr
         image_files.see_that_it_fits("The resized photo", scale * height, scale * width, MEGAPIXELS)
         quality = int(quality) if quality < 100 else None
         seed = batches.seed_for("app")
-        picture = damages.damage(picture, seed, scale, kept / 100, blur, sigma, quality)
+        picture = damage(picture, seed, scale, kept / 100, blur, sigma, quality)
         return preview(picture), message_in(picture, key, progress)
 
 
@@ -309,34 +310,27 @@ def through_five(path):
 def picker(label, paths, endings=own_pictures.ENDINGS):
     """Return a place to drop a file at, above samples; clicking one of these drops it there."""
     file = gr.File(label=label, file_types=list(endings), height=110)
-    samples = gr.Dataset(
+    shown = gr.Dataset(
         components=["image"],
         samples=[[str(path)] for path in paths],
         type="index",
         label="Samples: click one",
     )
-    # One that was clicked would be deleted with the visitors' files otherwise.
-    samples.keep_in_cache = {str(sample["path"]) for (sample,) in samples.samples}
-    samples.click(lambda index: str(paths[index]), samples, file, show_progress="hidden")
+    # Otherwise one that was clicked would be deleted with the visitors' files.
+    shown.keep_in_cache = {str(sample["path"]) for (sample,) in shown.samples}
+    shown.click(lambda index: str(paths[index]), shown, file, show_progress="hidden")
     return file
 
 
-def picture(label, **options):
-    """Return a place that shows a picture in pixels that stay as they are."""
-    return gr.Image(label=label, format="png", interactive=False, buttons=["fullscreen"], **options)
+def picture(label, kind=gr.Image, **options):
+    """Return a place that shows a picture, losslessly."""
+    return kind(label=label, format="png", interactive=False, buttons=["fullscreen"], **options)
 
 
 def slider_of(label, height, **options):
     """Return a place that shows one picture on top of another, with a line to drag between."""
-    return gr.ImageSlider(
-        label=label,
-        format="png",
-        interactive=False,
-        height=height,
-        max_height=height - 44,  # its label is above it
-        buttons=["fullscreen"],
-        **options,
-    )
+    room = height - 44  # its label is above it
+    return picture(label, gr.ImageSlider, height=height, max_height=room, **options)
 
 
 def clean_tab(found):
@@ -396,7 +390,7 @@ def plane_tab(found, tab):
             said = gr.Textbox(label="The code of yours", lines=2)
     tab.select(at, [z_1, z_2], [plane, decoded], **LIGHT).then(None, js=DRAG)
     plane.select(at_click, None, [z_1, z_2], **LIGHT)
-    # Whoever moves the sliders, and in whatever order answers arrive: what is shown follows them.
+    # What is shown follows the sliders, whoever moves them and in whatever order answers arrive.
     gr.on([z_1.change, z_2.change], at, [z_1, z_2], [plane, decoded], **LIGHT)
     button.click(new_clothes, None, sheet, concurrency_limit=4)
     file.change(encode, file, [z_1, z_2, sheet, said], concurrency_limit=4)
@@ -422,7 +416,7 @@ def message_tab(found):
                 change = picture("What changed, 16 times", height=420)
             with gr.Row():
                 with gr.Column():
-                    damages = [
+                    sliders = [
                         gr.Slider(10, 100, 70, step=1, label="JPEG quality (100: none)"),
                         gr.Slider(0, 0.2, 0.02, step=0.01, label="Noise, standard deviation"),
                         gr.Slider(0, 3, 0, step=0.1, label="Blur, in pixels"),
@@ -435,7 +429,7 @@ def message_tab(found):
                     message = gr.Textbox(label="Message that was read", lines=2)
     outputs = [slider, change, download, said]
     gr.on([photo.change, button.click], hide, [photo, text, key], outputs, **HEAVY)
-    attack.click(damage_and_read, [download, key, *damages], [damaged, message], **HEAVY)
+    attack.click(damage_and_read, [download, key, *sliders], [damaged, message], **HEAVY)
     reader.click(read_message, [photo, key], message, **HEAVY)
 
 
@@ -497,7 +491,7 @@ def main(argv=None):
         epilog="examples:" + examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    # Spaces of Hugging Face say by these variables where they listen.
+    # On Hugging Face's Spaces these variables say where to listen.
     host, port = (os.environ.get(f"GRADIO_SERVER_{name}") for name in ("NAME", "PORT"))
     parser.add_argument("--host", default=host or "127.0.0.1", help="default: this machine alone")
     parser.add_argument("--port", default=port, type=command_line.whole(1, 65_535))
@@ -507,7 +501,7 @@ def main(argv=None):
         print(f"app.py: warning: --host {settings.host}: {warning}", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory(prefix="autoencoders_") as folder:
         tempfile.tempdir = folder  # for all that is uploaded or made
-        # Gradio reads the variable again and again, but for one folder, while it is imported.
+        # Gradio reads the variable each time; only DEFAULT_TEMP_DIR was set when it was imported.
         os.environ["GRADIO_TEMP_DIR"] = gr.routes.DEFAULT_TEMP_DIR = str(Path(folder, "gradio"))
         page = build(Path(folder, "samples"))
         try:

@@ -28,8 +28,8 @@ U-Net: Ronneberger et al. 2015, https://arxiv.org/abs/1505.04597
 """
 
 # common comes first: it keeps TensorFlow's start-up messages off the console.
-from common import batches, command_line, devices, metrics, noisy_office, plotting, run_folder
-from common import trained_models
+from common import UserError, batches, command_line, devices, metrics, noisy_office, plotting
+from common import run_folder, trained_models
 from common.noisy_office import Page
 from common.command_line import flag
 from applications import inputs, page_cleaning
@@ -65,7 +65,7 @@ PATCHES_PER_PAGE = 32  # in an epoch
 # them; and the share of patches from each.
 SYNTHETIC_PAGES, SYNTHETIC_SHARE = 120, {"unet": 0.1, "autoencoder": 0.25}
 OLD_SHEETS, OLD_SHARE = 500, {"unet": 0.45, "autoencoder": 0.0}
-OFFICE_WEIGHT = 10.0  # in the loss, beside old pages, where twenty times the error is left
+OFFICE_WEIGHT = 10.0  # in the loss: old pages, beside it, keep twenty times the error
 FIGURES = ["pages.png", "page_300dpi.png", "old_pages.png"]
 TITLES = {
     "noisy_input": "dirty",
@@ -230,6 +230,8 @@ def main(argv=None):
 def apply(settings):
     """Clean the files that --input names, and return the exit code."""
     options = page_cleaning.Options(settings.format, settings.bilevel, settings.grey)
+    if settings.force and settings.output_dir is None:
+        raise UserError("--force has no effect without --output-dir, the folder cleaned into")
     network, _ = inputs.model_to_apply(settings, ("rmse", "noisy_input"))
     where = settings.input, settings.output_dir
     return page_cleaning.clean_files(network, *where, options, settings.force, settings.dask)
@@ -238,9 +240,9 @@ def apply(settings):
 def patches(settings, office):
     """Return the stream of (dirty, clean) batches of a recipe.
 
-    `published` trains on whole pages; `fast` on patches at the scan's own resolution,
-    most of them of the training pages, the others of synthetic pages and of the training pages'
-    text under synthetic dirt.
+    `published` trains on whole pages, the others on patches at the scan's own resolution: of the
+    training pages, of synthetic pages, of the training pages' text under synthetic dirt, and with
+    the U-Net of synthetic old pages.
     """
     if settings.recipe == "published":
         dirty, clean = whole_pages(office.train)

@@ -72,7 +72,6 @@ class Settings(command_line.Settings):
     build_like = staticmethod(
         lambda kind, model: TRAININGS[KINDS[kind]][0](model.get_layer("code").output.shape[1])
     )
-    architecture: str = "linear, plain, sparse, contractive, variational"
     recipe: str = "fast"
     precision: str = "float32"
     batch_size: None = None
@@ -360,7 +359,7 @@ def apply(settings):
         each = [settings]
     else:
         each = [dataclasses.replace(settings, architecture=kind) for kind in KINDS]
-    models = [(one, *inputs.model_to_apply(one)) for one in each]
+    models = [(one, *inputs.model_to_apply(one, trainings=KINDS)) for one in each]
     parts = {kind: split(model) for _, model, kind in models}
     known = [inputs.known_of(one, KINDS[kind]) for one, _, kind in models]
     folder, invert = settings.output_dir, not settings.no_invert

@@ -311,7 +311,7 @@ def main(argv=None):
         explorer.write(run.path("explorer.html"), decoder, clothes, z_mean)
         run.plot_history("negative ELBO (nats per image)" if settings.beta == 1 else "loss (nats)")
         some = slice(2_000)
-        rebuilt = latent_walks.decode(decoder, z_mean[some])
+        rebuilt = trained_models.predict(decoder, z_mean[some])
         run.finish(model, results, typical=small_images.typical(clothes.x_test[some], rebuilt))
     plotting.wait_for_windows(settings.show)
 
@@ -332,7 +332,7 @@ def stream_of(settings, clothes):
 
 
 def sample_prior(seed, count, latent_dim):
-    """Return the codes of the figures of new images, shape (count, latent_dim)."""
+    """Return samples of the prior, for the figures of new images: (count, latent_dim)."""
     rng = np.random.default_rng(batches.seed_for(seed, "new"))
     return rng.standard_normal((count, latent_dim), "float32")
 
@@ -386,6 +386,9 @@ def compare_beta(settings):
     """Train the dense network with three weights of the KL divergence, and compare the codes."""
     if settings.architecture != "dense" or settings.beta != Settings.beta:
         raise UserError("--compare-beta is for --architecture dense, and sets --beta itself")
+    for name in ("tensorboard", "precision"):
+        if getattr(settings, name) != getattr(Settings, name):
+            raise UserError(f"--{name} has no effect with --compare-beta; leave it out")
     clothes = load(settings)
 
     def train(beta):
@@ -416,7 +419,7 @@ def compare_beta(settings):
             z_mean, z_log_var, _ = model.encoder.predict(clothes.x_test, batch_size=500, verbose=0)
             rows = evaluate(model.encoder, model.decoder, clothes, z_mean, z_log_var)
             results[name] = rows["model"]
-            new = latent_walks.decode(model.decoder, epsilon)
+            new = trained_models.predict(model.decoder, epsilon)
             columns[f"β = {name.removeprefix('beta_')}"] = z_mean[:, :2], new, None
             if name == "beta_1":
                 explorer.write(run.path("explorer.html"), model.decoder, clothes, z_mean)
@@ -451,7 +454,7 @@ def evaluate(encoder, decoder, dataset, z_mean, z_log_var):
 
     rng = np.random.default_rng(batches.seed_for("test"))
     epsilon = rng.standard_normal(z_mean.shape, "float32")
-    decoded = latent_walks.decode(decoder, z_mean + np.exp(z_log_var / 2) * epsilon)
+    decoded = trained_models.predict(decoder, z_mean + np.exp(z_log_var / 2) * epsilon)
     kl = np.asarray(kl_divergence(z_mean, z_log_var))
     codes = encoder.predict(dataset.x_train, batch_size=500, verbose=0)[0]
     components = metrics.principal_components(dataset.x_train)
@@ -514,7 +517,7 @@ def plot_plane(run, decoder, dataset, codes):
     grid[:, first] = np.tile(places, 20)
     edge = REACH * 20 / 19  # half an image further out
     run.plot(
-        *(plotting.sheet, latent_walks.decode(decoder, grid), "manifold.png"),
+        *(plotting.sheet, trained_models.predict(decoder, grid), "manifold.png"),
         "The manifold: what the decoder makes of each place",
         "Each image is a decoded point, at its place in the scatter plot of latent.png. Neighbours "
         f"look alike; where two kinds meet, the decoder mixes them.{which}",
@@ -537,7 +540,7 @@ def plot_images(run, decoder, dataset, codes):
     examples = dataset.examples()
     chosen = list(examples.values())
     rows = {"test image": dataset.x_test[chosen]}
-    rows["reconstruction"] = latent_walks.decode(decoder, codes[chosen])
+    rows["reconstruction"] = trained_models.predict(decoder, codes[chosen])
     run.plot(
         *(plotting.image_rows, rows, "reconstructions.png"),
         "Test images and their reconstructions",
@@ -548,7 +551,7 @@ def plot_images(run, decoder, dataset, codes):
     )
     z = sample_prior(run.settings.seed, 50, codes.shape[1])
     run.plot(
-        *(plotting.sheet, latent_walks.decode(decoder, z), "new.png", "New images"),
+        *(plotting.sheet, trained_models.predict(decoder, z), "new.png", "New images"),
         "Decoded samples of the prior N(0, 1), none of them chosen. A sample between two kinds "
         "is a bit of both.",
         columns=10,
@@ -561,13 +564,12 @@ def plot_images(run, decoder, dataset, codes):
     pairs = [(7, 9), (1, 3), (0, 2), (5, 8)]
     if dataset.own:
         pairs = list(itertools.combinations(middle, 2))[:4]
-    rows = {
-        f"{plotting.short(names[a], 24)}\nto {plotting.short(names[b], 24)}": latent_walks.decode(
-            decoder, middle[a] + steps * (middle[b] - middle[a])
-        )
-        for a, b in pairs
-        if a in middle and b in middle
-    }
+    rows = {}
+    for a, b in pairs:
+        if a in middle and b in middle:
+            label = f"{plotting.short(names[a], 24)}\nto {plotting.short(names[b], 24)}"
+            line = middle[a] + steps * (middle[b] - middle[a])
+            rows[label] = trained_models.predict(decoder, line)
     if rows:
         run.plot(
             *(plotting.image_rows, rows, "walk.png", "Walks through latent space"),

@@ -13,9 +13,8 @@
         Conv 8 5x5, Conv 4 3x3, Conv 1 3x3 sigmoid
     recovered W (28, 28, 1)        the probability of a one; other W have another last activation
 
-Models are layers: `encoder(image)`, `decoder([encoded, W])` and `extractor(marked)` are called like
-layers to build the whole of 1,677 parameters, and are saved on their own, too. For a message in a
-photo there is watermark_photo.py.
+Each network is called like a layer to build the whole, 1,677 parameters, and is saved on its own,
+too. To hide a message in a photo, see watermark_photo.py.
 
 Run it:
   python watermark_ae.py                             train in four minutes, evaluate, plot

@@ -193,7 +193,7 @@ def load_pictures(synthetic=False, limit=None, seed=0):
 
     Args:
         synthetic: textures alone.
-        limit: use this many pieces for training (validation included) and as many for the test.
+        limit: use at most this many pieces for training, for validation and for the test each.
         seed: of the textures, and of where pieces are cut.
     """
     parts = []

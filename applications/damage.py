@@ -18,7 +18,7 @@ def damage(picture, seed, scale=1.0, kept=1.0, blur=0.0, sigma=0.0, quality=None
         kept: share of the area that the crop keeps.
         blur: standard deviation of a Gaussian, in pixels.
         sigma: standard deviation of Gaussian noise.
-        quality: Pillow's of JPEG, 1 to 95; None: no JPEG.
+        quality: Pillow's quality of JPEG, from 1; None: no JPEG.
 
     Returns:
         float32 in [0, 1], shape (height, width, 3), of 8-bit levels.

@@ -4,21 +4,20 @@ import numpy as np
 
 from applications import small_images
 from applications.inputs import output_paths
-from common import files, image_files, own_pictures
+from common import image_files, own_pictures
 from common.trained_models import predict
 
 TILE, MARGIN = 512, 48  # pixels; no network here looks further than the margin
 
 
 def denoise(network, image, multiple, plus=0):
-    """Return a picture as a convolutional denoiser makes it, worked out in tiles without a seam.
+    """Return a picture denoised by a convolutional network, in tiles without a seam.
 
-    So the memory it takes does not grow with the picture: some 300 MB for the networks here.
+    So the network's memory does not grow with the picture: some 300 MB for those here.
 
     Args:
-        network: takes and returns (1, height, width, 1), any height and width that are
-        multiple: a multiple of this,
-        plus: and this many pixels more.
+        network: (1, height, width, 1) to the same shape.
+        multiple, plus: its height and width are `plus` more than a multiple of `multiple`.
         image: float32 in [0, 1], shape (height, width, 1).
     """
 
@@ -40,15 +39,14 @@ def denoise_files(network, paths, output_dir, multiple, plus=0, known=None, inve
         network, multiple, plus: as for `denoise`.
         paths: the files.
         output_dir: where the copies go; None: a new folder in runs/.
-        known: of `inputs.known_of`, where a picture's ground should be that of the training images
-            and a picture unlike them be told; None: any picture will do.
-        invert: whether a picture of another ground is inverted, and its result inverted back.
+        known: of `inputs.known_of`: then a picture on another ground than the training images' is
+            inverted, and one unlike them gets a warning. None: any picture will do.
+        invert: whether a picture is inverted, and its result inverted back.
 
     Raises:
         UserError: a file can't be read, or a copy would replace something.
     """
-    folder = files.output_folder(output_dir, f"{network.name}_denoised")
-    for path, target in output_paths(paths, folder):
+    for path, target in output_paths(paths, output_dir, f"{network.name}_denoised"):
         image, inverted = own_pictures.read_on_any_ground(path), False
         if known:
             image, inverted = small_images.turned(image, path, known, invert)
@@ -63,8 +61,7 @@ def denoise_small(model, paths, output_dir, known, invert=True):
 
     The arguments are those of `denoise_files`, but for the model: (n, 28, 28, 1) to the same.
     """
-    folder = files.output_folder(output_dir, f"{model.name}_denoised")
-    for path, target in output_paths(paths, folder):
+    for path, target in output_paths(paths, output_dir, f"{model.name}_denoised"):
         image, inverted = small_images.read_small(path, known, invert)
         denoised = predict(model, image[np.newaxis])[0]
         small_images.warn_if_unlike(path, image, [denoised], [known])
@@ -88,9 +85,10 @@ def in_tiles(function, image, tile, margin, plus=0):
         function: from (height, width, channels) to the same shape; what it makes of a pixel
             depends on nothing further away than `margin`.
         image: shape (height, width, channels).
-        tile: side of the pieces in pixels, a multiple of whatever the function's input must be;
-        margin: so is this, the width of what is shown around each piece.
-        plus: pixels that the sides of an input must have beyond such a multiple.
+        tile: side of the pieces in pixels.
+        margin: width of what is shown around each piece, in pixels.
+        plus: the sides of the function's input are this many pixels more than a multiple of some
+            number; `tile` and `margin` are multiples of it.
     """
     result = np.empty_like(image)
     for top in range(0, image.shape[0], tile):

@@ -8,18 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from applications import small_images
-from applications.inputs import output_paths
+from applications.inputs import FIGURE_ENDINGS, output_paths
 from common import UserError, files, image_files, metrics, plotting
 from common.trained_models import predict
 
 MOST_CODES = 10_000  # in a latent.csv
 FARTHEST = 1e6  # from the origin of the latent space, in a latent.csv
 STRAY = 0.25  # of variations, in standard deviations of the prior
-
-
-def decode(decoder, z):
-    """Return the images, shape (n, 28, 28, 1), of codes of shape (n, latent_dim)."""
-    return predict(decoder, z)
 
 
 def plane(decoder, reach, count):
@@ -35,16 +30,7 @@ def plane(decoder, reach, count):
     """
     steps = reach * (np.arange(count) + 0.5 - count / 2) / (count / 2)
     z = np.stack(np.meshgrid(steps, steps[::-1]), -1).reshape(-1, 2)
-    return montage(decode(decoder, z), count)
-
-
-def montage(images, columns):
-    """Return images, shape (n, side, side, 1), in one, (height, width), black at its end."""
-    rows = -(-len(images) // columns)
-    filled = np.zeros((rows * columns, *images.shape[1:3]), "float32")
-    filled[: len(images)] = images[..., 0]
-    side = images.shape[1]
-    return filled.reshape(rows, columns, side, side).swapaxes(1, 2).reshape(rows * side, -1)
+    return plotting.mosaic(predict(decoder, z), count)
 
 
 def generate(decoder, count, seed, output_dir):
@@ -60,7 +46,7 @@ def generate(decoder, count, seed, output_dir):
     names = [f"new_{number:03}" for number in range(1, count + 1)]
     files.see_that_free(folder, [f"{name}.png" for name in names] + ["sheet.png", "latent.csv"])
     z = np.random.default_rng(seed).standard_normal((count, decoder.input_shape[1]), "float32")
-    new = decode(decoder, z)
+    new = predict(decoder, z)
     for name, image in zip(names, new, strict=True):
         image_files.write_image(folder / f"{name}.png", image)
     caption = f"Decoded samples of the prior N(0, 1), seed {seed}."
@@ -90,15 +76,15 @@ def encode(model, paths, output_dir, known, invert=True, vary=0, spread=None, se
             so far that they differ, see `vary_widely`.
         seed: of the variations.
     """
-    folder = files.output_folder(output_dir, "vae_fashion_encoded")
-    targets = output_paths(paths, folder)
+    targets = output_paths(paths, output_dir, "vae_fashion_encoded")
+    folder = targets[0][1].parent
     stems = [path.stem for path, _ in targets]
     varied = [f"{stem}_variation_{n:03}.png" for stem in stems for n in range(1, vary + 1)]
     names = [target.name for _, target in targets] + [f"{stem}_sheet.png" for stem in stems]
     files.see_that_free(folder, [*names, *varied, "latent.csv"])
     originals = np.stack([small_images.read_small(path, known, invert)[0] for path, _ in targets])
     z_mean, z_log_var, _ = model.encoder.predict(originals, batch_size=500, verbose=0)
-    rebuilt, rng = decode(model.decoder, z_mean), np.random.default_rng(seed)
+    rebuilt, rng = predict(model.decoder, z_mean), np.random.default_rng(seed)
     for index, (path, target) in enumerate(targets):
         small_images.warn_if_unlike(path, originals[index], [rebuilt[index]], [known])
         image_files.write_image(target, rebuilt[index])
@@ -108,7 +94,7 @@ def encode(model, paths, output_dir, known, invert=True, vary=0, spread=None, se
         elif vary:
             epsilon = rng.standard_normal((vary, z_mean.shape[1]))
             sigma = np.exp(z_log_var[index] / 2)
-            images += [*decode(model.decoder, z_mean[index] + spread * sigma * epsilon)]
+            images += [*predict(model.decoder, z_mean[index] + spread * sigma * epsilon)]
         for number, image in enumerate(images[2:], start=1):
             name = f"{path.stem}_variation_{number:03}.png"
             image_files.write_image(folder / name, image)
@@ -127,7 +113,7 @@ def vary_widely(decoder, z, count, rng):
     from the nearest of those chosen before and of that of z itself.
     """
     codes = z + STRAY * rng.standard_normal((min(10 * count, 2_000 + count), len(z)))
-    images = decode(decoder, np.concatenate([z[np.newaxis], codes]))
+    images = predict(decoder, np.concatenate([z[np.newaxis], codes]))
     chosen, nearest = [0], np.full(len(images), np.inf)
     for _ in range(count):
         distance = np.square(images - images[chosen[-1]]).mean((1, 2, 3))
@@ -148,8 +134,8 @@ def encode_with_each(parts, paths, output_dir, known, invert=True):
         known: [of `inputs.known_of`, for each autoencoder]; they were trained on the same images.
         invert: whether a picture of another ground than the training images' is inverted.
     """
-    folder = files.output_folder(output_dir, "latent_spaces_encoded")
-    targets = output_paths(paths, folder)
+    targets = output_paths(paths, output_dir, "latent_spaces_encoded", FIGURE_ENDINGS)
+    folder = targets[0][1].parent
     files.see_that_free(folder, [f"{name}.csv" for name in parts])
     images = [small_images.read_small(path, known[0], invert)[0] for path, _ in targets]
     images = np.stack(images)
@@ -197,7 +183,7 @@ def decode_file(decoder, path, output_dir):
     names, codes = _read_codes(Path(path), decoder.input_shape[1])
     folder = files.output_folder(output_dir, "vae_fashion_decoded")
     files.see_that_free(folder, [f"{name}.png" for name in names])
-    for name, image in zip(names, decode(decoder, codes), strict=True):
+    for name, image in zip(names, predict(decoder, codes), strict=True):
         image_files.write_image(folder / f"{name}.png", image)
 
 

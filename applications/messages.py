@@ -2,8 +2,8 @@
 
 How often a message is found where none is: at most 227 placements (one unscaled, one for each of
 101 scales, mirrored or not, and 24 more) are read at most twice each, in 26 ways (six sizes in four
-places, and one for each larger tile). That is less than 12,000 tries at a check of 48 bits, one of
-2.8e14 by chance: fewer than one picture in 10^10.
+places, and one for each larger tile). That is less than 12,000 tries, each of which passes the
+check of 48 bits by chance once in 2.8e14: fewer than one picture in 10^10.
 """
 
 import bisect
@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from applications import grids, message_bits
 from applications.grids import CELL
-from applications.inputs import output_paths
+from applications.inputs import output_paths, printable
 from common import UserError, files, image_files, metrics
 
 PSNR = 36.2  # dB, of a marked picture
@@ -280,7 +280,7 @@ def capacity(model, pilots, picture, key):
 
 
 def see_that_files(paths):
-    """Raise UserError unless all paths are files, and an only one an image."""
+    """Raise UserError unless all paths are files; a single one must be an image, too."""
     for path in paths:
         files.see_that_file(path)
     if len(paths) == 1:
@@ -291,7 +291,7 @@ def see_that_files(paths):
 def _one_by_one(paths, work):
     """Call work(path) for each file; return the exit code, 1 where some of several failed.
 
-    What failed is said on standard error. Raises UserError if the only one did.
+    Failures are printed on standard error; that of an only file is raised, as a UserError.
     """
     failed = 0
     for path in paths:
@@ -301,7 +301,7 @@ def _one_by_one(paths, work):
             if len(paths) == 1:
                 raise
             failed += 1
-            print(_shown(str(error)), file=sys.stderr, flush=True)
+            print(printable(str(error)), file=sys.stderr, flush=True)
     return 1 if failed else 0
 
 
@@ -311,7 +311,7 @@ def print_capacity(model, paths):
 
     def say(path):
         room = capacity(model, pilots, image_files.read_colour(path), key)
-        print(f"{_shown(path)}: {room} bytes", flush=True)
+        print(f"{printable(path)}: {room} bytes", flush=True)
 
     return _one_by_one(paths, say)
 
@@ -333,12 +333,12 @@ def hide(model, paths, text, key, output_dir, form="png"):
     """
     key, pilots = message_bits.derive_key(key), known_pilots(model)
     message_bits.embed(text, 0, 0, key)  # refused before anything is made
-    folder = files.output_folder(output_dir, "watermark_photo_marked")
-    targets = dict(output_paths(paths, folder, FORMATS[form]))
+    name = "watermark_photo_marked"
+    targets = dict(output_paths(paths, output_dir, name, [FORMATS[form]]))
 
     def write(path):
         psnr = hide_in_file(model, pilots, path, text, key, targets[path], form)
-        target = _shown(targets[path])
+        target = printable(targets[path])
         print(f"Wrote {target}: {psnr:.1f} dB, read back, after JPEG 75 too", flush=True)
 
     return _one_by_one(list(targets), write)
@@ -369,21 +369,16 @@ def reveal(model, paths, key):
 
     def say(path):
         grey = luminance(image_files.read_colour(path))
-        with _progress_bar(_shown(path)) as progress:
+        with _progress_bar(printable(path)) as progress:
             text = read(model, pilots, grey, key, progress=progress)
         if text is None:
             missing.append(path)
             why = "no message with this key (those of the first version are not read any more)"
-            print(f"{_shown(path)}: {why}", file=sys.stderr, flush=True)
+            print(f"{printable(path)}: {why}", file=sys.stderr, flush=True)
         else:
-            print(f"{_shown(path)}: {_shown(text)}", flush=True)
+            print(f"{printable(path)}: {printable(text)}", flush=True)
 
     return _one_by_one(paths, say) or (1 if missing else 0)
-
-
-def _shown(text):
-    """Return a path or what a stranger wrote as one line that does not command the terminal."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from rich import progress
 
 from applications import page_files, page_record
 from applications.denoising import in_tiles, pad_to_multiple
+from applications.inputs import printable
 from applications.page_ink import bands, leave_faint, lost_ink, paper_of
 from common import UserError, files, image_files
 
@@ -136,7 +137,7 @@ def _hue(page, paper):
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What outputs shall be like.
+    """What the outputs should be like.
 
     Attributes:
         format: "same", or one of `page_files.KINDS`.
@@ -282,10 +283,9 @@ def clean_files(network, inputs, output_dir, options, force=False, dask=None):
             cleaned = at_end.enter_context(cluster.workers(dask, network, left, record, options))
         failed = _enter_all(cleaned, left, record, len(planned))
     for source in failed:
-        print(f"Failed: {_shown(source)}", flush=True)
-    print(
-        f"{len(planned) - len(failed)} of {len(planned)} files are in {_shown(folder)}", flush=True
-    )
+        print(f"Failed: {printable(source)}", flush=True)
+    done = f"{len(planned) - len(failed)} of {len(planned)}"
+    print(f"{done} files are in {printable(folder)}", flush=True)
     return 1 if failed else 0
 
 
@@ -328,11 +328,11 @@ def _enter_all(cleaned, left, record, count):
                     if count == 1:
                         raise result
                     failed.append(left[name])
-                    print(_shown(result), file=sys.stderr, flush=True)
+                    print(printable(result), file=sys.stderr, flush=True)
                 else:
                     done, pages = done + 1, pages + result["pages"]
                     record.add(name, left[name], result)
-                    print(_shown(_line(record.folder / name, result)), flush=True)
+                    print(printable(_line(record.folder / name, result)), flush=True)
                 seconds = time.monotonic() - start
                 speed = f"{pages / seconds:,.2f} pages/s"
                 bar.update(task, advance=1, speed=speed)
@@ -358,8 +358,3 @@ def _line(target, result):
     """Say of a file that it was written, with all that is to be noted."""
     pages = f"{result['pages']} pages" if result["pages"] > 1 else "1 page"
     return "; ".join([f"Wrote {target} ({pages})", *result["notes"]])
-
-
-def _shown(text):
-    """Return a text so that it can be printed: a file's name may hold bytes that are no UTF-8."""
-    return os.fsencode(str(text)).decode("utf-8", "replace")

@@ -217,7 +217,7 @@ def write_pages(pages, path, at_most):
     kind = KINDS[path.suffix.lower()]
     if kind == "pdf":
         return _write_pdf(pages, path)
-    lost, texts = [], 0
+    texts = 0
     if kind == "tiff":
         with TiffImagePlugin.AppendingTiffWriter(path, new=True) as file:
             for page in pages:
@@ -231,7 +231,7 @@ def write_pages(pages, path, at_most):
             _save(page, path, kind, quality)
             if kind not in GREY_ONLY or path.stat().st_size <= at_most:
                 break
-    return lost + (["the text layer is lost; only PDF keeps it"] if texts else [])
+    return ["the text layer is lost; only PDF keeps it"] if texts else []
 
 
 def _save(page, file, kind, quality=90):

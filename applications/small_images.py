@@ -1,6 +1,7 @@
-"""Pictures of the reader's for a model of 28x28 pixels: made like its training images, or told off.
+"""Pictures of the reader's for a model of 28x28 pixels: made like its training images.
 
-What those are like stands in metrics.json, under `typical`.
+A picture that stays unlike them gets a warning. What they are like stands in metrics.json, under
+`typical`.
 """
 
 import numpy as np
@@ -15,7 +16,7 @@ _WAYS = {"dark": "light on dark", "light": "dark on light"}
 
 
 def ground(image):
-    """Return "dark" or "light": what an image, shape (height, width, 1), shows its things on.
+    """Return the ground of an image, shape (height, width, 1): "dark" or "light".
 
     None: what stands out from its border is partly darker, partly lighter, or nothing does.
     """
@@ -30,9 +31,9 @@ def ground(image):
 
 
 def missed(images, rebuilt):
-    """Return the squared error of each image in parts of its variance, shape (n,).
+    """Return the squared error of each image as a share of its variance, shape (n,).
 
-    A smooth photo has a small error under any model, and a small variance: the quotient tells.
+    A smooth photo has a small error under any model, but a small variance, too: the ratio tells.
     """
     errors = np.square(rebuilt - images).mean((1, 2, 3))
     return errors / np.maximum(images.var((1, 2, 3)), 1e-3)
@@ -41,8 +42,8 @@ def missed(images, rebuilt):
 def thickness(images):
     """Return how thick the bright parts of each image are, shape (n,), in pixels.
 
-    A photo that is cropped like a digit often comes out as one thick stroke, and such a thing any
-    denoiser knows.
+    A photo that is cropped like a digit often comes out as one thick stroke, which any denoiser
+    returns without much error.
     """
     bright = np.pad(images[..., 0] > 0.5, [(0, 0), (1, 1), (1, 1)])
     return 2 * np.array([ndimage.distance_transform_edt(each).max() for each in bright])
@@ -165,9 +166,9 @@ def unlike(image, rebuilt, known):
     """
     said = "unlike the images that the model was trained on. {} The result means little.".format
     thick, thickest = thickness(image[None])[0], max(each["thickest"] for each in known)
-    if thick > 1.1 * thickest:  # of a few thousand images another one may be a bit thicker
+    if thick > 1.1 * thickest:  # only a few thousand images were measured
         return said(
-            f"It has parts {thick:.0f} pixels thick, its test images none above {thickest:.0f}."
+            f"Parts of it are {thick:.0f} pixels thick, in the test images {thickest:.0f} at most."
         )
     errors = missed(image[None], np.stack(rebuilt))
     noisy = np.subtract(*np.quantile(border_of(image), [0.75, 0.25])) > 0.05
@@ -177,7 +178,8 @@ def unlike(image, rebuilt, known):
         return ""
     error, limit = above[0]
     return said(
-        f"It misses {error:.2f} of the variance; of 99.5% of its test images less than {limit:.2f}."
+        f"The model misses {error:.2f} of its variance; for 99.5% of the test images that is "
+        f"below {limit:.2f}."
     )
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 from skimage import data as skimage_data
 
 import vae_fashion
-from applications import latent_walks, page_files, previews
+from applications import page_files, previews
 from applications.page_files import Page
 from common import batches, metrics, noise, trained_models
 from synthetic import clothes, digits, pages
@@ -200,7 +200,7 @@ def test_the_plane_shows_what_the_decoder_makes_of_a_click_and_a_drag(visit):
     def see_that_decoded():
         for _ in range(600):
             z = [float(number.input_value()) for number in numbers]
-            expected = np.asarray(previews.preview(latent_walks.decode(decoder, [z])[0]), int)
+            expected = np.asarray(previews.preview(trained_models.predict(decoder, [z])[0]), int)
             difference = np.abs(picture_of(page, "Decoded").astype(int) - expected).max()
             if difference <= 1:
                 return

@@ -222,7 +222,8 @@ def test_outputs_keep_names_and_never_collide_nor_replace(tmp_path):
     with pytest.raises(UserError, match=r"a/x.png: exists already; choose another"):
         inputs.output_paths([tmp_path / "a/x.png"], tmp_path / "a")
     with pytest.raises(UserError, match=r"none.png: no such file"):
-        inputs.output_paths([tmp_path / "none.png"], out)
+        inputs.output_paths([tmp_path / "none.png"], tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 # ---------------------------------------------------------------- tiles

@@ -270,7 +270,9 @@ def test_a_damaged_model_is_not_gone_on_from(error_of, monkeypatch):
     )
 
 
-def test_input_gives_codes_and_reconstructions_by_each(finished, tmp_path, monkeypatch, error_of):
+def test_input_gives_codes_and_reconstructions_by_each(
+    finished, tmp_path, monkeypatch, capsys, error_of
+):
     Image.fromarray((images(1)[0, ..., 0] * 255).astype("uint8")).save("seven.png")
     shipped = tmp_path / "shipped"
     shipped.mkdir()
@@ -294,8 +296,12 @@ def test_input_gives_codes_and_reconstructions_by_each(finished, tmp_path, monke
         [float(row[f"z_{n}"]) for n in range(1, 33)], code, rtol=1e-4, atol=1e-4
     )
 
-    one = ["--input", "seven.png", "--model", str(finished / "sparse.keras")]
+    Image.open("seven.png").save("seven.bmp")  # Matplotlib writes no BMP
+    one = ["--input", "seven.bmp", "--model", str(finished / "sparse.keras")]
+    capsys.readouterr()
     latent_spaces.main([*one, "--output-dir", "one"])
+    test = json.loads((finished / "metrics.json").read_text())["models"]["sparse"]["test"]
+    assert f"its test: mse {test['mse']:.4g}, " in capsys.readouterr().out
     assert {path.name for path in Path("one").iterdir()} == {"seven.png", "sparse.csv"}
     assert "exists already" in error_of(latent_spaces.main, *one, "--output-dir", "one")
 

@@ -577,6 +577,8 @@ def test_after_a_kill_the_same_command_goes_on(run, monkeypatch):
 
 def test_flags_without_effect_are_refused(error_of):
     assert "--force has no effect here" in error_of(script.main, "--force")
+    words = ("--force", "--input", "a.png")
+    assert "--force has no effect without --output-dir" in error_of(script.main, *words)
     assert "exclude each other" in error_of(script.main, "--input", "a", "--bilevel", "--grey")
     words = ("--input", "a", "--bilevel", "--format", "jpeg")
     assert "has no 1-bit pages" in error_of(script.main, *words)
@@ -606,13 +608,13 @@ def test_progress_is_said_where_there_is_no_terminal(run, monkeypatch, capsys):
 
 
 def test_names_that_are_no_text(run, capsys):
-    name = os.fsdecode(b"a\xff[b].png")
+    name = os.fsdecode(b"a\xff\x1b[b].png")
     try:
         write_scans(name)
     except OSError:
         pytest.skip("this file system wants UTF-8")
     assert run(name) == 0
-    assert "a\ufffd[b].png" in capsys.readouterr().out
+    assert r"a\udcff\x1b[b].png" in capsys.readouterr().out
     assert run(name) == 0
 
 

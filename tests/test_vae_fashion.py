@@ -386,3 +386,7 @@ def test_compare_beta_trains_three_and_says_what_beta_does(error_of):
     assert "is for --architecture dense" in error_of(main, "--compare-beta")
     beta = ("--architecture", "dense", "--compare-beta", "--beta", "2")
     assert "sets --beta itself" in error_of(main, *beta)
+    for ignored in ({"tensorboard": True}, {"precision": "mixed_bfloat16"}):
+        settings = vae_fashion.Settings(architecture="dense", **ignored)
+        with pytest.raises(UserError, match=f"--{next(iter(ignored))} has no effect with --comp"):
+            vae_fashion.compare_beta(settings)
