@@ -52,6 +52,25 @@ def signals_as_before():
         yield
 
 
+@contextlib.contextmanager
+def without_figures():
+    """Have runs leave empty files for their figures, which are a third of a short one's work.
+
+    For tests of something else: each figure is made in full by another test.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            run_folder.RunFolder, "plot", lambda run, *words, **_: run.path(words[2]).touch()
+        )
+        yield
+
+
+@pytest.fixture
+def figures_left_out():
+    with without_figures():
+        yield
+
+
 @pytest.fixture(scope="session")
 def real_data():
     """The folder with the real datasets, if there is one."""
