@@ -14,7 +14,8 @@ from conftest import ROOT, contents, predict_elsewhere, python, report_of, stop_
 from PIL import Image
 
 import clean_documents
-from common import run_folder, trained_models
+from common import trained_models
+from common.run_folder import RunFolder
 from synthetic import pages
 
 # {script: the words of a training that takes seconds}
@@ -33,7 +34,7 @@ KEYS = [
     *("test", "baselines"),
 ]
 EVERY = [*SCRIPTS, "latent_spaces"]  # trains several models, so it has its own tests of the rest
-PLOT = run_folder.RunFolder.plot  # also where a test leaves figures out
+PLOT = RunFolder.plot  # also where a test leaves figures out
 each_script = pytest.mark.parametrize("name", SCRIPTS)
 
 
@@ -67,7 +68,7 @@ def finished(tmp_path_factory):
             with pytest.MonkeyPatch.context() as patch:
                 patch.chdir(folder)
                 patch.setattr(sys, "stdout", open("out.txt", "w"))
-                patch.setattr(run_folder.RunFolder, "plot", PLOT)
+                patch.setattr(RunFolder, "plot", PLOT)
                 importlib.import_module(name).main(words_of(name))
                 sys.stdout.close()
             [run_folder] = (folder / "runs").iterdir()
