@@ -26,6 +26,18 @@ from browser import browser, requests_of  # noqa: E402, F401  fixtures
 
 plotting.set_up(show=False)
 
+# The files that take longest, to begin with: workers then end at about the same time.
+LONGEST = (
+    *("scripts", "devices", "watermark_photo", "benchmarks", "latent_spaces", "vae_fashion"),
+    *("denoise_fashion", "own_pictures", "run_folder", "command_line", "denoise_mnist"),
+    *("watermark_ae", "bad_input"),
+)
+
+
+def pytest_collection_modifyitems(items):
+    places = {f"test_{name}": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
 
 @pytest.fixture(autouse=True)
 def in_a_folder_of_its_own(tmp_path, monkeypatch):
@@ -49,6 +61,14 @@ def signals_kept():
 @pytest.fixture(autouse=True)
 def signals_as_before():
     with signals_kept():
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def few_samples():
+    """Take the importance-weighted bound, 100 samples of each, on few of the test images."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vae_fashion.FIRST", 20)
         yield
 
 
