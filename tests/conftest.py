@@ -15,6 +15,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+if "PYTEST_XDIST_WORKER" in os.environ:  # one for each core: more threads would only wait
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
 
 import common  # noqa: E402, F401  before keras: keeps the output clean
 from common import command_line, plotting, run_folder  # noqa: E402
