@@ -15,6 +15,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+if "PYTEST_XDIST_WORKER" in os.environ:  # one for each core: more threads would only wait
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
 
 import common  # noqa: E402, F401  before keras: keeps the output clean
 from common import command_line, plotting, run_folder  # noqa: E402
@@ -25,6 +28,18 @@ import pytest  # noqa: E402
 from browser import browser, requests_of  # noqa: E402, F401  fixtures
 
 plotting.set_up(show=False)
+
+# The files that take longest, to begin with: workers then end at about the same time.
+LONGEST = (
+    *("scripts", "devices", "watermark_photo", "benchmarks", "latent_spaces", "vae_fashion"),
+    *("denoise_fashion", "own_pictures", "run_folder", "command_line", "denoise_mnist"),
+    *("watermark_ae", "bad_input"),
+)
+
+
+def pytest_collection_modifyitems(items):
+    places = {f"test_{name}": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +64,35 @@ def signals_kept():
 @pytest.fixture(autouse=True)
 def signals_as_before():
     with signals_kept():
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def few_samples():
+    """Take the importance-weighted bound, 100 samples of each, on few of the test images."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vae_fashion.FIRST", 20)
+        yield
+
+
+@contextlib.contextmanager
+def without_figures():
+    """Have runs leave empty files for their figures, which are a third of a short one's work.
+
+    For tests of something else: each figure is made in full by another test.
+    """
+
+    def plot(run, function, content, name, *words, **options):
+        run.path(name).touch()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_folder.RunFolder, "plot", plot)
+        yield
+
+
+@pytest.fixture
+def figures_left_out():
+    with without_figures():
         yield
 
 

@@ -715,8 +715,8 @@ def test_a_signal_during_the_imports(sent):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A shell's background jobs ignore Ctrl-C, and so would what they start.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        # What a shell's background jobs or nohup ignore, those they start would ignore too.
+        preexec_fn=lambda: signal.signal(sent, signal.SIG_DFL),
     )
     maps = Path(f"/proc/{process.pid}/maps")
     if maps.exists():
@@ -753,19 +753,21 @@ def test_a_second_ctrl_c_changes_nothing(capsys):
 
 
 @not_on_windows
-@pytest.mark.parametrize("moment", ["finish", "plot"])
-def test_ctrl_c_during_evaluation_and_figures(moment, monkeypatch):
+def test_ctrl_c_during_evaluation_and_figures(monkeypatch, figures_left_out):
     def stop(*words, **options):
         raise KeyboardInterrupt
 
     words = [*QUICK, "--output-dir", "run"]
-    with monkeypatch.context() as patch:
-        patch.setattr(f"common.run_folder.RunFolder.{moment}", stop)
-        with pytest.raises(KeyboardInterrupt) as info:
-            denoise_mnist.main(words)
-    assert "--resume" in info.value.__notes__[0]
-    assert not Path("run/metrics.json").exists()
-    denoise_mnist.main([*words, "--resume"])
+    for moment in ("plot", "finish"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"common.run_folder.RunFolder.{moment}", stop)
+            with pytest.raises(KeyboardInterrupt) as info:
+                denoise_mnist.main(words)
+        assert "--resume" in info.value.__notes__[0]
+        assert not Path("run/metrics.json").exists()
+        words = [*QUICK, "--output-dir", "run", "--resume"]
+    assert Path("run/digits.png").exists()
+    denoise_mnist.main(words)
     assert Path("run/metrics.json").exists()
 
 

@@ -15,7 +15,7 @@ import vae_fashion
 import watermark_ae
 from common import UserError, command_line
 
-SLOW = "--synthetic --limit 1500 --batch-size 8 --recipe published --epochs 4".split()
+LONG = "--synthetic --limit 60 --batch-size 8 --recipe published --epochs 100000".split()
 
 
 def parse(script, *words):
@@ -157,7 +157,7 @@ needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="no signals t
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_keeps_the_best_model_and_says_how_to_go_on(tmp_path, sent):
     process = subprocess.Popen(
-        [sys.executable, ROOT / "denoise_mnist.py", *SLOW],
+        [sys.executable, ROOT / "denoise_mnist.py", *LONG],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -170,7 +170,7 @@ def test_a_signal_keeps_the_best_model_and_says_how_to_go_on(tmp_path, sent):
     assert process.returncode == 130
     assert "Traceback" not in error
     assert "The best model so far is runs/denoise_mnist/model.keras" in error
-    words = " ".join(SLOW)
+    words = " ".join(LONG)
     assert f"python denoise_mnist.py {words} --output-dir runs/denoise_mnist --resume" in error
 
 

@@ -123,14 +123,16 @@ def test_the_outlier_medians_threshold_is_chosen_on_the_images_it_is_given():
 # ---------------------------------------------------------------- runs
 
 
-def test_the_unet_learns_to_beat_its_input(tmp_path):
+def test_the_unet_learns_to_beat_its_input(figures_left_out):
     words = "--synthetic --limit 1000 --epochs 8 --architecture unet"
     denoise_fashion.main(words.split())
     report = report_of("runs/denoise_fashion_unet")
     assert report["test"]["psnr"] > report["baselines"]["noisy_input"]["psnr"] + 4
 
 
-def test_the_other_network_stands_in_the_table_only_if_it_knows_the_same(real_data, capsys):
+def test_the_other_network_stands_in_the_table_only_if_it_knows_the_same(
+    real_data, capsys, figures_left_out
+):
     words = ["--data-dir", real_data, "--limit", "40", "--epochs", "1"]
     denoise_fashion.main(words)
     assert "\nunet " in capsys.readouterr().out

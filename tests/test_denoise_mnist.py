@@ -41,7 +41,7 @@ def test_the_network_sees_a_window_of_some_24_pixels():
     assert max(sides) <= 26
 
 
-def test_a_run_is_repeated_by_its_seed_and_by_no_other():
+def test_a_run_is_repeated_by_its_seed_and_by_no_other(figures_left_out):
     words = ["--synthetic", "--limit", "60", "--epochs", "1", "--output-dir"]
     denoise_mnist.main([*words, "one"])
     denoise_mnist.main([*words, "same"])
@@ -50,7 +50,7 @@ def test_a_run_is_repeated_by_its_seed_and_by_no_other():
     assert one == same != other
 
 
-def test_training_learns():
+def test_training_learns(figures_left_out):
     """Two hundred steps bring the loss far below that of the median filter."""
     denoise_mnist.main(["--synthetic", "--limit", "1000", "--epochs", "8", "--output-dir", "run"])
     report = report_of("run")
@@ -59,7 +59,7 @@ def test_training_learns():
     assert report["test"]["psnr"] > median["psnr"] + 1
 
 
-def test_the_published_recipe_is_the_articles():
+def test_the_published_recipe_is_the_articles(figures_left_out):
     words = "--synthetic --limit 60 --epochs 2 --recipe published --output-dir run"
     denoise_mnist.main(words.split())
     report = report_of("run")

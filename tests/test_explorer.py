@@ -10,7 +10,7 @@ import time
 import keras
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, without_figures
 from keras import layers
 from PIL import Image
 
@@ -32,7 +32,8 @@ def finished(tmp_path_factory):
         if name not in done:
             folder = tmp_path_factory.mktemp(name) / "run"
             words = "--synthetic --limit 300 --epochs 3 --output-dir".split()
-            vae_fashion.main([*RUNS[name].split(), *words, str(folder)])
+            with without_figures():
+                vae_fashion.main([*RUNS[name].split(), *words, str(folder)])
             done[name] = folder
         return done[name]
 

@@ -228,23 +228,28 @@ def test_a_run_leaves_a_model_each_and_says_all_about_them(finished):
         assert [row["model"] for row in csv.DictReader(file)] == list(FEW)
 
 
-def test_resume_goes_on_at_the_model_that_was_being_trained(finished, monkeypatch, capsys):
+def test_resume_goes_on_at_the_model_that_was_being_trained(
+    finished, monkeypatch, figures_left_out
+):
     words = [*QUICK, "--output-dir", "stopped"]
     real = latent_spaces.train
-    trained = []
+    names, trained = list(FEW), []
 
     def train(name, *more):
+        """Train the first five; the others are those of the whole run."""
         trained.append(name)
         if len(trained) == 4:
             raise KeyboardInterrupt
-        return real(name, *more)
+        if name in names[:5]:
+            return real(name, *more)
+        model = keras.saving.load_model(finished / f"checkpoint/{name}.keras", compile=False)
+        return model, {"loss": 0.0, "val_loss": 0.0}
 
     monkeypatch.setattr(latent_spaces, "train", train)
     with pytest.raises(KeyboardInterrupt) as info:
         latent_spaces.main(words)
     assert "--resume" in info.value.__notes__[0]
     latent_spaces.main([*words, "--resume"])
-    names = list(FEW)
     assert trained == [*names[:4], *names[3:]]
     there, here = report_of(finished)["models"], report_of("stopped")["models"]
     for name in names:

@@ -177,7 +177,7 @@ def test_patches_are_for_the_unet_and_for_pictures(error_of, tmp_path):
     )
 
 
-def test_a_denoiser_of_patches_is_applied_to_a_photo(tmp_path, monkeypatch):
+def test_a_denoiser_of_patches_is_applied_to_a_photo(tmp_path, monkeypatch, figures_left_out):
     monkeypatch.setattr(own_pictures, "PATCHES", 400)
     pictures(tmp_path / "photos", 30)
     words = "--architecture unet --patches --limit 60 --epochs 1 --output-dir run".split()
@@ -410,7 +410,8 @@ def test_variations_differ_by_default():
 
 
 @pytest.mark.parametrize("classes", [1, 2, 60])
-def test_runs_on_pictures_end_in_figures(tmp_path, classes):
+def test_runs_on_pictures_end_in_figures(tmp_path, classes, monkeypatch):
+    monkeypatch.setattr(batches, "MOST_PASSES", 1)
     names = [f"class ${number} with a long name" for number in range(classes)]
     words = ["--data-dir", str(pictures(tmp_path / "mine", 120, names)), "--epochs", "1"]
     vae_fashion.main([*words, "--architecture", "dense", "--output-dir", "vae"])

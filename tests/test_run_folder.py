@@ -14,14 +14,34 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from conftest import ROOT, contents, report_of, stop_after_one_epoch, wait_for
+from conftest import (
+    ROOT,
+    contents,
+    report_of,
+    stop_after_one_epoch,
+    wait_for,
+    without_figures,
+)
 
 import denoise_mnist
 from common import UserError, command_line, files, run_folder, trained_models
 from common.run_folder import RunFolder
 
 QUICK = ["--synthetic", "--limit", "30", "--epochs", "1"]
-SLOW = "--synthetic --limit 800 --batch-size 8 --recipe published --epochs 4".split()
+FOUR_EPOCHS = "--synthetic --limit 60 --batch-size 8 --recipe published --epochs 4".split()
+# Trains with these words, and waits in the third epoch for the kill.
+TRAIN_AND_WAIT = f"""
+import sys, time
+sys.path.insert(0, {str(ROOT)!r})
+import denoise_mnist
+batch = denoise_mnist.batches.Batches.batch
+def wait_in_the_third(stream, step):
+    if step == 3 * stream.steps_per_epoch - 1:
+        time.sleep(600)
+    return batch(stream, step)
+denoise_mnist.batches.Batches.batch = wait_in_the_third
+denoise_mnist.main(sys.argv[1:])
+"""
 
 
 class Dataset:
@@ -61,7 +81,8 @@ def trained_once(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        denoise_mnist.main(QUICK)
+        with without_figures():
+            denoise_mnist.main(QUICK)
     return folder / "runs"
 
 
@@ -149,19 +170,20 @@ def test_a_kill_while_an_epoch_is_stored_loses_that_epoch_at_most(monkeypatch, k
     np.testing.assert_allclose(other.get_weights()[0], first + (stored - 1), rtol=1e-6)
 
 
-def test_a_killed_training_resumes_as_if_nothing_had_happened(tmp_path):
-    denoise_mnist.main([*SLOW, "--output-dir", "whole"])
-    words = [sys.executable, ROOT / "denoise_mnist.py", *SLOW, "--output-dir", "killed"]
+def test_a_killed_training_resumes_as_if_nothing_had_happened(tmp_path, figures_left_out):
+    denoise_mnist.main([*FOUR_EPOCHS, "--output-dir", "whole"])
+    words = [sys.executable, "-c", TRAIN_AND_WAIT, *FOUR_EPOCHS, "--output-dir", "killed"]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     history = tmp_path / "killed/history.csv"
     wait_for(lambda: history.exists() and len(history.read_text().splitlines()) == 3, process)
     process.kill()
     process.communicate()
-    denoise_mnist.main([*SLOW, "--output-dir", "killed", "--resume"])
+    denoise_mnist.main([*FOUR_EPOCHS, "--output-dir", "killed", "--resume"])
     rows = [
         list(csv.DictReader((tmp_path / f / "history.csv").open())) for f in ("whole", "killed")
     ]
     assert [r["epoch"] for r in rows[1]] == ["1", "2", "3", "4"]
+    assert len({r["val_loss"] for r in rows[0]}) == 4
     assert [r["val_loss"] for r in rows[0]] == [r["val_loss"] for r in rows[1]]
     assert report_of("killed")["test"] == report_of("whole")["test"]
 
@@ -253,7 +275,7 @@ def test_weights_of_another_network_are_named():
 # ---------------------------------------------------------------- what is the reader's
 
 
-def test_files_of_the_readers_stay_in_the_output_folder(tmp_path):
+def test_files_of_the_readers_stay_in_the_output_folder(tmp_path, figures_left_out):
     (tmp_path / "out/checkpoints").mkdir(parents=True)
     for name in ("holiday.png", "writable", "notes.txt", "checkpoints/epoch_1.weights.h5"):
         (tmp_path / "out" / name).write_text(name)
@@ -275,7 +297,7 @@ def test_a_name_that_the_reader_has_taken_is_refused_before_any_work(name, tmp_p
     assert contents("out") == {Path("out", name): b"mine"}
 
 
-def test_a_finished_training_is_never_written_over(trained_once, error_of):
+def test_a_finished_training_is_never_written_over(trained_once, error_of, figures_left_out):
     shutil.copytree(trained_once, "runs")
     before = contents("runs")
     denoise_mnist.main([*QUICK, "--seed", "1"])
@@ -305,7 +327,7 @@ def test_a_quick_try_does_not_become_the_model_of_input(trained_once, capsys):
     assert f"Using {ROOT / 'models' / 'denoise_mnist.keras'}" in capsys.readouterr().out
 
 
-def test_a_model_that_measured_worse_than_nothing_comes_with_a_warning(tmp_path, capsys):
+def test_a_model_that_measured_worse_than_nothing_comes_with_a_warning(capsys, figures_left_out):
     from PIL import Image
 
     denoise_mnist.main([*QUICK, "--recipe", "published"])

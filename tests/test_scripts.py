@@ -15,6 +15,7 @@ from PIL import Image
 
 import clean_documents
 from common import trained_models
+from common.run_folder import RunFolder
 from synthetic import pages
 
 # {script: the words of a training that takes seconds}
@@ -33,6 +34,7 @@ KEYS = [
     *("test", "baselines"),
 ]
 EVERY = [*SCRIPTS, "latent_spaces"]  # trains several models, so it has its own tests of the rest
+PLOT = RunFolder.plot  # also where a test leaves figures out
 each_script = pytest.mark.parametrize("name", SCRIPTS)
 
 
@@ -66,6 +68,7 @@ def finished(tmp_path_factory):
             with pytest.MonkeyPatch.context() as patch:
                 patch.chdir(folder)
                 patch.setattr(sys, "stdout", open("out.txt", "w"))
+                patch.setattr(RunFolder, "plot", PLOT)
                 importlib.import_module(name).main(words_of(name))
                 sys.stdout.close()
             [run_folder] = (folder / "runs").iterdir()
@@ -171,7 +174,7 @@ def test_a_given_model_is_evaluated_without_training_and_gives_the_same(name, fi
 
 
 @each_script
-def test_a_stopped_training_resumes_as_if_nothing_had_happened(name, finished):
+def test_a_stopped_training_resumes_as_if_nothing_had_happened(name, finished, figures_left_out):
     main, whole = importlib.import_module(name).main, finished(name)[0]
     theirs = Path("runs", whole.name, "mine.txt")
     theirs.parent.mkdir(parents=True)
@@ -295,7 +298,7 @@ def test_no_noise_of_training_is_that_of_validation_or_test(name, recipe, seed, 
 
 
 @pytest.mark.parametrize("name", ["denoise_mnist", "vae_fashion"])
-def test_a_model_trained_in_bfloat16_is_saved_in_float32(name, monkeypatch):
+def test_a_model_trained_in_bfloat16_is_saved_in_float32(name, monkeypatch, figures_left_out):
     script = importlib.import_module(name)
     monkeypatch.setattr(script.command_line, "_refuse_bfloat16", lambda kind: None)
     words = "--synthetic --limit 20 --epochs 1 --precision mixed_bfloat16 --output-dir run"

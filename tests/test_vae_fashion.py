@@ -203,14 +203,14 @@ def test_models_reload_in_a_fresh_process(finished, tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), ours, atol=1e-6)
 
 
-def test_more_dimensions_and_the_other_dataset():
+def test_more_dimensions_and_the_other_dataset(figures_left_out):
     words = [*QUICK, "--latent-dim", "5", "--dataset", "mnist", "--recipe", "published"]
     vae_fashion.main([*words, "--output-dir", "run"])
     assert report_of("run")["dataset"]["name"] == "synthetic digits"
     assert keras.saving.load_model("run/decoder.keras").input_shape == (None, 5)
 
 
-def test_training_lowers_the_bound_below_the_mean_image():
+def test_training_lowers_the_bound_below_the_mean_image(figures_left_out):
     words = "--synthetic --limit 2000 --epochs 10 --architecture dense --output-dir run"
     vae_fashion.main(words.split())
     report = report_of("run")

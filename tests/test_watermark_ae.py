@@ -5,7 +5,7 @@ import math
 import keras
 import numpy as np
 import pytest
-from conftest import contents, report_of
+from conftest import contents, report_of, without_figures
 from PIL import Image
 from scipy.stats import norm
 
@@ -156,7 +156,8 @@ def test_a_picture_is_hidden_in_each_image(kind, capsys, error_of):
     # The file alone says what kind of W its networks hide.
     model = trained_models.load_model("run/model.keras", script.Settings.names)
     assert model[1] == kind
-    script.main([*words, "--model", "run/model.keras", "--output-dir", "again"])
+    with without_figures():
+        script.main([*words, "--model", "run/model.keras", "--output-dir", "again"])
     assert report_of("again")["test"] == pytest.approx(report["test"], rel=1e-5)
     assert report_of("again")["architecture"] == kind
     capsys.readouterr()
@@ -238,7 +239,7 @@ def test_bit_accuracy_by_hand():
 # ---------------------------------------------------------------- the script as a whole
 
 
-def test_the_published_recipe_trains_with_its_own_loss(capsys):
+def test_the_published_recipe_trains_with_its_own_loss(figures_left_out):
     words = "--synthetic --limit 20 --epochs 1 --recipe published --output-dir x"
     script.main(words.split())
     report = report_of("x")
