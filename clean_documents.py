@@ -249,7 +249,7 @@ def patches(settings, office):
         def make_batch(chosen, seed):
             return dirty[chosen], clean[chosen]
 
-        return batches.for_recipe(settings, len(dirty), make_batch)
+        return batches.Batches(settings, len(dirty), make_batch)
 
     print("Making synthetic pages ...", flush=True)
     count = 12 if settings.limit else SYNTHETIC_PAGES
@@ -287,7 +287,7 @@ def patches(settings, office):
         weights = np.array(weights, "float32")[:, np.newaxis, np.newaxis]
         return (dirty, clean, weights) if old_share else (dirty, clean)
 
-    return batches.for_recipe(settings, PATCHES_PER_PAGE * len(office.train), make_batch)
+    return batches.Batches(settings, PATCHES_PER_PAGE * len(office.train), make_batch)
 
 
 def cut_patch(page, patch, vary, rng):

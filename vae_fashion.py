@@ -328,7 +328,7 @@ def stream_of(settings, clothes):
     def make_batch(chosen, seed):
         return clothes.x_train[chosen], clothes.x_train[chosen]
 
-    return batches.for_recipe(settings, len(clothes.x_train), make_batch, clothes.own)
+    return batches.Batches(settings, len(clothes.x_train), make_batch, clothes.own)
 
 
 def sample_prior(seed, count, latent_dim):
