@@ -282,20 +282,20 @@ def keras_cache():
 
 def _cache_or_download(source):
     """Return Keras's cache with all files of a dataset in it, and whether that took a download."""
-    folder = keras_cache() / source.folder
-    missing = [name for name in source.checksums if not os.path.lexists(folder / name)]
-    for name in missing:
-        download(KERAS_URL + name, folder / name, source.checksums[name])
-    return folder, "download" if missing else "cache"
+    folder, files = keras_cache() / source.folder, source.checksums.items()
+    origins = [download(KERAS_URL + name, folder / name, checksum) for name, checksum in files]
+    return folder, "download" if "download" in origins else "cache"
 
 
 def download(url, path, checksum=None):
-    """Fetch a file whole or not at all. Nothing may stand at its path: pooch would replace it.
+    """Fetch a file whole or not at all, and return "download", or "cache" if it is there already.
 
     `checksum` is as pooch takes it, such as "md5:…"; None: any content will do. Raises
     DownloadError if the server does not answer within SECONDS_PER_READ, takes longer than
     SECONDS_IN_ALL, refuses, cuts off, or sends something else.
     """
+    if os.path.lexists(path):  # whatever it is: pooch would replace it
+        return "cache"
     print(f"Downloading {url}", flush=True)
     pooch.get_logger().setLevel("ERROR")
     deadline = time.monotonic() + SECONDS_IN_ALL
@@ -314,6 +314,7 @@ def download(url, path, checksum=None):
     except Exception as error:  # of requests, urllib3 and pooch
         reason = "no answer" if isinstance(error, requests.ConnectionError) else error
         raise DownloadError(f"{url}: {reason}") from None
+    return "download"
 
 
 def say_stand_in(name, error, stand_in):
