@@ -47,10 +47,7 @@ def median_3x3(images):
 
 
 def principal_components(images):
-    """Return the mean of images, shape (pixels,), and their principal axes, the longest first.
-
-    Images are of shape (n, height, width, 1), the axes are the rows of (pixels, pixels).
-    """
+    """Return the mean of images, shape (pixels,), and their principal axes, rows, longest first."""
     flat = images.reshape(len(images), -1)
     mean = flat.mean(0)
     # The right singular vectors of the images are those of their much smaller scatter matrix.

@@ -26,11 +26,7 @@ TEN_COLOURS = [
 
 
 def set_up(show):
-    """Plot to files only, unless windows are wanted too.
-
-    Raises:
-        UserError: windows are wanted and there is no display for them.
-    """
+    """Plot to files only, unless windows are wanted too: UserError where there is no display."""
     plt.rcParams["text.parse_math"] = False  # a $ in a name of the reader's is no formula
     try:
         plt.switch_backend(matplotlib.get_backend() if show else "agg")
@@ -68,8 +64,7 @@ def wait_for_windows(show):
 def image_rows(rows, path, title, caption, show=False, cell=0.9, column_titles=()):
     """Plot rows of images, {label: (columns, height, width, 1 or 3) in [0, 1]}, label at the left.
 
-    None in a row leaves its place empty.
-    `cell` is the inches an image takes, or a pair: in width and in height.
+    None in a row leaves its place empty. `cell` is the inches an image takes, or (width, height).
     """
     columns = len(next(iter(rows.values())))
     wide, tall = np.broadcast_to(cell, 2)
@@ -111,13 +106,12 @@ def curves(
     mark=None,
     ticks=None,
     wide=None,
-    **limits,
+    ylim=None,
 ):
     """Plot several lines, {label: (values along the axis, values)}.
 
-    `wide` is the label of a line that another lies on, `mark` is (x, text) of a vertical line,
-    `ticks` is where they stand on a logarithmic axis (None: a linear one), `limits` may hold xlim
-    and ylim.
+    `wide` is the label of a line that another lies on, `mark` is (x, text) of a vertical line, and
+    `ticks` is where they stand on a logarithmic axis (None: a linear one).
     """
     figure, axis = plt.subplots(figsize=(7, 4.2), layout="constrained")
     for style, (label, (x, y)) in zip("os^Dv", lines.items(), strict=False):
@@ -127,7 +121,7 @@ def curves(
         axis.axvline(mark[0], color="0.6", lw=1)
         place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
         axis.annotate(mark[1], (mark[0], 0.02), (4, 0), **place, fontsize=8, color="0.3")
-    axis.set(xlabel=xlabel, ylabel=ylabel, title=title, **limits)
+    axis.set(xlabel=xlabel, ylabel=ylabel, title=title, ylim=ylim)
     if ticks is not None:
         axis.set_xscale("log")
         axis.set_xticks(ticks, [f"{value:g}" for value in ticks])
@@ -145,12 +139,12 @@ def loss_curves(history, path, title, caption, ylabel, show=False):
     lines = {"training": (epochs, training), "validation": (epochs, validation)}
     lines[f"best, {validation[best]:.4g}"] = ([epochs[best]], [validation[best]])
     # The first epochs fall so far that the rest would look flat.
-    start, limits = len(history) // 5, {}
+    start, ylim = len(history) // 5, None
     late = training[start:] + validation[start:]
     if len(history) >= 5 and np.isfinite(late).all():
         margin = max(late) - min(late)
-        limits = {"ylim": (min(late) - 0.05 * margin, max(late) + 0.15 * margin)}
-    curves(lines, path, title, caption, "epoch", ylabel, show, **limits)
+        ylim = min(late) - 0.05 * margin, max(late) + 0.15 * margin
+    curves(lines, path, title, caption, "epoch", ylabel, show, ylim=ylim)
 
 
 def scatter(points, path, title, caption, labels, names, show=False):
