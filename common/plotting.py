@@ -17,7 +17,7 @@ from common import UserError
 from common.files import write_whole
 
 _CHARACTERS_PER_INCH = 15  # of the caption's font
-_FIRST, _SECOND = "first latent dimension", "second latent dimension"
+LATENT_AXES = {"xlabel": "first latent dimension", "ylabel": "second latent dimension"}
 # Trubetskoy 2017, https://sashamaps.net/docs/resources/20-colors/: ten that are easy to tell apart.
 TEN_COLOURS = [
     *("#4363d8", "#f58231", "#e6194b", "#3cb44b", "#911eb4"),
@@ -147,24 +147,11 @@ def loss_curves(history, path, title, caption, ylabel, show=False):
     curves(lines, path, title, caption, "epoch", ylabel, show, ylim=ylim)
 
 
-def scatter(points, path, title, caption, labels, names, show=False):
-    """Plot points, shape (n, 2), by class, with the 1- and 2-sigma circles of the normal prior.
-
-    `labels` are integers, shape (n,), `names` those of the classes.
-    """
-    figure, axis = plt.subplots(figsize=(7.6, 6), layout="constrained")
-    mark_classes(axis, points, labels, names)
-    mark_prior(axis)
-    axis.set(title=title, xlabel=_FIRST, ylabel=_SECOND)
-    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2.5, frameon=False)
-    save(figure, path, caption, show)
-
-
 def mark_classes(axis, points, labels, names):
     """Plot points, shape (n, 2), on an axis, each class in a colour and with a marker of its own.
 
-    Of more than 20 classes those with the most points have one, the others are grey. The frame is
-    square and holds all of them.
+    `labels` are integers, shape (n,), `names` those of the classes. Of more than 20 those with the
+    most points have a colour, the others are grey. The frame is square and holds all points.
     """
     counts = np.bincount(labels, minlength=len(names))
     shown = sorted(np.argsort(-counts, kind="stable")[:20])
@@ -195,7 +182,7 @@ def planes(columns, path, title, caption, labels, names, show=False):
         columns: {heading: (codes, images, region)}. Codes are of shape (n, 2). Images, shape
             (rows · rows, height, width, 1), show the region (left, right, bottom, top) row by row,
             the top row first; if that is None they are samples of the normal prior.
-        labels, names: as for `scatter`.
+        labels, names: as for `mark_classes`.
     """
     size = 3.7 * len(columns) + 1, 7.6
     figure, axes = plt.subplots(2, len(columns), figsize=size, layout="constrained")
@@ -212,7 +199,7 @@ def planes(columns, path, title, caption, labels, names, show=False):
             below.set_axis_off()
         else:
             above.set(xlim=region[:2], ylim=region[2:], aspect="auto")
-            below.set(xlabel=_FIRST, ylabel=_SECOND, aspect="auto")
+            below.set(**LATENT_AXES, aspect="auto")
     handles, entries = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, entries, loc="outside right upper", markerscale=2.5, frameon=False)
     save(figure, path, caption, show)
@@ -227,23 +214,19 @@ def mosaic(images, columns, gap=0):
     return montage(images[..., 0], fill=1, grid_shape=grid, padding_width=gap)
 
 
-def sheet(images, path, title, caption, columns, show=False, cell=None, region=None, labels=()):
+def sheet(images, path, title, caption, columns, show=False, labels=()):
     """Plot images, shape (n, height, width, 1) in [0, 1], in rows of `columns`.
 
-    `cell` is the inches an image takes. `region` is (left, right, bottom, top) in the units of a
-    latent space, where the images are decoded points of it, the top row first. With `labels`, one
-    for each image, they have gaps, and their labels above them; else they stand edge to edge.
+    With `labels`, one for each, they stand apart, their labels above them; else edge to edge.
     """
-    cell = cell or (0.9 if labels else np.clip(4.5 / columns, 0.22, 0.6))
+    cell = 0.9 if labels else np.clip(4.5 / columns, 0.22, 0.6)  # inches
     gap = images.shape[2] // 4 if labels else 0
     size = (max(columns * cell, 4.5), math.ceil(len(images) / columns) * cell + 0.4)
     figure, axis = plt.subplots(figsize=size, layout="constrained")
-    axis.imshow(mosaic(images, columns, gap), cmap="gray", vmin=0, vmax=1, extent=region)
+    axis.imshow(mosaic(images, columns, gap), cmap="gray", vmin=0, vmax=1)
     for number, label in enumerate(labels):
         row, column = np.array(divmod(number, columns)) * (images.shape[1:3] + np.array(gap)) + gap
         axis.text(column - 0.5, row - 1.5, short(label, 15 * cell), fontsize=7, va="baseline")
-    axis.set(xlabel=_FIRST, ylabel=_SECOND)
-    if region is None:
-        axis.set_axis_off()
+    axis.set_axis_off()
     figure.suptitle(title, fontsize=12)
     save(figure, path, caption, show)

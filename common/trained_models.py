@@ -45,9 +45,8 @@ def load_model(path, names, build_like=None):
         build_like: called with the architecture and the model; returns the network that it must
             be, whatever the weights. None: any network of that name will do.
 
-    Raises:
-        UserError: there is no such file, it is no Keras model, it is another script's or another
-            network, or its weights are not finite.
+    Raises UserError if there is no such file, it is no Keras model, it is another script's or
+    another network, or its weights are not finite.
     """
     wanted = "; --model wants a .keras file of this script"
     see_that_file(path, wanted)
