@@ -25,13 +25,13 @@ def see_that_file(path, way=""):
     """
     path = Path(path)
     try:
-        if path.is_file():
-            path.open("rb").close()
-            if path.stat().st_size <= MOST_BYTES:
-                return
+        if not path.is_file():
+            reason = "not a file" if os.path.lexists(path) else "no such file"
+        elif path.stat().st_size > MOST_BYTES:
             reason = f"larger than {MOST_BYTES:,} bytes"
         else:
-            reason = "not a file" if os.path.lexists(path) else "no such file"
+            path.open("rb").close()
+            return
     except (OSError, ValueError) as error:  # no rights, or a name that can't be one
         reason = f"cannot be read ({getattr(error, 'strerror', error)})"
     raise UserError(f"{path}: {reason}{way}")

@@ -110,14 +110,12 @@ def model_to_evaluate(settings):
 
 def shipped_beside(settings, dataset):
     """Return {architecture: model} of the other networks in models/ that know the same dataset."""
-    paths = {key: SHIPPED / f"{name}.keras" for key, name in settings.names.items()}
-    reports = {key: read_report(path.with_suffix(".json")) for key, path in paths.items()}
-    return {
-        key: load_model(path, settings.names)[0]
-        for key, path in paths.items()
-        if key != settings.architecture
-        and reports[key].get("dataset", {}).get("name") == dataset.summary()["name"]
-    }
+    models = {}
+    for architecture, name in settings.names.items():
+        trained_on = read_report(SHIPPED / f"{name}.json").get("dataset", {}).get("name")
+        if architecture != settings.architecture and trained_on == dataset.name:
+            models[architecture] = load_model(SHIPPED / f"{name}.keras", settings.names)[0]
+    return models
 
 
 def read_report(report):
