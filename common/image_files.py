@@ -32,9 +32,9 @@ def read_grey(path, ground="black", content=None):
     return _read(path, ground, "L", content)
 
 
-def read_colour(path, ground="black"):
-    """Return an image file as float32 in [0, 1], shape (height, width, 3), like `read_grey`."""
-    return _read(path, ground, "RGB")
+def read_colour(path):
+    """Return an image file as `read_grey` does, in colour: shape (height, width, 3)."""
+    return _read(path, "black", "RGB")
 
 
 def _read(path, ground, mode, content=None):
@@ -83,12 +83,13 @@ def see_that_it_fits(path, width, height, most=None):
         raise UserError(f"{path}: has more than {most}; scale it down or cut it first")
 
 
-def to_pixels(image, path, ground="white"):
+def to_pixels(image, path):
     """Return a Pillow image as 8 bits, upright: (height, width, 3), or 1 channel where it is grey.
 
-    It takes a quarter of the memory of what is read as floats; of a TIFF the page at hand is taken.
+    White shows where it is transparent; of a TIFF the page at hand is taken. It takes a quarter of
+    the memory of floats.
     """
-    values = _values(image, path, ground)
+    values = _values(image, path, "white")
     return values if values.dtype == np.uint8 else np.round(values * 255).astype(np.uint8)
 
 
