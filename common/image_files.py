@@ -44,7 +44,8 @@ def _read(path, ground, mode, content=None):
             raise UserError(f"{path}: holds {count} pages; split it, one to a file")
         values = _values(image, path, ground, mode)
     if values.dtype == np.uint8:
-        values = values.astype("float32") / 255
+        values = values.astype("float32")
+        values /= 255  # in place: a photo may be large
     return np.repeat(values, 3, axis=-1) if mode == "RGB" and values.shape[-1] == 1 else values
 
 
