@@ -42,6 +42,7 @@ import numpy as np
 from keras import layers, ops
 from PIL import Image
 from scipy import ndimage
+from skimage.filters import rank
 
 PUBLISHED = {"epochs": 200, "batch_size": 16, "learning_rate": 0.001, "patience": 5}
 RECIPES = {
@@ -210,13 +211,13 @@ def main(argv=None):
         networks = {settings.architecture: model, **trained_models.shipped_beside(settings, office)}
         cleaners = {
             "noisy_input": lambda dirty: dirty,
-            "background_median": metrics.background_median,
+            "background_median": background_median,
             **{name: page_cleaning.cleaner(networks[name]) for name in RECIPES if name in networks},
         }
         results = {name: evaluate(clean, office.test) for name, clean in cleaners.items()}
         # Pages at three times their resolution, with the filter's window as much larger.
         large, old = page_at_300_dpi(settings.limit), old_pages_to_test(settings.limit)
-        wider = {**cleaners, "background_median": lambda x: metrics.background_median(x, 63)}
+        wider = {**cleaners, "background_median": lambda x: background_median(x, 63)}
         for name, clean in wider.items():
             results[name]["rmse_300dpi"] = evaluate(clean, [large])["rmse"]
             results[name]["f_old_pages"] = np.mean([ink_found(clean, page) for page in old])
@@ -250,7 +251,7 @@ def patches(settings, office):
         def make_batch(chosen, seed):
             return dirty[chosen], clean[chosen]
 
-        return batches.for_recipe(settings, len(dirty), make_batch)
+        return batches.Batches(settings, len(dirty), make_batch)
 
     print("Making synthetic pages ...", flush=True)
     count = 12 if settings.limit else SYNTHETIC_PAGES
@@ -288,7 +289,7 @@ def patches(settings, office):
         weights = np.array(weights, "float32")[:, np.newaxis, np.newaxis]
         return (dirty, clean, weights) if old_share else (dirty, clean)
 
-    return batches.for_recipe(settings, PATCHES_PER_PAGE * len(office.train), make_batch)
+    return batches.Batches(settings, PATCHES_PER_PAGE * len(office.train), make_batch)
 
 
 def cut_patch(page, patch, vary, rng):
@@ -374,6 +375,16 @@ def evaluate(clean, pages):
     return {"rmse": root_mean(every), "psnr": psnr, **kinds}
 
 
+def background_median(page, window=21):
+    """Return a page, shape (height, width, 1), divided by its background: a median over squares.
+
+    `window` is their side in pixels; half of what lies in each must be paper.
+    """
+    levels = np.round(page[..., 0] * 255).astype(np.uint8)
+    background = rank.median(levels, np.ones((window, window), bool))[..., np.newaxis]
+    return np.clip(page * 255 / np.maximum(background, 1), 0, 1).astype("float32")
+
+
 def old_pages_to_test(limit=None):
     """Return synthetic `Page`s as archives have them, none of whose sheets was trained on."""
     sheets = old_pages.Sheets(4 if limit else 16, batches.seed_for("old pages", "test"))
@@ -385,10 +396,20 @@ def old_pages_to_test(limit=None):
     return pages
 
 
+def f_measure(found, truth):
+    """Return the harmonic mean of precision and recall of two bool arrays, 0 to 1.
+
+    As the DIBCO contests rank binarisation: Gatos et al. 2009,
+    https://doi.org/10.1109/ICDAR.2009.246
+    """
+    both = int(found.sum()) + int(truth.sum())
+    return 2 * int((found & truth).sum()) / both if both else 1.0
+
+
 def ink_found(clean, page):
     """Return the F-measure of the ink on a cleaned `Page`, found by Otsu's threshold, 0 to 1."""
     cleaned = clean(page.dirty.astype("float32") / 255)
-    return metrics.f_measure(metrics.ink(cleaned), page.clean < 128)
+    return f_measure(metrics.ink(cleaned), page.clean < 128)
 
 
 def plot_office(run, office, cleaners, results):

@@ -38,6 +38,7 @@ import secrets
 import shutil
 
 import keras
+import matplotlib.pyplot as plt
 import numpy as np
 from keras import layers, ops
 from scipy.special import logsumexp
@@ -328,7 +329,7 @@ def stream_of(settings, clothes):
     def make_batch(chosen, seed):
         return clothes.x_train[chosen], clothes.x_train[chosen]
 
-    return batches.for_recipe(settings, len(clothes.x_train), make_batch, clothes.own)
+    return batches.Batches(settings, len(clothes.x_train), make_batch, clothes.own)
 
 
 def sample_prior(seed, count, latent_dim):
@@ -515,24 +516,41 @@ def plot_plane(run, decoder, dataset, codes):
     grid = np.zeros((400, codes.shape[1]), "float32")
     grid[:, second] = np.repeat(places[::-1], 20)
     grid[:, first] = np.tile(places, 20)
-    edge = REACH * 20 / 19  # half an image further out
     run.plot(
-        *(plotting.sheet, trained_models.predict(decoder, grid), "manifold.png"),
+        *(plot_manifold, trained_models.predict(decoder, grid), "manifold.png"),
         "The manifold: what the decoder makes of each place",
         "Each image is a decoded point, at its place in the scatter plot of latent.png. Neighbours "
         f"look alike; where two kinds meet, the decoder mixes them.{which}",
-        columns=20,
-        cell=0.44,
-        region=(-edge, edge, -edge, edge),
     )
     run.plot(
-        *(plotting.scatter, codes[:, [first, second]], "latent.png"),
+        *(plot_codes, codes[:, [first, second]], "latent.png"),
         "The test set in latent space",
         "Where the encoder puts the test images (z_mean). It has never seen the labels. The "
         "circles hold 39% and 86% of the prior: the cloud should fill them, and nothing should "
         f"lie far outside.{which}",
         *(dataset.y_test, dataset.class_names),
     )
+
+
+def plot_manifold(images, path, title, caption, show=False):
+    """Plot 20 rows of 20 decoded images over the part of the latent plane that they show."""
+    figure, axis = plt.subplots(figsize=(8.8, 9.2), layout="constrained")
+    edge = REACH * 20 / 19  # half an image further out
+    region = {"extent": (-edge, edge, -edge, edge)}
+    axis.imshow(plotting.mosaic(images, 20), cmap="gray", vmin=0, vmax=1, **region)
+    axis.set(**plotting.LATENT_AXES)
+    figure.suptitle(title, fontsize=12)
+    plotting.save(figure, path, caption, show)
+
+
+def plot_codes(points, path, title, caption, labels, names, show=False):
+    """Plot points, shape (n, 2), by class, with the 1- and 2-sigma circles of the normal prior."""
+    figure, axis = plt.subplots(figsize=(7.6, 6), layout="constrained")
+    plotting.mark_classes(axis, points, labels, names)
+    plotting.mark_prior(axis)
+    axis.set(title=title, **plotting.LATENT_AXES)
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2.5, frameon=False)
+    plotting.save(figure, path, caption, show)
 
 
 def plot_images(run, decoder, dataset, codes):

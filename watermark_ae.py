@@ -184,7 +184,7 @@ def main(argv=None):
     figures = FIGURES if logo is None else [*FIGURES, LOGO]
     with run_folder.RunFolder(settings, digits, MODELS + figures) as run:
         if model is None:
-            stream = batches.for_recipe(
+            stream = batches.Batches(
                 settings,
                 len(digits.x_train),
                 lambda chosen, seed: with_watermarks(digits.x_train[chosen], seed),

@@ -144,7 +144,7 @@ def main(argv=None):
 
     with run_folder.RunFolder(settings, pictures, MODELS + FIGURES) as run:
         if model is None:
-            stream = batches.for_recipe(
+            stream = batches.Batches(
                 settings,
                 len(pictures.x_train),
                 lambda chosen, seed: with_bits(pictures.x_train[chosen], seed),

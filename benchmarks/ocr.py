@@ -25,6 +25,7 @@ from common import command_line, metrics, trained_models  # noqa: E402
 from applications import page_cleaning  # noqa: E402
 from synthetic import pages  # noqa: E402
 
+import clean_documents  # noqa: E402
 import time_to_quality  # noqa: E402
 
 import numpy as np  # noqa: E402
@@ -81,7 +82,7 @@ def main(argv=None):
     network = trained_models.load_model(args.model, {"unet": "clean_documents"})[0]
     methods = {
         "dirty": lambda dirty: dirty,
-        "background_median": metrics.background_median,
+        "background_median": clean_documents.background_median,
         "cleaned": page_cleaning.cleaner(network),
     }
     errors, letters = {}, {}

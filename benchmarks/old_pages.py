@@ -24,6 +24,7 @@ sys.path.insert(0, str(ROOT))
 from common import UserError, command_line, image_files, metrics, trained_models  # noqa: E402
 from applications import page_cleaning  # noqa: E402
 
+import clean_documents  # noqa: E402
 import time_to_quality  # noqa: E402
 
 import numpy as np  # noqa: E402
@@ -45,17 +46,17 @@ def contrast(page, truth):
 
 def measure(page, truth, clean):
     """Return {method: {"f", "lost"}} of one page: F-measure, and the share of cores lost."""
-    divided = metrics.background_median(page, 63)
+    divided = clean_documents.background_median(page, 63)
     grey = {"otsu": page, "division": divided, "cleaned": clean(page)}
     core = ndimage.binary_erosion(truth[..., 0], np.ones((3, 3)))
     found = {
         name: {
-            "f": metrics.f_measure(metrics.ink(picture), truth),
+            "f": clean_documents.f_measure(metrics.ink(picture), truth),
             "lost": float(np.mean(np.round(picture[core] * 255) >= 200)) if core.any() else 0.0,
         }
         for name, picture in grey.items()
     }
-    found["sauvola"] = {"f": metrics.f_measure(sauvola(page)[..., np.newaxis], truth)}
+    found["sauvola"] = {"f": clean_documents.f_measure(sauvola(page)[..., np.newaxis], truth)}
     return found
 
 

@@ -29,27 +29,27 @@ class Batches:
     one sees what it would have seen without the interruption.
     """
 
-    def __init__(
-        self, count, make_batch, batch_size, max_steps_per_epoch=None, seed=0, shared_by=1
-    ):
-        """Describe the stream.
+    def __init__(self, settings, count, make_batch, few=False):
+        """Describe the stream that a recipe and its flags ask for.
 
         Args:
+            settings: `command_line.Settings`. An epoch ends after its `max_steps_per_epoch`, and
+                the next one goes on from there. Its devices share each batch; for the last one of
+                a pass, the examples that come last in its order may be left out.
             count: how many training examples there are.
             make_batch: called with an array of their chosen indices and a seed for random numbers;
                 returns (inputs, targets), each an array or a dict or tuple of arrays.
-            batch_size: examples in a batch.
-            max_steps_per_epoch: batches after which an epoch ends although the examples do not;
-                the next one goes on from there. None: an epoch is one pass over the examples.
-            seed: of the order and of what `make_batch` adds.
-            shared_by: how many devices share a batch. So that they can share the last one of a
-                pass, the examples that come last in its order may be left out of it.
+            few: whether a short epoch keeps its length where there are few examples, but for
+                MOST_PASSES over them: on a hundred pictures it would be over after a few steps.
         """
         self.count, self.make_batch = count, make_batch
-        self._shown = devices.whole_parts(count, shared_by)
-        self.batch_size, self.seed = batch_size, seed
-        self.batches_per_pass = math.ceil(self._shown / batch_size)
-        self.steps_per_epoch = min(max_steps_per_epoch or math.inf, self.batches_per_pass)
+        self.batch_size, self.seed = settings.batch_size, settings.seed
+        self._shown = devices.whole_parts(count, settings.devices)
+        self.batches_per_pass = math.ceil(self._shown / self.batch_size)
+        most, passes = settings.max_steps_per_epoch, MOST_PASSES if few else 1
+        self.steps_per_epoch = self.batches_per_pass
+        if most:
+            self.steps_per_epoch = min(most, passes * self.batches_per_pass)
         self._order = (None, None)
 
     def batch(self, step):
@@ -90,7 +90,7 @@ def denoising_batches(settings, clean, corrupt, few=False):
     """Return the stream of (noisy, clean) batches of a recipe.
 
     `published` adds the noise once, before training; `fast` adds it afresh to each batch.
-    `corrupt` is called with images and a seed; `few` is that of `for_recipe`.
+    `corrupt` is called with images and a seed; `few` is that of `Batches`.
     """
     published = settings.recipe == "published"
     noisy = corrupt(clean, seed_for(settings.seed, "train")) if published else None
@@ -99,21 +99,7 @@ def denoising_batches(settings, clean, corrupt, few=False):
         fresh = corrupt(clean[chosen], seed) if noisy is None else noisy[chosen]
         return fresh, clean[chosen]
 
-    return for_recipe(settings, len(clean), make_batch, few)
-
-
-def for_recipe(settings, count, make_batch, few=False):
-    """Return the stream with the batch size, epoch length and seed of `command_line.Settings`.
-
-    With `few` an epoch of the recipe `fast` keeps its length where there are few examples, but for
-    MOST_PASSES over them: on a hundred pictures it would be over after a few steps.
-    """
-    most = settings.max_steps_per_epoch
-    shared_by = settings.devices
-    stream = Batches(count, make_batch, settings.batch_size, most, settings.seed, shared_by)
-    if few and most:
-        stream.steps_per_epoch = min(most, MOST_PASSES * stream.batches_per_pass)
-    return stream
+    return Batches(settings, len(clean), make_batch, few)
 
 
 def warm_up_and_cosine(peak, steps, warm_up=0.2):

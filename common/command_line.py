@@ -186,8 +186,7 @@ def parse(kind, docstring, recipes, argv=None):
             in it has no effect.
         argv: the words to parse; None for the command line's own.
 
-    Raises:
-        UserError: the words are off, contradict each other, or one has no effect beside another.
+    Raises UserError if the words are off, contradict each other, or one has no effect.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     for word, following in itertools.pairwise([*argv, ""]):
@@ -202,9 +201,8 @@ def parse(kind, docstring, recipes, argv=None):
         if value == []:  # argparse takes the -- in --epochs=-- for the end of the flags
             raise UserError(f"argument {_written(name)}: expected a value, not --")
     asked = [name for name in kind.applications if name in given]
-    action = asked[0] if asked else "model" if "model" in given else "train"
-    excluded = [asked, ["synthetic", "data_dir"], ["architecture", "model"]]
-    for names in excluded:
+    action = kind(**given).action
+    for names in (asked, ["synthetic", "data_dir"], ["architecture", "model"]):
         both = [_written(name) for name in names if name in given]
         if len(both) > 1:
             raise UserError(f"{both[0]} and {both[1]} exclude each other; give one of them")

@@ -56,20 +56,17 @@ class Images:
         return self.name.startswith(OWN)
 
     def examples(self, count=10):
-        """Return {title: index of a test image}: of each class the first, of ten classes at most.
+        """Return {title: index of a test image}: the first of each class, `count` at most.
 
-        Where there are fewer classes than `count`, further images of them follow.
+        Where there are fewer classes, the second of each follows, and so on.
         """
-        labels = range(len(self.class_names))
-        found = [np.flatnonzero(self.y_test == label) for label in labels]
-        times = count if len(found) < count else 1
-        titles = {
-            self.class_names[label] + f" ({time + 1})" * (time > 0): int(found[label][time])
-            for time in range(times)
-            for label in labels
-            if time < len(found[label])
-        }
-        return dict(list(titles.items())[:count])
+        found = [np.flatnonzero(self.y_test == label) for label in range(len(self.class_names))]
+        titles = {}
+        for turn in range(count if len(found) < count else 1):
+            for name, places in zip(self.class_names, found, strict=True):
+                if turn < len(places) and len(titles) < count:
+                    titles[name + f" ({turn + 1})" * (turn > 0)] = int(places[turn])
+        return titles
 
     def summary(self):
         """Return the `dataset` entry of metrics.json."""
@@ -120,9 +117,8 @@ def load_mnist(data_dir=None, synthetic=False, limit=None, seed=0):
 
     Args:
         data_dir: only this folder is read: Keras's mnist.npz, or IDX files plain or gzipped, also
-            in mnist/ and, as torchvision keeps them, in MNIST/raw/. None: Keras's cache, then a
-            download, and where neither works synthetic digits, which is said loudly. In a folder
-            without MNIST pictures are looked for: `load_pictures`.
+            in mnist/ and, as torchvision keeps them, in MNIST/raw/; else pictures of any kind, see
+            `load_pictures`. None: Keras's cache, then a download, then synthetic digits.
         synthetic: make synthetic digits without looking for MNIST.
         limit: use this many training images (validation included) and as many test images.
         seed: of the synthetic digits.
@@ -168,10 +164,7 @@ def _load(source, data_dir, synthetic, limit, seed):
 
 
 def load_pictures(data_dir, limit=None, patches=False):
-    """Return a folder of the reader's own pictures as `Images`: see `own_pictures.read_pictures`.
-
-    Their name begins with OWN.
-    """
+    """Return a folder of the reader's own pictures as `Images`; see `read_pictures`."""
     names, parts = own_pictures.read_pictures(Path(data_dir), limit, patches)
     name = f"{OWN} {'patches of ' * patches}{Path(data_dir).resolve().name}"
     return Images(name, "local", names, *parts)
@@ -240,9 +233,8 @@ def _read_npz(path):
             if sum(entry.file_size for entry in archive.infolist()) > MOST_BYTES:
                 raise ValueError(f"unpacks to over {MOST_BYTES:,} bytes")
         with np.load(content, allow_pickle=False) as archive:
-            arrays = [
-                np.asarray(archive[key]) for key in ("x_train", "y_train", "x_test", "y_test")
-            ]
+            keys = "x_train", "y_train", "x_test", "y_test"
+            arrays = [np.asarray(archive[key]) for key in keys]
     except Exception as error:  # zipfile, zlib and numpy raise many kinds
         raise UserError(f"{path}: not Keras's mnist.npz, or damaged ({error})") from None
     return _pairs(arrays, path)
@@ -282,20 +274,20 @@ def keras_cache():
 
 def _cache_or_download(source):
     """Return Keras's cache with all files of a dataset in it, and whether that took a download."""
-    folder = keras_cache() / source.folder
-    missing = [name for name in source.checksums if not os.path.lexists(folder / name)]
-    for name in missing:
-        download(KERAS_URL + name, folder / name, source.checksums[name])
-    return folder, "download" if missing else "cache"
+    folder, files = keras_cache() / source.folder, source.checksums.items()
+    origins = [download(KERAS_URL + name, folder / name, checksum) for name, checksum in files]
+    return folder, "download" if "download" in origins else "cache"
 
 
 def download(url, path, checksum=None):
-    """Fetch a file whole or not at all. Nothing may stand at its path: pooch would replace it.
+    """Fetch a file whole or not at all, and return "download", or "cache" if it is there already.
 
     `checksum` is as pooch takes it, such as "md5:…"; None: any content will do. Raises
     DownloadError if the server does not answer within SECONDS_PER_READ, takes longer than
     SECONDS_IN_ALL, refuses, cuts off, or sends something else.
     """
+    if os.path.lexists(path):  # whatever it is: pooch would replace it
+        return "cache"
     print(f"Downloading {url}", flush=True)
     pooch.get_logger().setLevel("ERROR")
     deadline = time.monotonic() + SECONDS_IN_ALL
@@ -314,6 +306,7 @@ def download(url, path, checksum=None):
     except Exception as error:  # of requests, urllib3 and pooch
         reason = "no answer" if isinstance(error, requests.ConnectionError) else error
         raise DownloadError(f"{url}: {reason}") from None
+    return "download"
 
 
 def say_stand_in(name, error, stand_in):

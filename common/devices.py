@@ -24,14 +24,9 @@ def available():
 
 
 def choose(asked, batch_size=None):
-    """Return how many devices train, and say which.
+    """Return how many devices train, and say which; `asked` is a number, or "all".
 
-    Args:
-        asked: a number, or "all".
-        batch_size: what they share, where it is known.
-
-    Raises:
-        UserError: there are fewer, or the batch can't be shared.
+    Raises UserError if there are fewer, or if they can't share a batch of `batch_size`.
     """
     names = available()
     count = len(names) if asked == "all" else asked
@@ -60,12 +55,9 @@ def see_that_shared(batch_size, count):
 
 
 def whole_parts(examples, count):
-    """Return how many examples to use so that the last batch can be shared, too.
+    """Return how many examples to use so that the last batch can be shared: all but a few.
 
-    Up to count - 1 are left out.
-
-    Raises:
-        UserError: nothing would be left.
+    Raises UserError if none would be left.
     """
     if examples < count:
         raise UserError(f"{examples} images can't be shared by {count} devices; use more images")
@@ -111,12 +103,8 @@ def set_apart(model):
 def validation(settings, inputs, targets, batch_size=500):
     """Return the arguments of `fit` for validation: `validation_data` and its batch size.
 
-    Several devices share each of its batches, the last one too.
-
-    Args:
-        settings: with the number of devices.
-        inputs, targets: arrays, or dicts of arrays.
-        batch_size: rounded up to what the devices can share.
+    Inputs and targets are arrays, or dicts of arrays. The devices of `settings` share each batch,
+    the last one too: its size is rounded up to what they can share.
     """
     count = settings.devices
     examples = whole_parts(len(tensorflow.nest.flatten(inputs)[0]), count)

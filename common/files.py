@@ -15,7 +15,6 @@ from pathlib import Path
 
 from common import UserError
 
-
 MOST_BYTES = 2**30  # of a file that is read
 
 
@@ -26,13 +25,13 @@ def see_that_file(path, way=""):
     """
     path = Path(path)
     try:
-        if path.is_file():
-            path.open("rb").close()
-            if path.stat().st_size <= MOST_BYTES:
-                return
+        if not path.is_file():
+            reason = "not a file" if os.path.lexists(path) else "no such file"
+        elif path.stat().st_size > MOST_BYTES:
             reason = f"larger than {MOST_BYTES:,} bytes"
         else:
-            reason = "not a file" if os.path.lexists(path) else "no such file"
+            path.open("rb").close()
+            return
     except (OSError, ValueError) as error:  # no rights, or a name that can't be one
         reason = f"cannot be read ({getattr(error, 'strerror', error)})"
     raise UserError(f"{path}: {reason}{way}")
@@ -41,36 +40,21 @@ def see_that_file(path, way=""):
 def read(path, way=""):
     """Return the content of a file of the reader's; errors are those of `see_that_file`."""
     see_that_file(path, way)
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}){way}") from None
-
-
-def temporary_name(path, run=""):
-    """Return a hidden name beside `path`, of this machine and process, that nobody else has.
-
-    Two machines may share a disk. A name may be as long as names can be, so its own is left out.
-    """
-    machine = re.sub("[^A-Za-z0-9]+", "-", platform.node())[:40]
-    return path.with_name(
-        f".{run}{machine}-{os.getpid()}-{secrets.token_hex(8)}{path.suffix[-20:]}"
-    )
+    return Path(path).read_bytes()
 
 
 @contextlib.contextmanager
 def write_beside(path, run=""):
-    """Give a temporary name beside `path` to write to, which is left only if no error came up.
+    """Give a hidden name beside `path` to write to, which is left only if no error came up.
 
-    Args:
-        path: its folder is made where it is missing.
-        run: what the name begins with.
-
-    Raises:
-        UserError: the folder can't be written to, or the disk is full.
+    It begins with `run`. The folder is made where it is missing. Raises UserError if it can't be
+    written to, or the disk is full.
     """
     path = Path(path)
-    temporary = temporary_name(path, run)
+    # Two machines may share a disk. A name may be as long as names can be, so it is left out.
+    machine = re.sub("[^A-Za-z0-9]+", "-", platform.node())[:40]
+    unique = f"{machine}-{os.getpid()}-{secrets.token_hex(8)}"
+    temporary = path.with_name(f".{run}{unique}{path.suffix[-20:]}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -78,22 +62,16 @@ def write_beside(path, run=""):
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            reason = error.strerror or error
-            way_out = "choose another --output-dir"
-            raise UserError(f"{path}: can't be written ({reason}); {way_out}") from None
+            reason = f"{path}: can't be written ({error.strerror or error})"
+            raise UserError(f"{reason}; choose another --output-dir") from None
         raise
 
 
 @contextlib.contextmanager
 def write_whole(path, replace=False):
-    """Give a temporary name beside `path` to write to; move it to `path` if no error came up.
+    """Give a name to write to, as `write_beside` does, and move it to `path` in the end.
 
-    Args:
-        path: its folder is made where it is missing.
-        replace: whether what stands there may be replaced, being this run's own.
-
-    Raises:
-        UserError: something stands there, the folder can't be written to, or the disk is full.
+    What stands there may be replaced only with `replace`, being this run's own; else UserError.
     """
     with write_beside(path) as temporary:
         if not replace and os.path.lexists(path):

@@ -29,14 +29,24 @@ def read_grey(path, ground="black", content=None):
     there is no such file, it is no image of `FORMATS`, it is damaged, it has more than
     `MAX_PIXELS`, or it is a TIFF of several pages.
     """
+    return _read(path, ground, "L", content)
+
+
+def read_colour(path):
+    """Return an image file as `read_grey` does, in colour: shape (height, width, 3)."""
+    return _read(path, "black", "RGB")
+
+
+def _read(path, ground, mode, content=None):
     with open_image(path, content) as image:
-        return to_array(image, path, ground)
-
-
-def read_colour(path, ground="black"):
-    """Return an image file as float32 in [0, 1], shape (height, width, 3), like `read_grey`."""
-    with open_image(path) as image:
-        return to_array(image, path, ground, colour=True)
+        count = len(pages_of_tiff(image)) if image.format == "TIFF" else 1
+        if count > 1:
+            raise UserError(f"{path}: holds {count} pages; split it, one to a file")
+        values = _values(image, path, ground, mode)
+    if values.dtype == np.uint8:
+        values = values.astype("float32")
+        values /= 255  # in place: a photo may be large
+    return np.repeat(values, 3, axis=-1) if mode == "RGB" and values.shape[-1] == 1 else values
 
 
 @contextlib.contextmanager
@@ -75,28 +85,29 @@ def see_that_it_fits(path, width, height, most=None):
         raise UserError(f"{path}: has more than {most}; scale it down or cut it first")
 
 
-def to_array(image, path, ground="black", colour=False):
-    """Return a Pillow image as `read_grey` and `read_colour` do; `path` names it in errors."""
-    if image.format == "TIFF" and len(pages_of_tiff(image)) > 1:
-        count = len(pages_of_tiff(image))
-        raise UserError(f"{path}: holds {count} pages; split it, one to a file")
-    image = _upright(image, ground)
-    if _is_deep(image):
-        return np.repeat(_deep_values(image, path), 3 if colour else 1, axis=-1)
-    pixels = np.asarray(image.convert("RGB" if colour else "L"), "float32") / 255
-    return pixels if colour else pixels[..., np.newaxis]
-
-
-def to_pixels(image, path, ground="white"):
+def to_pixels(image, path):
     """Return a Pillow image as 8 bits, upright: (height, width, 3), or 1 channel where it is grey.
 
-    It takes a quarter of the memory of `to_array`, and of a TIFF the page at hand is taken.
+    White shows where it is transparent; of a TIFF the page at hand is taken. It takes a quarter of
+    the memory of floats.
+    """
+    values = _values(image, path, "white")
+    return values if values.dtype == np.uint8 else np.round(values * 255).astype(np.uint8)
+
+
+def _values(image, path, ground, mode=None):
+    """Return an image as it stands upright, uint8, in a mode: L, RGB, or None for what it has.
+
+    One of more than 8 bits has one channel, float32 in [0, 1].
     """
     image = _upright(image, ground)
-    if _is_deep(image):
-        return np.round(_deep_values(image, path) * 255).astype(np.uint8)
-    grey = image.mode in ("1", "L", "LA")
-    return np.atleast_3d(np.asarray(image.convert("L" if grey else "RGB")))
+    if not _is_deep(image):
+        mode = mode or ("L" if image.mode in ("1", "L", "LA") else "RGB")
+        return np.atleast_3d(np.asarray(image.convert(mode)))
+    pixels = np.asarray(image, "float32")[..., np.newaxis]
+    if not np.isfinite(pixels).all() or pixels.max() < 0:
+        raise UserError(f"{path}: holds values that are not finite, or all below zero")
+    return np.clip(pixels / max(float(pixels.max()), 1 if image.mode == "F" else 65_535), 0, 1)
 
 
 def _upright(image, ground):
@@ -112,14 +123,6 @@ def _upright(image, ground):
 
 def _is_deep(image):
     return image.mode in ("I", "F") or image.mode.startswith("I;16")
-
-
-def _deep_values(image, path):
-    """Return the values of an image of more than 8 bits, float32 in [0, 1], one channel."""
-    pixels = np.asarray(image, "float32")[..., np.newaxis]
-    if not np.isfinite(pixels).all() or pixels.max() < 0:
-        raise UserError(f"{path}: holds values that are not finite, or all below zero")
-    return np.clip(pixels / max(float(pixels.max()), 1 if image.mode == "F" else 65_535), 0, 1)
 
 
 def pages_of_tiff(image):

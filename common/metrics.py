@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
-from skimage.filters import rank, threshold_otsu
+from skimage.filters import threshold_otsu
 from skimage.metrics import structural_similarity
 
 
@@ -46,21 +46,8 @@ def median_3x3(images):
     return ndimage.median_filter(images, size=(1, 3, 3, 1), mode="nearest")
 
 
-def background_median(page, window=21):
-    """Return a page, shape (height, width, 1), divided by its background: a median over squares.
-
-    `window` is their side in pixels; half of what lies in each must be paper.
-    """
-    levels = np.round(page[..., 0] * 255).astype(np.uint8)
-    background = rank.median(levels, np.ones((window, window), bool))[..., np.newaxis]
-    return np.clip(page * 255 / np.maximum(background, 1), 0, 1).astype("float32")
-
-
 def principal_components(images):
-    """Return the mean of images, shape (pixels,), and their principal axes, the longest first.
-
-    Images are of shape (n, height, width, 1), the axes are the rows of (pixels, pixels).
-    """
+    """Return the mean of images, shape (pixels,), and their principal axes, rows, longest first."""
     flat = images.reshape(len(images), -1)
     mean = flat.mean(0)
     # The right singular vectors of the images are those of their much smaller scatter matrix.
@@ -107,16 +94,6 @@ def print_table(results):
     print(line.format("", *columns))
     for name, row in results.items():
         print(line.format(name, *(f"{row[c]:.4f}" if c in row else "-" for c in columns)))
-
-
-def f_measure(found, truth):
-    """Return the harmonic mean of precision and recall of two bool arrays, 0 to 1.
-
-    As the DIBCO contests rank binarisation: Gatos et al. 2009,
-    https://doi.org/10.1109/ICDAR.2009.246
-    """
-    both = int(found.sum()) + int(truth.sum())
-    return 2 * int((found & truth).sum()) / both if both else 1.0
 
 
 def ink(page):

@@ -2,17 +2,19 @@
 
 import dataclasses
 import functools
+import hashlib
 import io
-import os
 import re
 import zipfile
 from pathlib import Path
 
 import numpy as np
 
-from common import UserError, data, own_pictures
+from common import UserError, data
 from common.batches import seed_for
 from common.files import read
+from common.image_files import read_grey
+from common.own_pictures import ENDINGS, split_by_hash
 from synthetic import pages
 
 UCI_URL = "https://archive.ics.uci.edu/static/public/318/noisyoffice.zip"
@@ -22,6 +24,8 @@ _LAYOUTS = [  # Kaggle's and UCI's: folder of dirty pages, of clean ones
 ]
 _KINDS = {"c": "coffee", "f": "folds", "p": "footprints", "w": "wrinkles"}
 _FAMILIES = {"TR": "train", "VA": "validation", "TE": "test"}
+LEAST_SIDE = 32  # pixels, of a page
+LEAST_PAGES = 5  # clean ones of the reader's own that differ
 MOST_BYTES = 100_000_000  # of the unpacked archive, which has 30 million
 
 
@@ -63,27 +67,25 @@ def load_noisy_office(data_dir=None, synthetic=False, limit=None, seed=0):
 
     Args:
         data_dir: only this folder is read, in Kaggle's layout (train, train_cleaned) or UCI's
-            (SimulatedNoisyOffice), or pairs of one's own: `own_pictures.read_pairs`. None: Keras's
-            cache, then a download from UCI, and where neither works synthetic pages, which is said
-            loudly.
+            (SimulatedNoisyOffice), or pairs of one's own in dirty/ and clean/. None: Keras's cache,
+            then a download from UCI, and where neither works synthetic pages, said loudly.
         synthetic: make synthetic pages without looking for NoisyOffice.
         limit: use this many training pages and as many test pages.
         seed: of the synthetic pages.
 
-    Raises UserError if `data_dir` holds no such pages, a page without its twin, twins of two sizes,
-    or a file that can't be read.
+    Raises UserError if `data_dir` holds no such pages, too few, a page without its twin, twins of
+    two sizes, or a file that can't be read.
     """
     name, origin = "NoisyOffice", "local"
     if data_dir is not None:
-        own = own_pictures.read_pairs(Path(data_dir), limit)
+        own = _read_own(Path(data_dir), limit)
         if own:
-            parts = [[Page(name, "own", *pages) for name, *pages in part] for part in own]
-            return Documents(f"{data.OWN} {Path(data_dir).resolve().name}", origin, *parts)
-        families = _read_pairs(_files_below(Path(data_dir)), data_dir, limit)
+            return Documents(f"{data.OWN} {Path(data_dir).resolve().name}", origin, *own)
+        families = _read_families(_files_below(Path(data_dir)), data_dir, limit)
     elif not synthetic:
         try:
             found, origin = _cache_or_download()
-            families = _read_pairs(found, "the downloaded archive", limit)
+            families = _read_families(found, "the downloaded archive", limit)
         except data.DownloadError as error:
             data.say_stand_in(name, error, "synthetic pages")
             synthetic = True
@@ -170,9 +172,7 @@ def _files_in_zip(content, name, depth=0):
 
 def _cache_or_download():
     archive = data.keras_cache() / "noisyoffice.zip"
-    origin = "cache" if os.path.lexists(archive) else "download"
-    if origin == "download":
-        data.download(UCI_URL, archive)
+    origin = data.download(UCI_URL, archive)
     content = read(archive)
     try:
         return _files_in_zip(content, archive), origin
@@ -180,30 +180,28 @@ def _cache_or_download():
         raise UserError(f"{archive}: damaged ({error}); delete it, to download it again") from None
 
 
-def _read_pairs(files, where, limit=None):
+def _read_families(files, where, limit=None):
     """Return pages as three lists: training, validation (may be empty), test."""
-    for noisy, clean in _LAYOUTS:
-        paths = [path for path in files if path.parent.name == noisy and path.name[0] != "."]
+    for dirty, clean in _LAYOUTS:
+        paths = [path for path in files if path.parent.name == dirty and path.name[0] != "."]
         places = {path: _place_page(path) for path in paths}
         families = []
         for family in ("train", "validation", "test"):
             chosen = [path for path in paths if places[path][0] == family]
             mixed = sorted(chosen, key=lambda path: seed_for(path.name))  # fonts and kinds of dirt
             chosen = sorted(mixed[:limit], key=lambda path: (path.stem.zfill(9), path.name))
-            families.append([_read_pair(files, path, clean, places[path]) for path in chosen])
+            families.append([_read_with_twin(files, path, clean, *places[path]) for path in chosen])
         if paths:
             return families
-    layouts = f"neither Kaggle's train/ nor UCI's {noisy}/ nor dirty/ and clean/"
+    layouts = f"neither Kaggle's train/ nor UCI's {dirty}/ nor dirty/ and clean/"
     raise UserError(f"no NoisyOffice in {where}: {layouts}")
 
 
-def _read_pair(files, path, clean, place):
-    _, kind, name = place
+def _read_with_twin(files, path, clean, _, kind, name):
     twin = path.parent.with_name(clean) / name
     if twin not in files:
         raise UserError(f"{path}: its clean twin {twin} is missing")
-    pair = own_pictures.read_pair(path, twin, [files[path], files[twin]])
-    return Page(path.stem, kind, *pair)
+    return _read_page(kind, path, twin, [files[path], files[twin]])
 
 
 def _place_page(path):
@@ -217,3 +215,41 @@ def _place_page(path):
         family = {2: "train", 0: "test"}.get(number % 3)
         return family, list(_KINDS.values())[(number - 1) // 3 % 4], path.name
     raise UserError(f"{path}: neither Kaggle's name (a number) nor UCI's (FontABC_NoiseD_EE)")
+
+
+def _read_own(folder, limit=None):
+    """Return the reader's own pages as three lists: training, validation, test.
+
+    The pairs are files of one name in dirty/ and clean/; endings may differ. Those with the same
+    clean page are in the same part. None: no such folders.
+    """
+    dirty, clean = (
+        {p.stem: p for p in sorted((folder / part).glob("*")) if p.suffix.lower() in ENDINGS}
+        for part in ("dirty", "clean")
+    )
+    if not (dirty and clean):
+        return None
+    pages = []
+    for name, path in dirty.items():
+        if name not in clean:
+            raise UserError(f"{path}: its clean twin is missing in {folder / 'clean'}")
+        pages.append(_read_page("own", path, clean[name]))
+    hashes = [hashlib.sha256(page.clean.tobytes()).hexdigest() for page in pages]
+    if len(set(hashes)) < LEAST_PAGES:
+        found = f"{len(set(hashes))} clean pages that differ"
+        raise UserError(f"{folder}: {found}; {LEAST_PAGES} are needed")
+    return [[pages[n] for n in part][:limit] for part in split_by_hash(hashes, least=1)]
+
+
+def _read_page(kind, path, twin, contents=(None, None)):
+    """Return the `Page` of a dirty file and its clean twin; `contents` are as for `read_grey`."""
+    dirty, clean = (
+        np.round(read_grey(each, "white", content) * 255).astype(np.uint8)
+        for each, content in zip((path, twin), contents, strict=True)
+    )
+    if dirty.shape != clean.shape:
+        sizes = ["{1}x{0}".format(*page.shape) for page in (dirty, clean)]
+        raise UserError(f"{path}: {sizes[0]} pixels, but {twin} has {sizes[1]}")
+    if min(dirty.shape[:2]) < LEAST_SIDE:
+        raise UserError(f"{path}: smaller than {LEAST_SIDE}x{LEAST_SIDE} pixels")
+    return Page(path.stem, kind, dirty, clean)

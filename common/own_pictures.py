@@ -1,4 +1,4 @@
-"""Folders of the reader's own pictures as datasets: small images, patches, pairs of pages."""
+"""Folders of the reader's own pictures as datasets: small images, or patches of large ones."""
 
 import hashlib
 
@@ -15,7 +15,6 @@ ENDINGS = (
     *(".jp2", ".heic"),
 )
 SIDE = 28  # pixels, of the images and of the patches
-LEAST_SIDE = 32  # pixels, of a page
 PATCHES = 20_000  # of all pictures together
 LEAST_PICTURES = 30  # that differ from one another
 
@@ -158,49 +157,3 @@ def fit_square(image, side, ground=None):
     square = np.full((side, side, 1), ground, "float32")
     square[top : top + height, left : left + width] = scaled(image, height, width)
     return square
-
-
-# ---------------------------------------------------------------- pairs of pages
-
-
-def read_pairs(folder, limit=None):
-    """Return [training, validation, test], lists of (name, dirty page, clean page).
-
-    The pairs are files of one name in dirty/ and clean/; endings may differ. Those with the same
-    clean page are in the same part. None: no such folders. Raises UserError if a twin is missing,
-    there are fewer than 5 clean pages that differ, or as `read_pair` does.
-    """
-    dirty, clean = (
-        {p.stem: p for p in sorted((folder / name).glob("*")) if p.suffix.lower() in ENDINGS}
-        for name in ("dirty", "clean")
-    )
-    if not (dirty and clean):
-        return None
-    pairs = []
-    for name, path in dirty.items():
-        if name not in clean:
-            raise UserError(f"{path}: its clean twin is missing in {folder / 'clean'}")
-        pairs.append((name, *read_pair(path, clean[name])))
-    hashes = [hashlib.sha256(page.tobytes()).hexdigest() for _, _, page in pairs]
-    if len(set(hashes)) < 5:
-        raise UserError(f"{folder}: {len(set(hashes))} clean pages that differ; 5 are needed")
-    parts = [[pairs[n] for n in chosen] for chosen in split_by_hash(hashes, least=1)]
-    return [part[:limit] for part in parts]
-
-
-def read_pair(dirty, clean, contents=(None, None)):
-    """Return a dirty page and its clean twin, uint8, shape (height, width, 1).
-
-    `contents` are functions that return the files' bytes; None: they are read. Raises UserError if
-    a page can't be read, is too small to train on, or differs from its twin in size.
-    """
-    pages = [
-        read_grey(path, "white", content)
-        for path, content in zip((dirty, clean), contents, strict=True)
-    ]
-    sizes = ["{1}x{0}".format(*page.shape) for page in pages]
-    if sizes[0] != sizes[1]:
-        raise UserError(f"{dirty}: {sizes[0]} pixels, but {clean} has {sizes[1]}")
-    if min(pages[0].shape[:2]) < LEAST_SIDE:
-        raise UserError(f"{dirty}: smaller than {LEAST_SIDE}x{LEAST_SIDE} pixels")
-    return [np.round(page * 255).astype(np.uint8) for page in pages]

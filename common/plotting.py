@@ -17,7 +17,7 @@ from common import UserError
 from common.files import write_whole
 
 _CHARACTERS_PER_INCH = 15  # of the caption's font
-_FIRST, _SECOND = "first latent dimension", "second latent dimension"
+LATENT_AXES = {"xlabel": "first latent dimension", "ylabel": "second latent dimension"}
 # Trubetskoy 2017, https://sashamaps.net/docs/resources/20-colors/: ten that are easy to tell apart.
 TEN_COLOURS = [
     *("#4363d8", "#f58231", "#e6194b", "#3cb44b", "#911eb4"),
@@ -26,11 +26,7 @@ TEN_COLOURS = [
 
 
 def set_up(show):
-    """Plot to files only, unless windows are wanted too.
-
-    Raises:
-        UserError: windows are wanted and there is no display for them.
-    """
+    """Plot to files only, unless windows are wanted too: UserError where there is no display."""
     plt.rcParams["text.parse_math"] = False  # a $ in a name of the reader's is no formula
     try:
         plt.switch_backend(matplotlib.get_backend() if show else "agg")
@@ -68,8 +64,7 @@ def wait_for_windows(show):
 def image_rows(rows, path, title, caption, show=False, cell=0.9, column_titles=()):
     """Plot rows of images, {label: (columns, height, width, 1 or 3) in [0, 1]}, label at the left.
 
-    None in a row leaves its place empty.
-    `cell` is the inches an image takes, or a pair: in width and in height.
+    None in a row leaves its place empty. `cell` is the inches an image takes, or (width, height).
     """
     columns = len(next(iter(rows.values())))
     wide, tall = np.broadcast_to(cell, 2)
@@ -111,13 +106,12 @@ def curves(
     mark=None,
     ticks=None,
     wide=None,
-    **limits,
+    ylim=None,
 ):
     """Plot several lines, {label: (values along the axis, values)}.
 
-    `wide` is the label of a line that another lies on, `mark` is (x, text) of a vertical line,
-    `ticks` is where they stand on a logarithmic axis (None: a linear one), `limits` may hold xlim
-    and ylim.
+    `wide` is the label of a line that another lies on, `mark` is (x, text) of a vertical line, and
+    `ticks` is where they stand on a logarithmic axis (None: a linear one).
     """
     figure, axis = plt.subplots(figsize=(7, 4.2), layout="constrained")
     for style, (label, (x, y)) in zip("os^Dv", lines.items(), strict=False):
@@ -127,7 +121,7 @@ def curves(
         axis.axvline(mark[0], color="0.6", lw=1)
         place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
         axis.annotate(mark[1], (mark[0], 0.02), (4, 0), **place, fontsize=8, color="0.3")
-    axis.set(xlabel=xlabel, ylabel=ylabel, title=title, **limits)
+    axis.set(xlabel=xlabel, ylabel=ylabel, title=title, ylim=ylim)
     if ticks is not None:
         axis.set_xscale("log")
         axis.set_xticks(ticks, [f"{value:g}" for value in ticks])
@@ -145,32 +139,19 @@ def loss_curves(history, path, title, caption, ylabel, show=False):
     lines = {"training": (epochs, training), "validation": (epochs, validation)}
     lines[f"best, {validation[best]:.4g}"] = ([epochs[best]], [validation[best]])
     # The first epochs fall so far that the rest would look flat.
-    start, limits = len(history) // 5, {}
+    start, ylim = len(history) // 5, None
     late = training[start:] + validation[start:]
     if len(history) >= 5 and np.isfinite(late).all():
         margin = max(late) - min(late)
-        limits = {"ylim": (min(late) - 0.05 * margin, max(late) + 0.15 * margin)}
-    curves(lines, path, title, caption, "epoch", ylabel, show, **limits)
-
-
-def scatter(points, path, title, caption, labels, names, show=False):
-    """Plot points, shape (n, 2), by class, with the 1- and 2-sigma circles of the normal prior.
-
-    `labels` are integers, shape (n,), `names` those of the classes.
-    """
-    figure, axis = plt.subplots(figsize=(7.6, 6), layout="constrained")
-    mark_classes(axis, points, labels, names)
-    mark_prior(axis)
-    axis.set(title=title, xlabel=_FIRST, ylabel=_SECOND)
-    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2.5, frameon=False)
-    save(figure, path, caption, show)
+        ylim = min(late) - 0.05 * margin, max(late) + 0.15 * margin
+    curves(lines, path, title, caption, "epoch", ylabel, show, ylim=ylim)
 
 
 def mark_classes(axis, points, labels, names):
     """Plot points, shape (n, 2), on an axis, each class in a colour and with a marker of its own.
 
-    Of more than 20 classes those with the most points have one, the others are grey. The frame is
-    square and holds all of them.
+    `labels` are integers, shape (n,), `names` those of the classes. Of more than 20 those with the
+    most points have a colour, the others are grey. The frame is square and holds all points.
     """
     counts = np.bincount(labels, minlength=len(names))
     shown = sorted(np.argsort(-counts, kind="stable")[:20])
@@ -201,7 +182,7 @@ def planes(columns, path, title, caption, labels, names, show=False):
         columns: {heading: (codes, images, region)}. Codes are of shape (n, 2). Images, shape
             (rows · rows, height, width, 1), show the region (left, right, bottom, top) row by row,
             the top row first; if that is None they are samples of the normal prior.
-        labels, names: as for `scatter`.
+        labels, names: as for `mark_classes`.
     """
     size = 3.7 * len(columns) + 1, 7.6
     figure, axes = plt.subplots(2, len(columns), figsize=size, layout="constrained")
@@ -218,7 +199,7 @@ def planes(columns, path, title, caption, labels, names, show=False):
             below.set_axis_off()
         else:
             above.set(xlim=region[:2], ylim=region[2:], aspect="auto")
-            below.set(xlabel=_FIRST, ylabel=_SECOND, aspect="auto")
+            below.set(**LATENT_AXES, aspect="auto")
     handles, entries = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, entries, loc="outside right upper", markerscale=2.5, frameon=False)
     save(figure, path, caption, show)
@@ -233,23 +214,19 @@ def mosaic(images, columns, gap=0):
     return montage(images[..., 0], fill=1, grid_shape=grid, padding_width=gap)
 
 
-def sheet(images, path, title, caption, columns, show=False, cell=None, region=None, labels=()):
+def sheet(images, path, title, caption, columns, show=False, labels=()):
     """Plot images, shape (n, height, width, 1) in [0, 1], in rows of `columns`.
 
-    `cell` is the inches an image takes. `region` is (left, right, bottom, top) in the units of a
-    latent space, where the images are decoded points of it, the top row first. With `labels`, one
-    for each image, they have gaps, and their labels above them; else they stand edge to edge.
+    With `labels`, one for each, they stand apart, their labels above them; else edge to edge.
     """
-    cell = cell or (0.9 if labels else np.clip(4.5 / columns, 0.22, 0.6))
+    cell = 0.9 if labels else np.clip(4.5 / columns, 0.22, 0.6)  # inches
     gap = images.shape[2] // 4 if labels else 0
     size = (max(columns * cell, 4.5), math.ceil(len(images) / columns) * cell + 0.4)
     figure, axis = plt.subplots(figsize=size, layout="constrained")
-    axis.imshow(mosaic(images, columns, gap), cmap="gray", vmin=0, vmax=1, extent=region)
+    axis.imshow(mosaic(images, columns, gap), cmap="gray", vmin=0, vmax=1)
     for number, label in enumerate(labels):
         row, column = np.array(divmod(number, columns)) * (images.shape[1:3] + np.array(gap)) + gap
         axis.text(column - 0.5, row - 1.5, short(label, 15 * cell), fontsize=7, va="baseline")
-    axis.set(xlabel=_FIRST, ylabel=_SECOND)
-    if region is None:
-        axis.set_axis_off()
+    axis.set_axis_off()
     figure.suptitle(title, fontsize=12)
     save(figure, path, caption, show)

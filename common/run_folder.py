@@ -22,7 +22,7 @@ STATE = Path("checkpoint", "state.npz")
 WRITTEN = Path("checkpoint", "written.txt")  # names of figures and the like, one a line
 BEST = Path("checkpoint", "best.keras")  # what is to become
 MODEL = "model.keras"
-_FORMAT = 5  # of that file
+_FORMAT = 5  # of STATE
 
 
 class RunFolder:
@@ -35,14 +35,12 @@ class RunFolder:
         """Choose the folder and see that everything in it is free, or with --resume its own.
 
         Args:
-            settings: `command_line.Settings`; after `patience` epochs without a better validation
-                loss training stops.
+            settings: `command_line.Settings`.
             dataset: the data, with `summary()`.
             outputs: names of the figures and further models that the script will write.
 
-        Raises:
-            UserError: the folder can't be written to, holds other things of those names, is in
-                use, or can't be resumed.
+        Raises UserError if the folder can't be written to, holds other things of those names, is in
+        use, or can't be resumed.
         """
         self.settings, self.dataset = settings, dataset
         # The finished epochs: dicts with epoch, seconds, loss, val_loss and further metrics.
@@ -145,16 +143,15 @@ class RunFolder:
         return self
 
     def __exit__(self, kind, error, traceback):
-        if isinstance(error, KeyboardInterrupt):
+        interrupted = isinstance(error, KeyboardInterrupt)
+        if interrupted:
             answer_signals(signal.SIG_IGN)  # a second one would take the place of the first
         self._let_go()
-        interrupted = isinstance(error, KeyboardInterrupt) and not self._has("metrics.json")
-        if interrupted and (self.folder / STATE).is_file():
+        if interrupted and self._has(STATE) and not self._has("metrics.json"):
             way = self.settings.command
             way += "" if self.settings.output_dir else f" --output-dir {self.folder}"
             way += "" if self.settings.resume else " --resume"
-            model = self.folder / MODEL
-            best = f"The best model so far is {model}. " if model.is_file() else ""
+            best = f"The best model so far is {self.folder / MODEL}. " * self._has(MODEL)
             error.add_note(f"{best}Go on with: {way}")
 
     def path(self, name):
@@ -173,9 +170,7 @@ class RunFolder:
 
         Keras's BackupAndRestore with ModelCheckpoint and CSVLogger would keep a training in three
         files that a kill can leave at odds, and a resumed run would forget the best value so far.
-
-        Raises:
-            UserError: what is stored is of another network.
+        Raises UserError if what is stored is of another network.
         """
         if self._variables:
             try:
@@ -201,9 +196,8 @@ class RunFolder:
     def keep(self, model, row):
         """Store one finished epoch; return whether training should stop.
 
-        All that resuming takes is in one file, which replaces the one before as a whole, with the
-        checksum of the best model. So there is no moment in which a kill could leave weights,
-        optimizer, history and that model at odds.
+        All that resuming takes is in one file, replaced as a whole, with the checksum of the best
+        model. So at no moment could a kill leave weights, optimizer, history and model at odds.
         """
         if _best_epoch([*self.history, row]) > len(self.history):
             save_model(model, self.folder / BEST, replace=True)
@@ -264,10 +258,7 @@ class RunFolder:
     # ------------------------------------------------------------ results
 
     def plot(self, function, content, name, title, caption, *more, **options):
-        """Write a figure, `name`, with the data it was made from in its caption.
-
-        `function`, of `plotting`, is called with content, path, title, caption and what follows.
-        """
+        """Write a figure with a function of `plotting`, and name its data in the caption."""
         data = self.dataset.summary()
         trained = f", {data['train']:,} training images" if self.history else ""
         source = f"Data: {data['name']} ({data['source']}){trained}, {data['test']:,} test images."
@@ -302,15 +293,14 @@ class RunFolder:
 
         Args:
             model: the trained model.
-            results: {row name: {metric: value}}. `row` is the model's, `others` are only printed,
-                the rest are baselines.
-            models: {row name: model} of a run that trains several, in that order.
-            typical: what an application should know of the test images; {row name: that} with
-                `models`.
+            results: {row: {metric: value}}. `row` is the model's, `others` are only printed, the
+                rest are baselines.
+            models: {row: model} of a run that trains several, in that order.
+            typical: what an application should know of the test images; with `models` {row: that}.
         """
         settings, data = self.settings, self.dataset.summary()
         seconds = [row["seconds"] for row in self.history] or [None]
-        libraries = {"keras": keras, "tensorflow": tensorflow, "numpy": np}
+        libraries = keras, tensorflow, np
         report = {
             "script": settings.script,
             "dataset": data,
@@ -320,7 +310,7 @@ class RunFolder:
             "seconds_total": time.perf_counter() - self._started + self.seconds_before,
             "peak_memory_mb": peak_memory_mb(),
             "versions": {"python": platform.python_version()}
-            | {name: library.__version__ for name, library in libraries.items()},
+            | {library.__name__: library.__version__ for library in libraries},
             "test": results[row],
             "baselines": {k: v for k, v in results.items() if k != row and k not in others},
         }

@@ -44,9 +44,8 @@ def load_model(path, names, build_like=None):
         build_like: called with the architecture and the model; returns the network that it must
             be, whatever the weights. None: any network of that name will do.
 
-    Raises:
-        UserError: there is no such file, it is no Keras model, it is another script's or another
-            network, or its weights are not finite.
+    Raises UserError if there is no such file, it is no Keras model, it is another script's or
+    another network, or its weights are not finite.
     """
     wanted = "; --model wants a .keras file of this script"
     see_that_file(path, wanted)
@@ -121,14 +120,12 @@ def model_to_evaluate(settings):
 
 def shipped_beside(settings, dataset):
     """Return {architecture: model} of the other networks in models/ that know the same dataset."""
-    paths = {key: SHIPPED / f"{name}.keras" for key, name in settings.names.items()}
-    reports = {key: read_report(path.with_suffix(".json")) for key, path in paths.items()}
-    return {
-        key: load_model(path, settings.names)[0]
-        for key, path in paths.items()
-        if key != settings.architecture
-        and reports[key].get("dataset", {}).get("name") == dataset.summary()["name"]
-    }
+    models = {}
+    for architecture, name in settings.names.items():
+        trained_on = read_report(SHIPPED / f"{name}.json").get("dataset", {}).get("name")
+        if architecture != settings.architecture and trained_on == dataset.name:
+            models[architecture] = load_model(SHIPPED / f"{name}.keras", settings.names)[0]
+    return models
 
 
 def read_report(report):

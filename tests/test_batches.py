@@ -4,6 +4,7 @@ import pytest
 
 from common import metrics
 from common.batches import Batches, init_output_bias, seed_for, warm_up_and_cosine
+from common.command_line import Settings
 
 
 def test_streams_of_different_names_never_meet():
@@ -23,8 +24,8 @@ def test_streams_are_the_same_everywhere():
     assert seed_for(3, "train", 5) == seed_for(3, "train", 5)
 
 
-def batches(count=10, batch_size=4, **options):
-    return Batches(count, lambda chosen, seed: (chosen, seed), batch_size, **options)
+def batches(count=10, make_batch=lambda chosen, seed: (chosen, seed), **changes):
+    return Batches(Settings(**{"batch_size": 4, "seed": 0, **changes}), count, make_batch)
 
 
 def test_a_pass_shows_every_example_once_and_the_next_in_another_order():
@@ -59,7 +60,7 @@ def test_the_stream_starts_at_an_epoch_and_keeps_structure_and_shape():
     def make_batch(chosen, seed):
         return {"image": images[chosen], "seed": np.full(len(chosen), seed % 997)}, images[chosen]
 
-    stream = Batches(10, make_batch, 4)
+    stream = batches(make_batch=make_batch)
     dataset = stream.dataset(2)
     inputs, targets = next(iter(dataset))
     assert dataset.element_spec[0]["image"].shape == (None, 2, 1)
@@ -72,7 +73,7 @@ def test_no_two_tensors_share_memory():
     """TensorFlow takes aligned memory over, and may write what it computes where it read it."""
     raw = np.ones(4096 + 64, "uint8")
     images = raw[-raw.ctypes.data % 64 :][:4096].reshape(4, 1024)
-    stream = Batches(4, lambda chosen, seed: {"image": images, "bits": images}, 4)
+    stream = batches(4, lambda chosen, seed: {"image": images, "bits": images})
     found = [np.asarray(memoryview(value)) for value in next(iter(stream.dataset())).values()]
     assert not any(np.shares_memory(array, images) for array in found)
     assert not np.shares_memory(*found)

@@ -101,8 +101,18 @@ def test_background_median_flattens_light_and_keeps_letters():
     ground = np.linspace(0.5, 1, 100)[:, None, None] * np.ones((100, 100, 1))
     letters = np.ones((100, 100, 1))
     letters[40:60, 50:53] = 0.2
-    restored = metrics.background_median((ground * letters).astype("float32"))
+    restored = script.background_median((ground * letters).astype("float32"))
     np.testing.assert_allclose(restored[20:80, 20:80], letters[20:80, 20:80], atol=0.03)
+
+
+def test_f_measure_by_hand():
+    truth = np.array([1, 1, 1, 0, 0, 0], bool)
+    found = np.array([1, 1, 0, 1, 0, 0], bool)
+    assert script.f_measure(found, truth) == pytest.approx(2 / 3)
+    assert script.f_measure(truth, truth) == 1
+    assert script.f_measure(~truth, truth) == 0
+    nothing = np.zeros(6, bool)
+    assert script.f_measure(nothing, nothing) == 1
 
 
 def test_whole_pages_show_every_pixel_of_every_page():
@@ -138,7 +148,7 @@ def test_shipped_model_cleans_synthetic_pages(shipped):
     cleaner, errors = page_cleaning.cleaner(shipped), []
     for pair in pages.pages(10, seed=5, height=333, width=441, scale=1):
         dirty, clean = (part.astype("float32") / 255 for part in pair[:2])
-        found = dirty, metrics.background_median(dirty), cleaner(dirty)
+        found = dirty, script.background_median(dirty), cleaner(dirty)
         errors.append([metrics.mse(clean, picture) for picture in found])
     errors = np.mean(errors, axis=0)
     assert errors[2] < min(errors[0] / 16, 0.6 * errors[1])

@@ -118,16 +118,20 @@ def test_a_batch_that_cannot_be_shared_is_refused(error_of, monkeypatch, tmp_pat
 
 
 def test_the_last_batch_of_a_pass_can_be_shared_too():
-    stream = Batches(11, lambda chosen, seed: chosen, 4, shared_by=2)
+    def batches(count, devices):
+        settings = command_line.Settings(batch_size=4, seed=0, devices=devices)
+        return Batches(settings, count, lambda chosen, seed: chosen)
+
+    stream = batches(11, 2)
     passes = [[stream.batch(3 * number + step) for step in range(3)] for number in range(20)]
     assert [len(batch) for batch in passes[0]] == [4, 4, 2]
     assert all(len(np.unique(np.concatenate(each))) == 10 for each in passes)
     assert {i for each in passes for batch in each for i in batch} == set(
         range(11)
     )  # not always one
-    assert Batches(11, lambda chosen, seed: chosen, 4).batches_per_pass == 3
+    assert batches(11, 1).batches_per_pass == 3
     with pytest.raises(UserError, match="7 images can't be shared by 8 devices"):
-        Batches(7, lambda chosen, seed: chosen, 8, shared_by=8)
+        batches(7, 8)
 
 
 def test_validation_batches_can_be_shared_too():

@@ -105,14 +105,8 @@ def test_pca_against_a_singular_value_decomposition():
     np.testing.assert_allclose(metrics.rebuild(test, *components, 12), test, atol=1e-10)
 
 
-def test_f_measure_and_ink_by_hand():
+def test_ink_by_hand():
     truth = np.array([1, 1, 1, 0, 0, 0], bool)
-    found = np.array([1, 1, 0, 1, 0, 0], bool)
-    assert metrics.f_measure(found, truth) == pytest.approx(2 / 3)
-    assert metrics.f_measure(truth, truth) == 1
-    assert metrics.f_measure(~truth, truth) == 0
-    nothing = np.zeros(6, bool)
-    assert metrics.f_measure(nothing, nothing) == 1
     page = np.where(truth, 0.2, 0.9).astype("float32").reshape(2, 3, 1)
     np.testing.assert_array_equal(metrics.ink(page).ravel(), truth)
     assert not metrics.ink(np.ones((4, 4, 1), "float32")).any()

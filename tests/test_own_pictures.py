@@ -429,7 +429,7 @@ def test_few_pictures_make_an_epoch_of_many_passes():
         max_steps_per_epoch, batch_size, seed, devices = 140, 32, 0, 1
 
     def steps(count, few):
-        return batches.for_recipe(Settings, count, None, few).steps_per_epoch
+        return batches.Batches(Settings, count, None, few).steps_per_epoch
 
     assert (steps(81, False), steps(81, True), steps(1_000, True)) == (3, 60, 140)
     Settings.max_steps_per_epoch = None
