@@ -32,7 +32,7 @@ _BLOCK = TILE  # pixels, of what is compared when a placement is made exact
 # are the more likely the more of them there are.
 _STEPS = [(2 * TILE, 5), (4 * TILE, 4), (8 * TILE, 3), (8 * TILE, 2), (16 * TILE, 2)]
 _CHANCE = 4  # standard deviations; a placement below that gets no closer look
-_STIFFNESS = 12_500  # what a block is off by, in pixels, against a change of scale or angle, squared
+_STIFFNESS = 12_500  # pixels squared: how far a block is off, against a change of scale or angle
 
 
 @dataclasses.dataclass(frozen=True)
