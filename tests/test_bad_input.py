@@ -14,6 +14,7 @@ import threading
 import time
 import warnings
 import zipfile
+import zlib
 from pathlib import Path
 
 import keras
@@ -28,7 +29,7 @@ import denoise_mnist
 import latent_spaces
 import vae_fashion
 import watermark_ae
-from applications import inputs, latent_walks
+from applications import inputs, latent_walks, page_files
 from common import UserError, command_line, data, files, image_files, noisy_office, plotting
 from common import trained_models as models
 
@@ -300,6 +301,19 @@ def test_damaged_pictures_are_refused_at_once(content):
         with pytest.raises(UserError, match=r"^a.png: "):
             image_files.read_grey("a.png")
     assert time.process_time() - start < 5
+
+
+def test_pixels_that_can_not_be_unpacked_do_not_become_black():
+    header = b"IHDR" + struct.pack(">IIBBBBB", 40, 30, 8, 0, 0, 0, 0)
+    packed = zlib.compress(np.random.default_rng(0).bytes(31 * 40))
+    for broken in (b"hello", packed[:200] + b"\xff" * 20 + packed[220:], packed[:-4] + b"abcd"):
+        parts = header, b"IDAT" + broken, b"IEND"
+        ends = [(struct.pack(">I", len(x) - 4), struct.pack(">I", zlib.crc32(x))) for x in parts]
+        whole = [size + x + check for x, (size, check) in zip(parts, ends, strict=True)]
+        Path("a.png").write_bytes(png()[:8] + b"".join(whole))
+        for read in (image_files.read_grey, image_files.read_colour, page_files.read_first_page):
+            with pytest.raises(UserError, match=r"a.png: cannot be read as an image"):
+                read("a.png")
 
 
 def test_of_several_pictures_none_is_worked_on_if_one_is_damaged(error_of):
