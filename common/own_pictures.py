@@ -168,12 +168,16 @@ def read_pairs(folder, limit=None):
 
     The pairs are files of one name in dirty/ and clean/; endings may differ. Those with the same
     clean page are in the same part. None: no such folders. Raises UserError if a twin is missing,
-    there are fewer than 5 clean pages that differ, or as `read_pair` does.
+    two pages of a folder have one name, there are fewer than 5 clean pages that differ, or as
+    `read_pair` does.
     """
-    dirty, clean = (
-        {p.stem: p for p in sorted((folder / name).glob("*")) if p.suffix.lower() in ENDINGS}
-        for name in ("dirty", "clean")
-    )
+    dirty, clean = {}, {}
+    for found, name in ((dirty, "dirty"), (clean, "clean")):
+        for path in sorted((folder / name).glob("*")):
+            if path.suffix.lower() in ENDINGS:
+                other = found.setdefault(path.stem, path)
+                if other is not path:
+                    raise UserError(f"{other} and {path} are pages of one name; rename one")
     if not (dirty and clean):
         return None
     pairs = []

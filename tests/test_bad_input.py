@@ -151,10 +151,14 @@ def test_errors_that_nobody_foresaw_are_one_line_too(error_of):
     assert "not enough memory; use smaller" in error_of(raiser(MemoryError()))
 
 
-def test_another_backend_that_the_environment_names():
-    code = "import common, keras; print(keras.backend.backend())"
-    done = python("-c", code, cwd=ROOT, env={**os.environ, "KERAS_BACKEND": "jax"})
-    assert (done.stdout, done.stderr) == ("tensorflow\n", "")
+def test_settings_of_keras_that_other_projects_need_are_not_ours(tmp_path):
+    settings = {"image_data_format": "channels_first", "floatx": "float16"}
+    (tmp_path / "keras.json").write_text(json.dumps(settings))
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "KERAS_HOME": str(tmp_path)}
+    code = "import common, keras; print(keras.backend.backend(), keras.config.image_data_format())"
+    code += "; print(keras.config.floatx(), keras.config.dtype_policy().name)"
+    done = python("-c", code, cwd=ROOT, env=environment)
+    assert (done.stdout, done.stderr) == ("tensorflow channels_last\nfloat32 float32\n", "")
 
 
 # ---------------------------------------------------------------- run folders
