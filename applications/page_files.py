@@ -94,6 +94,7 @@ def _read_frame(image, number, path):
     """Return the `Page` of a Pillow image's frame."""
     image.seek(number)
     image_files.see_that_it_fits(path, *image.size)
+    image.load()  # as in image_files: reading EXIF would hide an error
     dpi = _dpi_of(image)
     if image.getexif().get(0x0112, 1) in (5, 6, 7, 8):  # lying on its side
         dpi = dpi and dpi[::-1]

@@ -77,7 +77,11 @@ _started = getattr(sys.modules["__main__"], "__file__", None)
 if _started and Path(_started).resolve().parent == Path(__file__).resolve().parent.parent:
     answer_signals(_end)
 
-os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user's other projects take
+os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever other projects of the user take
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # 1: warnings and errors
 with without_start_up_noise():
+    import keras
     import tensorflow  # noqa: F401
+
+keras.config.set_image_data_format("channels_last")  # whatever keras.json says
+keras.config.set_floatx("float32")

@@ -112,6 +112,7 @@ def _values(image, path, ground, mode=None):
 
 def _upright(image, ground):
     """Return an image turned as its EXIF data say, with `ground` where it is transparent."""
+    image.load()  # or reading EXIF does, and of damaged pixels black ones are left without an error
     with contextlib.suppress(Exception):  # damaged EXIF data are no reason to refuse a picture
         image = ImageOps.exif_transpose(image)
     if image.has_transparency_data and not _is_deep(image):

@@ -223,10 +223,13 @@ def _read_own(folder, limit=None):
     The pairs are files of one name in dirty/ and clean/; endings may differ. Those with the same
     clean page are in the same part. None: no such folders.
     """
-    dirty, clean = (
-        {p.stem: p for p in sorted((folder / part).glob("*")) if p.suffix.lower() in ENDINGS}
-        for part in ("dirty", "clean")
-    )
+    dirty, clean = {}, {}
+    for found, part in ((dirty, "dirty"), (clean, "clean")):
+        for path in sorted((folder / part).glob("*")):
+            if path.suffix.lower() in ENDINGS:
+                other = found.setdefault(path.stem, path)
+                if other is not path:
+                    raise UserError(f"{other} and {path} are pages of one name; rename one")
     if not (dirty and clean):
         return None
     pages = []

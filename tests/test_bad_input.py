@@ -14,6 +14,7 @@ import threading
 import time
 import warnings
 import zipfile
+import zlib
 from pathlib import Path
 
 import keras
@@ -28,7 +29,7 @@ import denoise_mnist
 import latent_spaces
 import vae_fashion
 import watermark_ae
-from applications import inputs, latent_walks
+from applications import inputs, latent_walks, page_files
 from common import UserError, command_line, data, files, image_files, noisy_office, plotting
 from common import trained_models as models
 
@@ -150,10 +151,14 @@ def test_errors_that_nobody_foresaw_are_one_line_too(error_of):
     assert "not enough memory; use smaller" in error_of(raiser(MemoryError()))
 
 
-def test_another_backend_that_the_environment_names():
-    code = "import common, keras; print(keras.backend.backend())"
-    done = python("-c", code, cwd=ROOT, env={**os.environ, "KERAS_BACKEND": "jax"})
-    assert (done.stdout, done.stderr) == ("tensorflow\n", "")
+def test_settings_of_keras_that_other_projects_need_are_not_ours(tmp_path):
+    settings = {"image_data_format": "channels_first", "floatx": "float16"}
+    (tmp_path / "keras.json").write_text(json.dumps(settings))
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "KERAS_HOME": str(tmp_path)}
+    code = "import common, keras; print(keras.backend.backend(), keras.config.image_data_format())"
+    code += "; print(keras.config.floatx(), keras.config.dtype_policy().name)"
+    done = python("-c", code, cwd=ROOT, env=environment)
+    assert (done.stdout, done.stderr) == ("tensorflow channels_last\nfloat32 float32\n", "")
 
 
 # ---------------------------------------------------------------- run folders
@@ -302,12 +307,25 @@ def test_damaged_pictures_are_refused_at_once(content):
     assert time.process_time() - start < 5
 
 
+def test_pixels_that_can_not_be_unpacked_do_not_become_black():
+    header = b"IHDR" + struct.pack(">IIBBBBB", 40, 30, 8, 0, 0, 0, 0)
+    packed = zlib.compress(np.random.default_rng(0).bytes(31 * 40))
+    for broken in (b"hello", packed[:200] + b"\xff" * 20 + packed[220:], packed[:-4] + b"abcd"):
+        parts = header, b"IDAT" + broken, b"IEND"
+        ends = [(struct.pack(">I", len(x) - 4), struct.pack(">I", zlib.crc32(x))) for x in parts]
+        whole = [size + x + check for x, (size, check) in zip(parts, ends, strict=True)]
+        Path("a.png").write_bytes(png()[:8] + b"".join(whole))
+        for read in (image_files.read_grey, image_files.read_colour, page_files.read_first_page):
+            with pytest.raises(UserError, match=r"a.png: cannot be read as an image"):
+                read("a.png")
+
+
 def test_of_several_pictures_none_is_worked_on_if_one_is_damaged(error_of):
     Path("a.png").write_bytes(png())
     Path("b.png").write_bytes(png()[:60])
     for main in (denoise_mnist.main, denoise_fashion.main, vae_fashion.main, latent_spaces.main):
         assert "b.png: " in error_of(main, "--input", "a.png", "b.png", "--output-dir", "out")
-        assert not any(Path("out").iterdir())
+        assert not Path("out").exists()
 
 
 def test_an_error_without_a_message_is_named(monkeypatch):

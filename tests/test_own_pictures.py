@@ -225,6 +225,11 @@ def test_pairs_that_do_not_fit_are_named(tmp_path):
         noisy_office.load_noisy_office(tmp_path)
     with pytest.raises(UserError, match="4 clean pages that differ"):
         noisy_office.load_noisy_office(pairs(tmp_path / "few", distinct=4))
+    for part, ending in (("dirty", "png"), ("clean", "jpg")):
+        folder = pairs(tmp_path / f"double_{part}")
+        Image.new("L", (50, 40)).save(folder / part / f"3.{ending}")
+        with pytest.raises(UserError, match=rf"{part}/3\.jpg and .*/3\.png are pages of one name"):
+            noisy_office.load_noisy_office(folder)
 
 
 # ---------------------------------------------------------------- pictures for a model
