@@ -83,7 +83,7 @@ def without_figures():
     """
 
     def plot(run, function, content, name, *words, **options):
-        run.path(name).touch()
+        run.path(name).touch(exist_ok=False)  # what is there already is never replaced
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run_folder.RunFolder, "plot", plot)
