@@ -163,7 +163,7 @@ def test_metrics_json_and_history(finished):
         *("importance_weighted_first", "active_dimensions", "knn_accuracy", "mse"),
     ]
     assert test["negative_elbo"] == pytest.approx(test["reconstruction"] + test["kl"])
-    # 120 test images are fewer than the first 1,000: both bounds are on the same.
+    # The first ones are all of the 60 test images: both bounds are on the same.
     assert test["negative_elbo_first"] == pytest.approx(test["negative_elbo"])
     assert test["importance_weighted_first"] <= test["negative_elbo_first"] + 0.5
     assert report["parameters"] == 550_629
