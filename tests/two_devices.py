@@ -22,7 +22,7 @@ import watermark_ae
 from common import command_line, data, devices, run_folder
 
 SCRIPTS = {  # the layers' noise set to zero: it is another one on each device
-    "denoise_mnist": "--limit 100",
+    "denoise_mnist": "--limit 100 --recipe published",
     "denoise_fashion": "--limit 100 --batch-size 32",
     "clean_documents": "--limit 12 --batch-size 4 --architecture autoencoder",
     "vae_fashion": "--limit 100 --architecture dense --batch-size 32",
