@@ -112,7 +112,7 @@ def main(argv=None):
 
     with run_folder.RunFolder(settings, digits, FIGURES) as run:
         if model is None:
-            stream = batches.denoising_batches(settings, digits.x_train, add_noise, few=True)
+            stream = batches.denoising_batches(settings, digits.x_train, add_noise, True)
             keras.utils.set_random_seed(settings.seed)
             keras.config.set_dtype_policy(settings.precision)
             with devices.scope(settings):
