@@ -40,7 +40,10 @@ def see_that_file(path, way=""):
 def read(path, way=""):
     """Return the content of a file of the reader's; errors are those of `see_that_file`."""
     see_that_file(path, way)
-    return Path(path).read_bytes()
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:  # a disk or a share may fail after the file was opened
+        raise UserError(f"{path}: cannot be read ({error.strerror}){way}") from None
 
 
 @contextlib.contextmanager
