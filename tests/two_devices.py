@@ -19,7 +19,7 @@ import clean_documents
 import latent_spaces
 import vae_fashion
 import watermark_ae
-from common import command_line, data, devices, run_folder
+from common import batches, command_line, data, devices, run_folder
 
 SCRIPTS = {  # the layers' noise set to zero: it is another one on each device
     "denoise_mnist": "--limit 100 --recipe published",
@@ -70,6 +70,7 @@ def losses_on(count):
 
 def small(patch):
     """Make the trainings ones of seconds."""
+    patch.setattr(batches, "MOST_PASSES", 1)
     patch.setattr(clean_documents, "SYNTHETIC_PAGES", 4)
     patch.setattr(clean_documents, "PATCH", {"autoencoder": 32})
     patch.setattr(clean_documents, "PATCHES_PER_PAGE", 4)
