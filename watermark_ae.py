@@ -54,7 +54,8 @@ KINDS = {
     "signed": ("tanh", -1, 1),
     "positive": ("relu", 0, 2),
 }
-EASY_PSNR = 6  # dB, where training starts
+EASY_PSNR = 6  # dB, where training starts, and stays for so many steps at least
+EASY_STEPS = 100
 MODELS = ["encoder.keras", "decoder.keras", "extractor.keras"]
 FIGURES = ["watermarks.png", "noise.png", "trade.png"]
 LOGO = "watermark_image.png"  # one more with --watermark-image
@@ -144,7 +145,7 @@ def build_watermark(noise=0.0, slope=0.2, kind="bits"):
 class RaisePsnr(keras.callbacks.Callback):
     """Lets the wanted MSE fall from EASY_PSNR to `psnr` between 10% and 70% of the steps.
 
-    At 6 dB bits cost nothing. They are learned first, and hold on while the image gets better.
+    A short training has EASY_STEPS before that. At 6 dB bits cost nothing. They are learned first, and hold on while the image gets better.
     """
 
     def __init__(self, wanted, psnr, epochs, steps_per_epoch):
@@ -158,8 +159,9 @@ class RaisePsnr(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch, logs=None):
         """Ask for a little more."""
-        done = (self.epoch * self.steps + batch) / self.all_steps
-        psnr = np.interp(done, [0.1, 0.7], [EASY_PSNR, self.psnr])
+        step = self.epoch * self.steps + batch
+        rising = max(0.1 * self.all_steps, EASY_STEPS), max(0.7 * self.all_steps, 2 * EASY_STEPS)
+        psnr = np.interp(step, rising, [EASY_PSNR, self.psnr])
         self.wanted.assign(10 ** (-psnr / 10))
 
     def on_test_begin(self, logs=None):
