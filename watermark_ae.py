@@ -145,7 +145,8 @@ def build_watermark(noise=0.0, slope=0.2, kind="bits"):
 class RaisePsnr(keras.callbacks.Callback):
     """Lets the wanted MSE fall from EASY_PSNR to `psnr` between 10% and 70% of the steps.
 
-    A short training has EASY_STEPS before that. At 6 dB bits cost nothing. They are learned first, and hold on while the image gets better.
+    A short training has EASY_STEPS before that. At 6 dB bits cost nothing. They are learned first,
+    and hold on while the image gets better.
     """
 
     def __init__(self, wanted, psnr, epochs, steps_per_epoch):
