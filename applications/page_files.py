@@ -220,7 +220,7 @@ def write_pages(pages, path, at_most):
         return _write_pdf(pages, path)
     texts = 0
     if kind == "tiff":
-        with TiffImagePlugin.AppendingTiffWriter(path, new=True) as file:
+        with _TiffWriter(path, new=True) as file:
             for page in pages:
                 texts += bool(page.sheet and _text_of(page.sheet))
                 _save(page, file, kind)
@@ -233,6 +233,16 @@ def write_pages(pages, path, at_most):
             if kind not in GREY_ONLY or path.stat().st_size <= at_most:
                 break
     return ["the text layer is lost; only PDF keeps it"] if texts else []
+
+
+class _TiffWriter(TiffImagePlugin.AppendingTiffWriter):
+    """Pillow's, which does not know when it is closed: Python 3.13 prints a traceback for it."""
+
+    def close(self):
+        try:
+            super().close()
+        finally:
+            io.BytesIO.close(self)
 
 
 def _save(page, file, kind, quality=90):

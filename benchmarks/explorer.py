@@ -9,6 +9,7 @@ Run it:
 """
 
 import argparse
+import importlib.util
 import shutil
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 # common comes first: it keeps TensorFlow's start-up messages off the console.
-from common import command_line, metrics  # noqa: E402
+from common import UserError, command_line, metrics  # noqa: E402
 
 import time_to_quality  # noqa: E402
 
@@ -47,10 +48,13 @@ def main(argv=None):
     parser.add_argument("--steps", type=command_line.whole(100), default=1_000)
     parser.add_argument("--results", type=Path, default=time_to_quality.RESULTS)
     args = parser.parse_args(argv)
+    chromium = shutil.which("chromium")
+    if not chromium or not importlib.util.find_spec("playwright"):
+        raise UserError("needs two more: pip install playwright, and Debian's apt install chromium")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
-        options = {"executable_path": shutil.which("chromium"), "args": ["--no-sandbox"]}
+        options = {"executable_path": chromium, "args": ["--no-sandbox"]}
         browser = driver.chromium.launch(**options)
         page = browser.new_page()
         page.goto(args.page.resolve().as_uri())

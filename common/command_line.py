@@ -15,7 +15,7 @@ from pathlib import Path
 
 import tensorflow
 
-from common import UserError, answer_signals, devices, without_start_up_noise
+from common import UserError, answer_signals, devices, files, without_start_up_noise
 
 _RENAMED = {  # words of the first version
     ("--recipe", "tutorial"): "--recipe published",
@@ -226,6 +226,8 @@ def parse(kind, docstring, recipes, argv=None):
     if "devices" in given:
         shared = {**recipe, **given}.get("batch_size")
         given["devices"] = devices.choose(given["devices"], shared)
+    if action in ("train", "model"):
+        files.see_that_writable(given.get("output_dir"))
     filled_in = {"seed": None if asked else 0, "architecture": architecture, **recipe}
     filled_in["command"] = shlex.join(["python", f"{kind.script}.py", *argv])
     return kind(**{**filled_in, **given})

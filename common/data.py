@@ -9,6 +9,7 @@ import io
 import math
 import os
 import struct
+import tempfile
 import time
 import zipfile
 from pathlib import Path
@@ -283,11 +284,17 @@ def download(url, path, checksum=None):
     """Fetch a file whole or not at all, and return "download", or "cache" if it is there already.
 
     `checksum` is as pooch takes it, such as "md5:…"; None: any content will do. Raises
-    DownloadError if the server does not answer within SECONDS_PER_READ, takes longer than
-    SECONDS_IN_ALL, refuses, cuts off, or sends something else.
+    DownloadError if its folder can't be written to, or the server does not answer within
+    SECONDS_PER_READ, takes longer than SECONDS_IN_ALL, refuses, cuts off, or sends something else.
     """
     if os.path.lexists(path):  # whatever it is: pooch would replace it
         return "cache"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        reason = f"{path.parent}: can't be written to ({error.strerror})"
+        raise DownloadError(f"{reason}; let KERAS_HOME name another folder") from None
     print(f"Downloading {url}", flush=True)
     pooch.get_logger().setLevel("ERROR")
     deadline = time.monotonic() + SECONDS_IN_ALL

@@ -127,6 +127,18 @@ def output_folder(output_dir, name):
                 raise UserError(f"{reason}; choose another --output-dir") from None
 
 
+def see_that_writable(output_dir):
+    """Raise UserError if --output-dir's folder, or else runs/, can't be made or written to.
+
+    `output_folder` sees it for certain; this one makes nothing, so it can be asked before a dataset
+    is downloaded.
+    """
+    folder = Path(output_dir or "runs")
+    there = next(filter(os.path.exists, (folder, *folder.parents)), ".")
+    if not os.access(there, os.W_OK):
+        raise UserError(f"{folder}: can't be written to; choose another --output-dir")
+
+
 def see_that_free(folder, names, way=""):
     """Raise UserError, with a further way out, if a name is taken already, or is too long.
 

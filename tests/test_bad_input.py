@@ -140,6 +140,21 @@ def test_files_and_folders_without_rights(tmp_path):
         (tmp_path / "closed").chmod(0o700)
 
 
+@not_on_windows
+def test_a_folder_without_rights_is_refused_before_data_are_looked_for(error_of, monkeypatch):
+    monkeypatch.setattr(data, "load_mnist", lambda *words: pytest.fail("looked for data"))
+    Path("closed").mkdir(mode=0o500)
+    root = os.geteuid() == 0
+    if root:  # may write all; os.access asks for the real user, not the effective one
+        os.setreuid(65_534, 0)
+    try:
+        line = error_of(denoise_mnist.main, "--output-dir", "closed/out")
+    finally:
+        if root:
+            os.setreuid(0, 0)
+    assert "closed/out: can't be written to; choose another --output-dir" in line
+
+
 def test_errors_that_nobody_foresaw_are_one_line_too(error_of):
     def raiser(error):
         def main(argv):
