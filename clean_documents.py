@@ -420,9 +420,10 @@ def plot_office(run, office, cleaners, results):
     for number in range(4):
         kind = kinds[number % len(kinds)]
         page = of_kind[kind][(2 * number + 1) % len(of_kind[kind])]
-        top = max(page.dirty.shape[0] - 100, 0) * number // 3
-        window = slice(top, top + 100), slice(20, 260)
         dirty, clean = (x.astype("float32") / 255 for x in (page.dirty, page.clean))
+        # A page of NoisyOffice is 540 pixels wide; of a larger one the piece is larger, too.
+        wide = max(240, page.dirty.shape[1] * 4 // 9)
+        window = dirtiest_piece(dirty, clean, wide * 5 // 12, wide)
         images = [restore(dirty)[window] for restore in cleaners.values()] + [clean[window]]
         rows[kind if len(kinds) > 1 else page.name] = images
     titles = [f"{TITLES[name]}, RMSE {results[name]['rmse']:.3f}" for name in cleaners]
@@ -437,22 +438,33 @@ def plot_office(run, office, cleaners, results):
     )
 
 
-def plot_others(run, large, old, cleaners, results):
-    """Write two figures of pages unlike NoisyOffice's: at 300 dpi, and old ones."""
-    shown = ["noisy_input", "background_median", run.settings.architecture]
-    titles = [TITLES[name] for name in shown]
-    dirty, clean = (x.astype("float32") / 255 for x in (large.dirty, large.clean))
-    # Where dirt is heavy and lies on letters.
-    high, wide = 400, 420
+def dirtiest_piece(dirty, clean, high, wide):
+    """Return two slices, rows and columns, of a piece of a page where heavy dirt lies on letters.
+
+    Args:
+        dirty, clean: float32 in [0, 1], shape (height, width, 1).
+        high, wide: of the piece, in pixels; on a smaller page it is as large as that.
+    """
     dirt, letters = (
         ndimage.uniform_filter(part[..., 0], (high, wide))
         for part in (np.abs(dirty - clean), 1 - clean)
     )
     dirt *= np.minimum(letters, 0.12)
-    y, x = np.unravel_index(dirt.argmax(), dirt.shape)
-    top = np.clip(y - high // 2, 0, dirt.shape[0] - high)
-    left = np.clip(x - wide // 2, 0, dirt.shape[1] - wide)
-    window = slice(top, top + high), slice(left, left + wide)
+    middle = np.unravel_index(dirt.argmax(), dirt.shape)
+    firsts = [
+        int(np.clip(at - side // 2, 0, max(whole - side, 0)))
+        for at, side, whole in zip(middle, (high, wide), dirt.shape, strict=True)
+    ]
+    return slice(firsts[0], firsts[0] + high), slice(firsts[1], firsts[1] + wide)
+
+
+def plot_others(run, large, old, cleaners, results):
+    """Write two figures of pages of other kinds: at 300 dpi, and old ones."""
+    shown = ["noisy_input", "background_median", run.settings.architecture]
+    titles = [TITLES[name] for name in shown]
+    dirty, clean = (x.astype("float32") / 255 for x in (large.dirty, large.clean))
+    high, wide = 400, 420
+    window = dirtiest_piece(dirty, clean, high, wide)
     run.plot(
         *(plotting.image_rows, {"": [cleaners[name](dirty)[window] for name in shown]}),
         "page_300dpi.png",
@@ -462,6 +474,7 @@ def plot_others(run, large, old, cleaners, results):
         + ". Letters are three times as large as on NoisyOffice's pages.",
         cell=(4.2, 4.2 * high / wide),
         column_titles=titles,
+        shown="a synthetic page",
     )
     found = {"scanned page": textures.pictures(["page.png"])["page.png"][..., np.newaxis]}
     piece = slice(190), slice(384)
@@ -473,12 +486,13 @@ def plot_others(run, large, old, cleaners, results):
         plotting.image_rows,
         {name: [cleaners[kind](page) for kind in shown] for name, page in rows.items()},
         "old_pages.png",
-        "Pages unlike NoisyOffice's: faint and uneven ink, grain, the other side showing through",
+        "Old pages: faint and uneven ink, grain, the other side showing through",
         "F-measure of the ink at Otsu's threshold, mean over synthetic pages: "
         + ", ".join(f"{TITLES[name]} {results[name]['f_old_pages']:.2f}" for name in shown)
         + ". The first row is a page that scikit-image ships.",
         cell=(4, 2),
         column_titles=titles,
+        shown=f"a page of scikit-image, {len(old)} synthetic ones",
     )
 
 

@@ -278,7 +278,7 @@ def plot(run, clothes, restorers, restored, results):
     run.plot(
         *(plotting.image_rows, rows, "clothes.png"),
         f"Test images, {run.settings.noise:.0%} salt-and-pepper noise",
-        "The median filter smears stripes and prints, less so where it replaces outliers only. "
+        "The median filter smears fine detail, less so where it replaces outliers only. "
         f"{remarks}PSNR is the mean over all test images.",
         column_titles=examples,
     )

@@ -215,10 +215,10 @@ def plot(run, model, digits, candidates, results):
     run.plot(
         *(plotting.image_rows, rows, "digits.png"),
         f"Test images, Gaussian noise {run.settings.noise:g}",
-        "The median filter looks at nine pixels and can't tell strokes from streaks of noise. The "
+        "The median filter looks at nine pixels and can't tell an edge from a streak of noise. The "
         "best linear filter knows which pixels go together, but does the same to every image. "
-        "The network has seen what such images look like. Where the noise hides a stroke it "
-        "guesses, which shows as grey. PSNR is the mean over all test images.",
+        "The network has seen what such images look like. Where the noise hides too much it "
+        "guesses, which shows as blur. PSNR is the mean over all test images.",
         column_titles=titles,
     )
     encoder = keras.Model(model.input, model.get_layer("latent").output)
@@ -231,7 +231,7 @@ def plot(run, model, digits, candidates, results):
         "latent.png",
         "What the encoder sees: the 32 latent feature maps of three noisy images",
         "Each map is 7x7, the brighter the stronger, scaled to its own range. Some answer to the "
-        "black ground, others to parts of strokes; some have learned where the border is. A map "
+        "ground, others to what stands out from it; some have learned where the border is. A map "
         "that is dark for every image is a dead filter: a relu that never fires, the price of a "
         "high learning rate. Together they hold 1,568 numbers, more than the 784 pixels.",
         cell=0.32,

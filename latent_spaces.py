@@ -558,10 +558,10 @@ def plot_autoencoders(run, models, rebuilt, digits, components, results, count=8
     run.plot(
         *(plotting.image_rows, rows, "autoencoders.png"),
         "Eight bottlenecks: test images, reconstructions, and what single units stand for",
-        "At the right: what one unit more changes in the image, white where it adds ink, black "
-        "where it takes some; the units in the middle of how much they vary. Those of the sparse "
-        "one are strokes. With all of its units on the same network copies, and its units stand "
-        "for nothing.",
+        "At the right: what one unit more changes in the image, white where it gets brighter, "
+        "black where it gets darker; the units in the middle of how much they vary. Those of the "
+        "sparse one are strokes. With all of its units on the same network copies, and its units "
+        "stand for nothing.",
         cell=0.55,
         column_titles=[*titles, "", "units", *[""] * (count - 1)],
     )
@@ -608,7 +608,7 @@ def plot_spectra(run, spectra, results):
     run.plot(
         *(plotting.curves, lines, "jacobian.png", "How far a code moves when the image does"),
         "Singular values of the encoder's Jacobian, mean over 500 test images. The penalty keeps "
-        "a few directions, those in which digits differ, and flattens the others.",
+        "a few directions, those in which images differ, and flattens the others.",
         *("singular value, by size", "mean over images"),
     )
 

@@ -562,9 +562,8 @@ def plot_images(run, decoder, dataset, codes):
     run.plot(
         *(plotting.image_rows, rows, "reconstructions.png"),
         "Test images and their reconstructions",
-        f"The decoder is told each image in {codes.shape[1]} numbers. What they can't carry, "
-        "prints, straps, laces, comes back as the mean over all images with the same numbers: "
-        "blurred.",
+        f"The decoder is told each image in {codes.shape[1]} numbers. Details that "
+        "they can't carry come back as the mean over all images with the same numbers: blurred.",
         column_titles=examples,
     )
     z = sample_prior(run.settings.seed, 50, codes.shape[1])

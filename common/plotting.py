@@ -42,8 +42,8 @@ def save(figure, path, caption, show=False):
     width, height = figure.get_size_inches()
     characters = int(width * _CHARACTERS_PER_INCH)
     lines = [line for part in caption.split("\n") for line in textwrap.wrap(part, characters)]
-    figure.set_size_inches(width, height + 0.17 * len(lines) + 0.12)
-    figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=8, color="0.3")
+    figure.set_size_inches(width, height + 0.17 * (len(lines) + 1))
+    figure.supxlabel("\n".join(["", *lines]), x=0.01, ha="left", fontsize=8, color="0.3")
     with write_whole(path) as temporary:
         # Matplotlib's own JPEG quality of 75 would be seen in enlarged pixels.
         options = {"pil_kwargs": {"quality": 92}} if Path(path).suffix == ".jpg" else {}
@@ -69,12 +69,12 @@ def image_rows(rows, path, title, caption, show=False, cell=0.9, column_titles=(
     columns = len(next(iter(rows.values())))
     wide, tall = np.broadcast_to(cell, 2)
     label_width = 0.105 * max(len(line) for label in rows for line in label.split("\n")) + 0.2
-    size = columns * wide + label_width, len(rows) * tall + 0.4
+    size = columns * wide + label_width, len(rows) * tall + (0.7 if column_titles else 0.5)
     figure, axes = plt.subplots(
         len(rows), columns, squeeze=False, figsize=size, layout="constrained"
     )
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
-    figure.suptitle(title, fontsize=12)
+    figure.suptitle(f"{title}\n", fontsize=12, linespacing=0.6)  # some air below, too
     for row, (label, images) in zip(axes, rows.items(), strict=True):
         for axis, image in zip(row, images, strict=True):
             if image is None:
@@ -84,8 +84,9 @@ def image_rows(rows, path, title, caption, show=False, cell=0.9, column_titles=(
             axis.imshow(grey, cmap="gray", vmin=0, vmax=1)
             axis.set(xticks=[], yticks=[])
         row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9, labelpad=8)
+    crowded = max(map(len, column_titles), default=0) > 11 * wide
     for axis, column_title in zip(axes[0], column_titles, strict=False):
-        axis.set_title(short(column_title, 16 * wide), fontsize=9)
+        axis.set_title(short(column_title, 15 * wide), fontsize=8 if crowded else 9)
     save(figure, path, caption, show)
 
 
@@ -116,7 +117,7 @@ def curves(
     figure, axis = plt.subplots(figsize=(7, 4.2), layout="constrained")
     for style, (label, (x, y)) in zip("os^Dv", lines.items(), strict=False):
         width = {"lw": 6, "alpha": 0.4} if label == wide else {}
-        axis.plot(x, y, f"{style}-" if len(x) <= 30 else "-", label=label, ms=4, **width)
+        axis.plot(x, y, f"{style}-" if len(x) <= 50 else "-", label=label, ms=4, **width)
     if mark:
         axis.axvline(mark[0], color="0.6", lw=1)
         place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}

@@ -257,13 +257,22 @@ class RunFolder:
 
     # ------------------------------------------------------------ results
 
-    def plot(self, function, content, name, title, caption, *more, **options):
-        """Write a figure with a function of `plotting`, and name its data in the caption."""
+    def plot(self, function, content, name, title, caption, *more, shown=None, **options):
+        """Write a figure with a function of `plotting`, and name its data in the caption.
+
+        `shown` says what is in it, where that is not the test images.
+        """
         data = self.dataset.summary()
         trained = f", {data['train']:,} training images" if self.history else ""
-        source = f"Data: {data['name']} ({data['source']}){trained}, {data['test']:,} test images."
+        source = f"{data['name']} ({data['source']}){trained}"
+        if not shown:
+            source += f", {data['test']:,} test images"
+        elif trained:
+            source = f"{shown}; trained on {source}"
+        else:
+            source = shown
         options["show"] = self.settings.show
-        function(content, self.path(name), title, f"{caption}\n{source}", *more, **options)
+        function(content, self.path(name), title, f"{caption}\nData: {source}.", *more, **options)
 
     def plot_history(self, loss):
         """Plot the loss curves of a training; `loss` names the loss and its unit."""

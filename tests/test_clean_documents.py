@@ -105,6 +105,23 @@ def test_background_median_flattens_light_and_keeps_letters():
     np.testing.assert_allclose(restored[20:80, 20:80], letters[20:80, 20:80], atol=0.03)
 
 
+def test_the_piece_shown_is_where_dirt_lies_on_letters():
+    clean = np.ones((300, 400, 1), "float32")
+    clean[200:260:10, 250:350] = 0  # lines of text, far from the corner
+    dirty = clean.copy()
+    dirty[:40, :40] -= 0.5  # a stain on blank paper, and a fainter one on the text
+    dirty[190:270, 240:360] *= 0.7
+    rows, columns = script.dirtiest_piece(dirty, clean, 100, 200)
+    assert (rows.stop - rows.start, columns.stop - columns.start) == (100, 200)
+    assert rows.start <= 210
+    assert rows.stop >= 250
+    assert columns.start <= 260
+    assert columns.stop >= 340
+    small = dirty[:50, :60], clean[:50, :60]
+    rows, columns = script.dirtiest_piece(*small, 100, 200)
+    assert small[0][rows, columns].shape == (50, 60, 1)
+
+
 def test_f_measure_by_hand():
     truth = np.array([1, 1, 1, 0, 0, 0], bool)
     found = np.array([1, 1, 0, 1, 0, 0], bool)

@@ -401,3 +401,26 @@ def test_a_model_of_the_first_version_is_known_by_its_old_name(tmp_path):
     names = {"unet": "clean_documents", "autoencoder": "clean_documents_autoencoder"}
     trained_models.save_model(small_model("clean_documents_tutorial"), tmp_path / "old.keras")
     assert trained_models.load_model(tmp_path / "old.keras", names)[1] == "autoencoder"
+
+
+def test_a_caption_names_the_test_images_or_what_is_shown_instead():
+    said = []
+
+    def plotter(content, path, title, caption, show):
+        said.append(caption)
+
+    def caption(run, **words):
+        run.plot(plotter, None, "figure.png", "title", "What to see.", **words)
+        return said.pop()
+
+    with run_of() as run:
+        data = run.dataset.summary()
+        of = f"{data['name']} ({data['source']})"
+        tests = f"{data['test']} test images."
+        assert caption(run) == f"What to see.\nData: {of}, {tests}"
+        assert caption(run, shown="a page") == "What to see.\nData: a page."
+        run.history = [row(1, 1.0)]
+        trained = f"{of}, {data['train']} training images"
+        assert caption(run) == f"What to see.\nData: {trained}, {tests}"
+        shown = f"What to see.\nData: a page; trained on {trained}."
+        assert caption(run, shown="a page") == shown
