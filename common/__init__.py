@@ -40,8 +40,13 @@ def without_start_up_noise():
 
     The lines come from C++, before any logging level applies: sys.stderr can't filter them.
     """
+    try:
+        held_back = tempfile.TemporaryFile()  # noqa: SIM115
+    except OSError:  # all disks are full
+        yield
+        return
     stderr = os.dup(2)
-    with tempfile.TemporaryFile() as held_back:
+    with held_back:
         os.dup2(held_back.fileno(), 2)
         try:
             yield
@@ -73,9 +78,20 @@ def _end(*_):
     os._exit(130)
 
 
-_started = getattr(sys.modules["__main__"], "__file__", None)
-if _started and Path(_started).resolve().parent == Path(__file__).resolve().parent.parent:
+_main = Path(getattr(sys.modules["__main__"], "__file__", None) or "-").resolve()
+_is_script = _main.parent == Path(__file__).resolve().parent.parent
+if _is_script:
     answer_signals(_end)
+
+try:
+    import matplotlib  # noqa: F401  Keras does, too
+except ValueError as error:
+    if not _is_script:
+        raise
+    reason = str(error).partition(";")[0]  # all backends there are would follow
+    line = f"Matplotlib can't start ({reason}); see to MPLBACKEND and matplotlibrc"
+    print(f"{_main.name}: error: {line}", file=sys.stderr)
+    sys.exit(2)
 
 os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever other projects of the user take
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # 1: warnings and errors

@@ -58,11 +58,11 @@ class Images:
     def examples(self, count=10):
         """Return {title: index of a test image}: the first of each class, `count` at most.
 
-        Where there are fewer classes, the second of each follows, and so on.
+        Where that are fewer, the second of each follows, and so on.
         """
         found = [np.flatnonzero(self.y_test == label) for label in range(len(self.class_names))]
         titles = {}
-        for turn in range(count if len(found) < count else 1):
+        for turn in range(count):
             for name, places in zip(self.class_names, found, strict=True):
                 if turn < len(places) and len(titles) < count:
                     titles[name + f" ({turn + 1})" * (turn > 0)] = int(places[turn])

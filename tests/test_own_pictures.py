@@ -459,7 +459,7 @@ def test_show_without_a_display_says_so(error_of, monkeypatch):
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     try:
-        for backend in ("agg", "svg", "tkagg"):
+        for backend in ("agg", "svg", "tkagg", "module://os"):
             monkeypatch.setitem(plotting.matplotlib.rcParams, "backend", backend)
             line = error_of(denoise_mnist.main, "--show", "--data-dir", "nowhere")
             assert "--show needs a display, and there is none" in line
