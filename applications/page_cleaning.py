@@ -18,9 +18,9 @@ from rich import progress
 
 from applications import page_files, page_record
 from applications.denoising import in_tiles, pad_to_multiple
-from applications.inputs import printable
 from applications.page_ink import bands, leave_faint, lost_ink, paper_of
 from common import UserError, files, image_files
+from common.files import printable
 
 # Pixels. What is further away than the margin changes a cleaned page by less than a level of 255.
 TILE, MARGIN = 928, 224

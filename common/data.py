@@ -19,7 +19,7 @@ import requests
 
 from common import UserError, own_pictures
 from common.batches import seed_for
-from common.files import read
+from common.files import printable, read
 from synthetic.clothes import clothes
 from synthetic.digits import digits
 
@@ -166,7 +166,7 @@ def _load(source, data_dir, synthetic, limit, seed):
 def load_pictures(data_dir, limit=None, patches=False):
     """Return a folder of the reader's own pictures as `Images`; see `read_pictures`."""
     names, parts = own_pictures.read_pictures(Path(data_dir), limit, patches)
-    name = f"{OWN} {'patches of ' * patches}{Path(data_dir).resolve().name}"
+    name = f"{OWN} {'patches of ' * patches}{printable(Path(data_dir).resolve().name)}"
     return Images(name, "local", names, *parts)
 
 
