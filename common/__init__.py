@@ -78,19 +78,19 @@ def _end(*_):
     os._exit(130)
 
 
-_main = Path(getattr(sys.modules["__main__"], "__file__", None) or "-").resolve()
-_is_script = _main.parent == Path(__file__).resolve().parent.parent
-if _is_script:
+_started = getattr(sys.modules["__main__"], "__file__", None)
+_ours = _started and Path(_started).resolve().parent == Path(__file__).resolve().parent.parent
+if _ours:
     answer_signals(_end)
 
 try:
     import matplotlib  # noqa: F401  Keras does, too
 except ValueError as error:
-    if not _is_script:
+    if not _ours:
         raise
-    reason = str(error).partition(";")[0]  # all backends there are would follow
-    line = f"Matplotlib can't start ({reason}); see to MPLBACKEND and matplotlibrc"
-    print(f"{_main.name}: error: {line}", file=sys.stderr)
+    _reason = str(error).partition(";")[0]  # all backends there are would follow
+    _line = f"Matplotlib can't start ({_reason}); see to MPLBACKEND and matplotlibrc"
+    print(f"{Path(_started).name}: error: {_line}", file=sys.stderr)
     sys.exit(2)
 
 os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever other projects of the user take
