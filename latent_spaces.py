@@ -38,7 +38,7 @@ import keras
 import numpy as np
 import tensorflow
 from keras import layers, ops
-from scipy.linalg import orthogonal_procrustes, sqrtm, subspace_angles
+from scipy.linalg import orthogonal_procrustes, subspace_angles
 from scipy.spatial.distance import pdist
 
 SIZES = [2, 4, 8, 16, 32, 64, 128]  # of the bottleneck
@@ -479,8 +479,10 @@ def frechet(images, others, components, count=64):
         (codes.mean(0), np.cov(codes.T))
         for codes in (metrics.project(each, *components, count) for each in (images, others))
     )
-    root = sqrtm(c_1 @ c_2).real
-    return float(np.square(m_1 - m_2).sum() + np.trace(c_1 + c_2 - 2 * root))
+    # The trace of a root is the sum of the roots of the eigenvalues. None is below zero but for
+    # rounding, and here C₁ and C₂ may be singular.
+    roots = np.sqrt(np.maximum(np.linalg.eigvals(c_1 @ c_2).real, 0))
+    return float(np.square(m_1 - m_2).sum() + np.trace(c_1 + c_2) - 2 * roots.sum())
 
 
 # ---------------------------------------------------------------- figures

@@ -94,8 +94,3 @@ def output_paths(inputs, output_dir, name="", endings=IMAGE_ENDINGS):
     folder = output_folder(output_dir, name)
     see_that_free(folder, [target for _, target in names.values()])
     return [(path, folder / target) for path, target in names.values()]
-
-
-def printable(text):
-    """Return a path, or what a stranger wrote, as one line that can't command the terminal."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))

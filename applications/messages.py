@@ -21,8 +21,9 @@ from scipy import ndimage
 
 from applications import grids, message_bits
 from applications.grids import CELL
-from applications.inputs import output_paths, printable
+from applications.inputs import output_paths
 from common import UserError, files, image_files, metrics
+from common.files import printable
 
 PSNR = 36.2  # dB, of a marked picture
 FORMATS = {"png": ".png", "jpeg": ".jpg"}

@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import tensorflow
@@ -17,9 +18,9 @@ from rich import progress
 
 from applications import page_files, page_record
 from applications.denoising import in_tiles, pad_to_multiple
-from applications.inputs import printable
 from applications.page_ink import bands, leave_faint, lost_ink, paper_of
 from common import UserError, files, image_files
+from common.files import printable
 
 # Pixels. What is further away than the margin changes a cleaned page by less than a level of 255.
 TILE, MARGIN = 928, 224
@@ -268,11 +269,14 @@ def clean_files(network, inputs, output_dir, options, force=False, dask=None):
             replace something, or the workers can't do it.
     """
     planned = page_record.plan(page_record.find(inputs), options, output_dir)
+    new = _missing([Path(output_dir or "runs")])
     folder = files.output_folder(output_dir, f"{network.name}_cleaned")
+    new = [*_missing([folder / name for name in planned]), *[folder] * (not output_dir), *new]
     weights = hashlib.sha256(b"".join(weight.tobytes() for weight in network.get_weights()))
     with contextlib.ExitStack() as at_end:
         lock = files.lock(folder)
         at_end.callback(lambda: lock is None or os.close(lock))
+        at_end.callback(_remove_empty, new)
         record = page_record.Record(folder, weights.hexdigest(), dataclasses.asdict(options))
         left = record.left_to_do(planned, force)
         at_end.callback(record.close)
@@ -287,6 +291,19 @@ def clean_files(network, inputs, output_dir, options, force=False, dask=None):
     done = f"{len(planned) - len(failed)} of {len(planned)}"
     print(f"{done} files are in {printable(folder)}", flush=True)
     return 1 if failed else 0
+
+
+def _missing(paths):
+    """Return which of some paths, and of the folders above them, are not there, deepest first."""
+    every = {folder for path in paths for folder in (path, *path.parents)}
+    missing = (folder for folder in every if not os.path.lexists(folder))
+    return sorted(missing, key=lambda folder: len(folder.parts), reverse=True)
+
+
+def _remove_empty(folders):
+    for folder in folders:
+        with contextlib.suppress(OSError):  # something is in it
+            folder.rmdir()
 
 
 def dask_address(text):

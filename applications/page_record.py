@@ -79,10 +79,13 @@ def plan(found, options, output_dir):
 
 
 def sha256(path):
-    """Return the SHA-256 of a file's content; errors are those of `files.see_that_file`."""
+    """Return the SHA-256 of a file's content; errors are those of `files.read`."""
     files.see_that_file(path)
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 class Record:
@@ -97,8 +100,9 @@ class Record:
     def __init__(self, folder, model, options):
         self.folder, self.how = folder, {"model": model, "options": options}
         self._path, self._next = folder / NAME, 0
+        self._found = os.path.lexists(self._path)
         try:
-            text = files.read(self._path) if os.path.lexists(self._path) else "{}"
+            text = files.read(self._path) if self._found else "{}"
             self.entries = json.loads(text)
             if not all(isinstance(entry["input"], str) for entry in self.entries.values()):
                 raise TypeError
@@ -165,11 +169,14 @@ class Record:
             self._next = time.monotonic() + 50 * (time.monotonic() - start)
 
     def close(self):
-        """Write the record without the files that were not made after all."""
+        """Write the record without the files that were not made after all; none, if none were."""
         for name in [name for name, entry in self.entries.items() if "sha256" not in entry]:
             if not os.path.lexists(self.folder / name):
                 del self.entries[name]
-        self._save()
+        if self.entries or self._found:
+            self._save()
+        else:
+            self._path.unlink(missing_ok=True)
 
     def _save(self):
         files.write_json(self._path, self.entries, replace=True)

@@ -40,8 +40,13 @@ def without_start_up_noise():
 
     The lines come from C++, before any logging level applies: sys.stderr can't filter them.
     """
+    try:
+        held_back = tempfile.TemporaryFile()  # noqa: SIM115
+    except OSError:  # all disks are full
+        yield
+        return
     stderr = os.dup(2)
-    with tempfile.TemporaryFile() as held_back:
+    with held_back:
         os.dup2(held_back.fileno(), 2)
         try:
             yield
@@ -74,8 +79,19 @@ def _end(*_):
 
 
 _started = getattr(sys.modules["__main__"], "__file__", None)
-if _started and Path(_started).resolve().parent == Path(__file__).resolve().parent.parent:
+_ours = _started and Path(_started).resolve().parent == Path(__file__).resolve().parent.parent
+if _ours:
     answer_signals(_end)
+
+try:
+    import matplotlib  # noqa: F401  Keras does, too
+except ValueError as error:
+    if not _ours:
+        raise
+    _reason = str(error).partition(";")[0]  # all backends there are would follow
+    _line = f"Matplotlib can't start ({_reason}); see to MPLBACKEND and matplotlibrc"
+    print(f"{Path(_started).name}: error: {_line}", file=sys.stderr)
+    sys.exit(2)
 
 os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever other projects of the user take
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # 1: warnings and errors

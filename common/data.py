@@ -20,7 +20,7 @@ import requests
 
 from common import UserError, own_pictures
 from common.batches import seed_for
-from common.files import read
+from common.files import printable, read
 from synthetic.clothes import clothes
 from synthetic.digits import digits
 
@@ -59,11 +59,11 @@ class Images:
     def examples(self, count=10):
         """Return {title: index of a test image}: the first of each class, `count` at most.
 
-        Where there are fewer classes, the second of each follows, and so on.
+        Where that are fewer, the second of each follows, and so on.
         """
         found = [np.flatnonzero(self.y_test == label) for label in range(len(self.class_names))]
         titles = {}
-        for turn in range(count if len(found) < count else 1):
+        for turn in range(count):
             for name, places in zip(self.class_names, found, strict=True):
                 if turn < len(places) and len(titles) < count:
                     titles[name + f" ({turn + 1})" * (turn > 0)] = int(places[turn])
@@ -167,7 +167,7 @@ def _load(source, data_dir, synthetic, limit, seed):
 def load_pictures(data_dir, limit=None, patches=False):
     """Return a folder of the reader's own pictures as `Images`; see `read_pictures`."""
     names, parts = own_pictures.read_pictures(Path(data_dir), limit, patches)
-    name = f"{OWN} {'patches of ' * patches}{Path(data_dir).resolve().name}"
+    name = f"{OWN} {'patches of ' * patches}{printable(Path(data_dir).resolve().name)}"
     return Images(name, "local", names, *parts)
 
 

@@ -18,6 +18,11 @@ from common import UserError
 MOST_BYTES = 2**30  # of a file that is read
 
 
+def printable(text):
+    """Return a path, or what a stranger wrote, as one line that can't command the terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
+
+
 def see_that_file(path, way=""):
     """Raise UserError, with a way out, unless `path` is a file that can be opened and read.
 

@@ -7,6 +7,7 @@ from PIL import Image
 
 from common import UserError
 from common.batches import seed_for
+from common.files import printable
 from common.image_files import read_grey
 
 # Files with other endings are left out, HEIC is named: it can't be read, but it is a picture.
@@ -81,7 +82,8 @@ def read_pictures(folder, limit=None, patches=False):
         images.append(_patches(image, share, hashes[-1]) if patches else image[np.newaxis])
         labels.append(label)
     if faults:
-        print(f"*** {len(faults)} left out. {'; '.join(faults[:3])}{'; …' * (len(faults) > 3)} ***")
+        first = printable("; ".join(faults[:3]))
+        print(f"*** {len(faults)} left out. {first}{'; …' * (len(faults) > 3)} ***")
     if len(set(hashes)) < LEAST_PICTURES:
         found = f"{len(set(hashes))} pictures that differ and can be read"
         raise UserError(f"{folder}: {found}; at least {LEAST_PICTURES} are needed")
@@ -99,7 +101,7 @@ def read_pictures(folder, limit=None, patches=False):
     print(what(f"Pictures of {len(classes):,} class{'es' * (len(classes) > 1)}", *counts))
     if patches or limit:
         print(what("Used" + " patches of 28x28 pixels" * patches, *map(len, parts[::2])))
-    return list(classes), parts
+    return list(map(printable, classes)), parts
 
 
 def _patches(picture, count, name):

@@ -6,6 +6,7 @@ All functions that plot take what they show, then `path` (the file to write), `t
 
 import math
 import textwrap
+import warnings
 from pathlib import Path
 
 import matplotlib
@@ -31,7 +32,7 @@ def set_up(show):
     try:
         plt.switch_backend(matplotlib.get_backend() if show else "agg")
         without = matplotlib.get_backend().lower() in ("agg", "cairo", "pdf", "ps", "svg")
-    except ImportError:  # a backend that was asked for by name
+    except Exception:  # a backend that was asked for by name raises what it will
         without = True
     if show and without:
         raise UserError("--show needs a display, and there is none; leave it out")
@@ -47,7 +48,9 @@ def save(figure, path, caption, show=False):
     with write_whole(path) as temporary:
         # Matplotlib's own JPEG quality of 75 would be seen in enlarged pixels.
         options = {"pil_kwargs": {"quality": 92}} if Path(path).suffix == ".jpg" else {}
-        figure.savefig(temporary, dpi=120, bbox_inches="tight", pad_inches=0.08, **options)
+        with warnings.catch_warnings():  # a name in a script that the font lacks: boxes say enough
+            warnings.filterwarnings("ignore", "Glyph")
+            figure.savefig(temporary, dpi=120, bbox_inches="tight", pad_inches=0.08, **options)
     print(f"Wrote {path}", flush=True)
     if show:
         plt.show(block=False)

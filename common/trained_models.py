@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -59,7 +60,9 @@ def load_model(path, names, build_like=None):
         most = _most_units(config)
         if most > MOST_UNITS:  # there may be no memory for its weights
             raise ValueError(f"a layer of {most:,} units, more than {MOST_UNITS:,}")
-        model = keras.saving.load_model(path, compile=False)
+        with warnings.catch_warnings(action="ignore"):
+            warnings.filterwarnings("error", "Skipping")  # what then is missing stays random
+            model = keras.saving.load_model(path, compile=False)
     except Exception as error:  # Keras raises whatever its parts do
         raise UserError(f"{path}: not a model that can be loaded ({error})") from None
     name = model.name.replace("_tutorial", "_autoencoder")  # as the first version called it

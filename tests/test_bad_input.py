@@ -24,6 +24,7 @@ from conftest import ROOT, contents, python, small_mnist, wait_for, write_idx
 from PIL import Image
 from test_run_folder import row, run_of, small_model
 
+import common
 import denoise_fashion
 import denoise_mnist
 import latent_spaces
@@ -174,6 +175,30 @@ def test_settings_of_keras_that_other_projects_need_are_not_ours(tmp_path):
     code += "; print(keras.config.floatx(), keras.config.dtype_policy().name)"
     done = python("-c", code, cwd=ROOT, env=environment)
     assert (done.stdout, done.stderr) == ("tensorflow channels_last\nfloat32 float32\n", "")
+
+
+def test_a_backend_of_matplotlib_that_is_none():
+    environment = {**os.environ, "MPLBACKEND": "nonsense"}
+    done = python(ROOT / "denoise_mnist.py", env=environment)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(
+        "denoise_mnist.py: error: Matplotlib can't start \\(.*'nonsense' is not a valid value for "
+        "backend\\); see to MPLBACKEND and matplotlibrc\n",
+        done.stderr,
+    )
+    del environment["MPLBACKEND"]
+    done = python(ROOT / "denoise_mnist.py", "--help", env=environment | {"MPLBACKEND": "TkAgg"})
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_where_nothing_can_be_written_start_up_noise_is_not_held_back(monkeypatch, capfd):
+    def full(*words, **options):
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    with common.without_start_up_noise():
+        os.write(2, b"I0000 noise\n")
+    assert capfd.readouterr().err == "I0000 noise\n"
 
 
 # ---------------------------------------------------------------- run folders
@@ -370,7 +395,7 @@ def test_damaged_exif_is_no_reason_to_refuse_a_picture(kind):
     assert image_files.read_grey("a.png").shape == (20, 30, 1)
 
 
-@pytest.mark.parametrize("name", ["$\\frac{$ a^_.png", "a\n\x1b[31mb.png"])
+@pytest.mark.parametrize("name", ["$\\frac{$ a^_.png", "a\n\x1b[31mb.png", "漢字 😀.png"])
 def test_names_of_any_characters(name, capfd):
     Path(name).write_bytes(png())
     vae_fashion.main(["--input", name, "--output-dir", "out"])
@@ -609,6 +634,23 @@ def test_models_that_unpack_to_more_than_the_memory_holds(monkeypatch, error_of)
     with_config(lambda text: text, {"assets/a": bytes(10**6 + 1)}.items())
     line = error_of(denoise_mnist.main, "--input", "a.png", "--model", "m.keras")
     assert "m.keras: not a model that can be loaded (unpacks to over 1,000,000 bytes)" in line
+
+
+def test_a_model_whose_weights_are_not_all_there_is_refused(monkeypatch, capfd):
+    """Keras but warns, and what it then computes is random."""
+
+    def load_model(*words, **options):
+        warnings.warn(text, stacklevel=1)
+        return real(*words, **options)
+
+    real, text = keras.saving.load_model, "Skipping nested container at 'a': no matching group"
+    monkeypatch.setattr(keras.saving, "load_model", load_model)
+    path, names = models.SHIPPED / "denoise_mnist.keras", denoise_mnist.Settings.names
+    with pytest.raises(UserError, match=r"not a model that can be loaded \(Skipping nested"):
+        models.load_model(path, names)
+    text = "an option of an older version"
+    models.load_model(path, names)
+    assert capfd.readouterr().err == ""
 
 
 def test_models_with_a_lambda_layer_or_in_the_old_format_are_not_run(error_of):

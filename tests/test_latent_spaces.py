@@ -1,5 +1,6 @@
 import csv
 import json
+import warnings
 from pathlib import Path
 
 import keras
@@ -148,6 +149,9 @@ def test_frechet_distance_of_two_gaussians_by_hand():
     assert latent_spaces.frechet(one, 2 * one + [[[3]], [[0]]], components, 2) == pytest.approx(
         11, rel=0.03
     )
+    one[..., 0] = one[:, :1, ..., 0]  # of a singular covariance
+    with warnings.catch_warnings(action="error"):
+        assert latent_spaces.frechet(one, one, components, 2) == pytest.approx(0, abs=1e-6)
 
 
 def test_distance_to_nearest_against_all_pairs():

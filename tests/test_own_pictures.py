@@ -1,7 +1,9 @@
 """Folders of the reader's own pictures, and what a picture must be for a model of 28x28 pixels."""
 
 import json
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +79,19 @@ def test_no_subfolders_are_one_class(tmp_path):
     examples = images.examples()
     assert list(examples)[:2] == ["all", "all (2)"]
     assert len(set(examples.values())) == len(examples)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are UTF-8")
+def test_names_of_classes_are_shown_in_characters_that_can_be(tmp_path, capsys):
+    folder = tmp_path / os.fsdecode(b"\xe9")
+    pictures(folder, 40, [os.fsdecode(b"caf\xe9"), "a\nb", "\x1b[2J"])
+    (folder / "a\nb/\x1b[2J.png").write_text("text")
+    images = data.load_mnist(folder)
+    assert sorted(images.class_names) == [r"\x1b[2J", r"a\nb", r"caf\udce9"]
+    assert images.name == r"own pictures: \udce9"
+    assert "\x1b" not in capsys.readouterr().out
+    rows = {name: images.x_test[:2] for name in images.class_names}
+    plotting.image_rows(rows, tmp_path / "a.png", images.name, images.name)
 
 
 def test_copies_stay_together_under_any_name_class_and_lossless_format(tmp_path):
@@ -459,7 +474,7 @@ def test_show_without_a_display_says_so(error_of, monkeypatch):
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     try:
-        for backend in ("agg", "svg", "tkagg"):
+        for backend in ("agg", "svg", "tkagg", "module://os"):
             monkeypatch.setitem(plotting.matplotlib.rcParams, "backend", backend)
             line = error_of(denoise_mnist.main, "--show", "--data-dir", "nowhere")
             assert "--show needs a display, and there is none" in line

@@ -531,6 +531,41 @@ def test_one_bad_file_does_not_stop_the_others(run, capsys):
         run("in/b.png")
 
 
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="a file that can't be read")
+def test_a_file_that_fails_while_it_is_read_is_the_one_named(run):
+    Path("a.png").symlink_to("/proc/self/mem")
+    with pytest.raises(UserError, match=r"a.png: cannot be read \(Input/output error\)"):
+        run("a.png")
+
+
+@pytest.mark.parametrize("out", ["out", "new/out", None])
+def test_where_nothing_could_be_cleaned_nothing_is_left(run, capsys, out):
+    Path("in/deep").mkdir(parents=True)
+    Path("in/a.png").write_text("text")
+    Path("in/deep/b.png").write_text("text")
+    assert run("in", out=out) == 1
+    with pytest.raises(UserError, match="not an image"):
+        run("in/a.png", out=out)
+    assert written(".") == ["in/a.png", "in/deep/b.png"]
+    assert [path.name for path in Path().iterdir()] == ["in"]
+    write_scans("in/a.png")
+    assert run("in", out=out) == 1
+    [folder] = [Path(out)] if out else Path("runs").iterdir()
+    assert sorted(path.name for path in folder.iterdir()) == ["a.png", "cleaned.json"]
+
+
+def test_folders_that_were_there_before_stay(run):
+    Path("in/deep").mkdir(parents=True)
+    Path("in/deep/b.png").write_text("text")
+    Path("in/c.png").write_text("text")
+    Path("out/deep").mkdir(parents=True)
+    assert run("in") == 1
+    assert [path.name for path in Path("out").rglob("*")] == ["deep"]
+    Path("out/cleaned.json").write_text("{}")
+    assert run("in") == 1
+    assert written() == ["cleaned.json"]
+
+
 def test_after_ctrl_c_the_same_command_goes_on(run, monkeypatch):
     write_scans("in/a.png", "in/b.png", "in/c.png")
     real, names = page_cleaning.clean_file, []
