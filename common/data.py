@@ -28,6 +28,7 @@ SECONDS_PER_READ, SECONDS_IN_ALL = 15, 300  # a download that takes longer is gi
 MOST_BYTES = 500_000_000  # of an unpacked dataset; both of these have 55 million
 LEAST_IMAGES = 10  # for training, and for the test
 OWN = "own pictures:"
+OWN_PATCHES = f"{OWN} patches of"
 DIGITS = ("MNIST", "synthetic digits")
 CLOTHES = ("Fashion-MNIST", "synthetic clothes")
 
@@ -166,7 +167,7 @@ def _load(source, data_dir, synthetic, limit, seed):
 def load_pictures(data_dir, limit=None, patches=False):
     """Return a folder of the reader's own pictures as `Images`; see `read_pictures`."""
     names, parts = own_pictures.read_pictures(Path(data_dir), limit, patches)
-    name = f"{OWN} {'patches of ' * patches}{Path(data_dir).resolve().name}"
+    name = f"{OWN_PATCHES if patches else OWN} {Path(data_dir).resolve().name}"
     return Images(name, "local", names, *parts)
 
 
