@@ -229,6 +229,9 @@ def denoise_files(settings):
     trained, architecture = inputs.model_to_apply(settings, ("mse", "noisy_input"))
     model = BUILDERS[architecture](None, None)  # the same weights fit a picture of any size
     model.set_weights(trained.get_weights())
+    trained_on = inputs.known_of(settings)["dataset"]
+    if trained_on.startswith(data.OWN) and not trained_on.startswith(data.OWN_PATCHES):
+        print("It knows pictures scaled to 28x28 pixels. For larger ones train with --patches.")
     denoising.denoise_files(model, settings.input, settings.output_dir, multiple=8, plus=4)
 
 

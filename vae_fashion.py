@@ -580,7 +580,7 @@ def plot_images(run, decoder, dataset, codes):
     steps, names = np.linspace(0, 1, 10)[:, None], dataset.class_names
     pairs = [(7, 9), (1, 3), (0, 2), (5, 8)]
     if dataset.own:
-        pairs = list(itertools.combinations(middle, 2))[:4]
+        pairs = list(itertools.pairwise(middle))[:4]
     rows = {}
     for a, b in pairs:
         if a in middle and b in middle:

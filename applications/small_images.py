@@ -157,7 +157,7 @@ def centre_strokes(image):
 def unlike(image, rebuilt, known):
     """Return a sentence where a picture is unlike what models were trained on, or "".
 
-    Its thickness decides, or the error of most of the models.
+    Its thickness decides, or the error of most of the models, or that none makes anything of it.
 
     Args:
         image: what each model was given, shape (height, width, 1).
@@ -172,6 +172,8 @@ def unlike(image, rebuilt, known):
         )
     errors = missed(image[None], np.stack(rebuilt))
     noisy = np.subtract(*np.quantile(border_of(image), [0.75, 0.25])) > 0.05
+    if not noisy and min(errors) >= 1:  # as of an even grey, or more
+        return said("What comes out is no nearer to it than an even grey would be.")
     limits = [(noisy and each["missed_995_noisy"]) or each["missed_995"] for each in known]
     above = [pair for pair in zip(errors, limits, strict=True) if pair[0] > pair[1]]
     if 2 * len(above) <= len(limits):

@@ -29,6 +29,7 @@ SECONDS_PER_READ, SECONDS_IN_ALL = 15, 300  # a download that takes longer is gi
 MOST_BYTES = 500_000_000  # of an unpacked dataset; both of these have 55 million
 LEAST_IMAGES = 10  # for training, and for the test
 OWN = "own pictures:"
+OWN_PATCHES = f"{OWN} patches of"
 DIGITS = ("MNIST", "synthetic digits")
 CLOTHES = ("Fashion-MNIST", "synthetic clothes")
 
@@ -59,7 +60,7 @@ class Images:
     def examples(self, count=10):
         """Return {title: index of a test image}: the first of each class, `count` at most.
 
-        Where that are fewer, the second of each follows, and so on.
+        Where these are fewer, the second of each follows, and so on.
         """
         found = [np.flatnonzero(self.y_test == label) for label in range(len(self.class_names))]
         titles = {}
@@ -167,7 +168,7 @@ def _load(source, data_dir, synthetic, limit, seed):
 def load_pictures(data_dir, limit=None, patches=False):
     """Return a folder of the reader's own pictures as `Images`; see `read_pictures`."""
     names, parts = own_pictures.read_pictures(Path(data_dir), limit, patches)
-    name = f"{OWN} {'patches of ' * patches}{printable(Path(data_dir).resolve().name)}"
+    name = f"{OWN_PATCHES if patches else OWN} {printable(Path(data_dir).resolve().name)}"
     return Images(name, "local", names, *parts)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -192,7 +193,9 @@ def test_patches_are_for_the_unet_and_for_pictures(error_of, tmp_path):
     )
 
 
-def test_a_denoiser_of_patches_is_applied_to_a_photo(tmp_path, monkeypatch, figures_left_out):
+def test_a_denoiser_of_patches_is_applied_to_a_photo(
+    tmp_path, monkeypatch, figures_left_out, capsys
+):
     monkeypatch.setattr(own_pictures, "PATCHES", 400)
     pictures(tmp_path / "photos", 30)
     words = "--architecture unet --patches --limit 60 --epochs 1 --output-dir run".split()
@@ -200,9 +203,15 @@ def test_a_denoiser_of_patches_is_applied_to_a_photo(tmp_path, monkeypatch, figu
     assert report_of("run")["dataset"]["name"] == "own pictures: patches of photos"
     picture(50, (90, 61)).save("photo.png")
     words = ["--model", "run/model.keras", "--output-dir", "out"]
+    capsys.readouterr()
     denoise_fashion.main(["--input", "photo.png", *words])
     with Image.open("out/photo.png") as image:
         assert image.size == (90, 61)
+    assert "28x28" not in capsys.readouterr().out
+    report = Path("run/metrics.json")
+    report.write_text(report.read_text().replace("patches of photos", "photos"))
+    denoise_fashion.main(["--input", "photo.png", *words[:2], "--output-dir", "out_2"])
+    assert "scaled to 28x28 pixels. For larger ones train with --patches" in capsys.readouterr().out
 
 
 # ---------------------------------------------------------------- pairs of pages
@@ -355,8 +364,12 @@ def test_a_picture_unlike_the_training_images_is_said_to_be_so(capsys):
     noise = np.random.default_rng(0).normal(0, 0.5, image.shape)
     noisy = np.clip(image + noise, 0, 1).astype("float32")
     warn("a.png", noisy, [image], [{**KNOWN, "missed_995_noisy": 5.0}])
-    warn("a.png", image, [image * 0], [{**KNOWN, "missed_995": np.nan}])
+    warn("a.png", image, [image / 2], [{**KNOWN, "missed_995": np.nan}])
+    warn("a.png", image, [image * 0, image], [{**KNOWN, "missed_995": 5.0}] * 2)
     assert capsys.readouterr().out == ""
+    # What comes out is even, whatever the limit: tiny things may be lost in the test images, too.
+    warn("a.png", image, [image * 0], [{**KNOWN, "missed_995": 5.0}])
+    assert "no nearer to it than an even grey" in capsys.readouterr().out
     image[4:24, 4:24] = 1
     warn("a.png", image, [image], [KNOWN])
     assert "a.png: unlike the images" in capsys.readouterr().out
@@ -432,6 +445,13 @@ def test_variations_differ_by_default():
 @pytest.mark.parametrize("classes", [1, 2, 60])
 def test_runs_on_pictures_end_in_figures(tmp_path, classes, monkeypatch):
     monkeypatch.setattr(batches, "MOST_PASSES", 1)
+    captions, save = [], plotting.save
+
+    def keep_caption(figure, path, caption, show=False):
+        captions.append(caption)
+        save(figure, path, caption, show)
+
+    monkeypatch.setattr(plotting, "save", keep_caption)
     names = [f"class ${number} with a long name" for number in range(classes)]
     words = ["--data-dir", str(pictures(tmp_path / "mine", 120, names)), "--epochs", "1"]
     vae_fashion.main([*words, "--architecture", "dense", "--output-dir", "vae"])
@@ -442,6 +462,10 @@ def test_runs_on_pictures_end_in_figures(tmp_path, classes, monkeypatch):
         assert report_of("mnist")["typical"]["ground"] == "dark"
         watermark_ae.main([*words, "--output-dir", "watermark"])
         denoise_fashion.main([*words, "--output-dir", "fashion"])
+    assert all("Data: own pictures: mine (local), " in caption for caption in captions)
+    # What only digits or clothes have is said of no other pictures.
+    known = re.compile("digit|MNIST|cloth|black ground,|stroke|stripe|print|strap", re.IGNORECASE)
+    assert [caption for caption in captions if known.search(caption)] == []
 
 
 def test_few_pictures_make_an_epoch_of_many_passes():
