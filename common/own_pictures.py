@@ -63,7 +63,7 @@ def read_pictures(folder, limit=None, patches=False):
     """
     classes = classes_in(folder)
     files = [(path, label) for label, paths in enumerate(classes.values()) for path in paths]
-    print(f"Reading {len(files):,} pictures in {folder} ...", flush=True)
+    print(f"Reading {len(files):,} pictures in {printable(folder)} ...", flush=True)
     images, labels, hashes = [], [], []
     beside = {path for path in folder.glob("*.*") if path.suffix.lower() in ENDINGS}
     faults = [f"{p}: beside the subfolders, in no class" for p in beside - {p for p, _ in files}]
