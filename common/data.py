@@ -27,7 +27,7 @@ from synthetic.digits import digits
 KERAS_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
 SECONDS_PER_READ, SECONDS_IN_ALL = 15, 300  # a download that takes longer is given up
 MOST_BYTES = 500_000_000  # of an unpacked dataset; both of these have 55 million
-LEAST_IMAGES = 10  # for training, and for the test
+LEAST_IMAGES = 10  # that differ, for training and for the test
 OWN = "own pictures:"
 OWN_PATCHES = f"{OWN} patches of"
 DIGITS = ("MNIST", "synthetic digits")
@@ -255,11 +255,23 @@ def _pairs(arrays, where):
             fault = f"{len(x):,} images but {len(y):,} labels"
         elif len(x) < LEAST_IMAGES:
             fault = f"{len(x)} images; at least {LEAST_IMAGES} are needed"
+        elif (count := _different(x)) < LEAST_IMAGES:
+            fault = f"{count} different images; at least {LEAST_IMAGES} are needed"
         elif not 0 <= y.min() <= y.max() <= 9:
             fault = f"labels {y.min()} to {y.max()}, not 0 to 9"
         if fault:
             raise UserError(f"{where}, {part} part: {fault}")
     return pairs
+
+
+def _different(images):
+    """Return how many images differ from one another; it stops counting at LEAST_IMAGES."""
+    seen = set()
+    for image in images:
+        seen.add(image.tobytes())
+        if len(seen) == LEAST_IMAGES:
+            break
+    return len(seen)
 
 
 # ---------------------------------------------------------------- downloads

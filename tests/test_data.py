@@ -272,6 +272,15 @@ def test_a_gzip_bomb_is_read_no_further_than_it_may(tmp_path, monkeypatch):
         data.load_mnist(tmp_path)
 
 
+@pytest.mark.parametrize(("part", "name"), [("training", "x_train"), ("test", "x_test")])
+def test_images_that_are_all_alike_are_refused(tmp_path, part, name):
+    arrays = small_mnist()
+    arrays[name][9:] = arrays[name][0]
+    np.savez(tmp_path / "mnist.npz", **arrays)
+    with pytest.raises(UserError, match=f"{part} part: 9 different images; at least 10 are"):
+        data.load_mnist(tmp_path)
+
+
 def test_examples_of_missing_classes_are_further_ones_of_the_others(tmp_path):
     arrays = small_mnist()
     arrays["y_test"][:] = 7
