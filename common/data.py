@@ -282,8 +282,14 @@ class DownloadError(Exception):
 
 
 def keras_cache():
-    """Return the folder in which Keras keeps datasets: below KERAS_HOME, or ~/.keras."""
-    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "datasets"
+    """Return the folder in which Keras keeps datasets: below KERAS_HOME, or ~/.keras.
+
+    Raises DownloadError for a user without a home.
+    """
+    try:
+        return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "datasets"
+    except RuntimeError:
+        raise DownloadError("no home for Keras's cache; let KERAS_HOME name a folder") from None
 
 
 def _cache_or_download(source):

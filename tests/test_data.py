@@ -218,6 +218,13 @@ def test_unwritable_cache_uses_the_stand_in(served, tmp_path, monkeypatch, capsy
     assert "Downloading" not in said
 
 
+def test_a_user_without_a_home_gets_the_stand_in(monkeypatch, capsys):
+    monkeypatch.delenv("KERAS_HOME")
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as where there is none
+    assert data.load_mnist(limit=20).source == "synthetic"
+    assert "no home for Keras's cache; let KERAS_HOME name a folder" in capsys.readouterr().out
+
+
 def test_the_checksums_are_the_published_ones():
     assert data._MNIST.checksums["mnist.npz"].startswith("sha256:731c5ac6")
     assert [c[:8] for c in data._FASHION_MNIST.checksums.values()] == [
