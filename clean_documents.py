@@ -427,9 +427,10 @@ def plot_office(run, office, cleaners, results):
         images = [restore(dirty)[window] for restore in cleaners.values()] + [clean[window]]
         rows[kind if len(kinds) > 1 else page.name] = images
     titles = [f"{TITLES[name]}, RMSE {results[name]['rmse']:.3f}" for name in cleaners]
+    title = "Pieces of four test pages, whose text and dirt were never trained on"
     run.plot(
         *(plotting.image_rows, rows, "pages.png"),
-        "Pieces of four test pages, whose text and dirt were never trained on",
+        title if kinds != ["own"] else "Pieces of test pages",
         "Dividing by a median over 21x21 pixels removes slow shades and leaves what is as small "
         "as a letter. A network that sees far enough tells letters from dirt. RMSE is pooled over "
         "all test pages, grey values from 0 to 1.",

@@ -188,7 +188,8 @@ def planes(columns, path, title, caption, labels, names, show=False):
             the top row first; if that is None they are samples of the normal prior.
         labels, names: as for `mark_classes`.
     """
-    size = 3.7 * len(columns) + 1, 7.6
+    longest = max(len(short(name, 20)) for name in names)
+    size = 3.7 * len(columns) + 0.9 + 0.1 * longest, 7.6  # the legend takes its width from them
     figure, axes = plt.subplots(2, len(columns), figsize=size, layout="constrained")
     figure.suptitle(title, fontsize=12)
     for (above, below), (heading, (codes, images, region)) in zip(
