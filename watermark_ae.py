@@ -394,18 +394,18 @@ def quantise(images, bits, psnr):
     """Return images whose grey levels, an even or odd multiple of a step, say the bits; the step.
 
     Quantisation index modulation, Chen and Wornell 2001, https://doi.org/10.1109/18.923725: the
-    classical way that stands noise. The step is the one that gives the images this PSNR in dB.
+    classical way that stands noise. The step leaves the images this PSNR in dB, or more.
     """
 
     def with_step(step):
         levels = 2 * np.round((images / step - bits) / 2) + bits
-        return np.clip(levels * step, 0, 1)  # a level above white is lost
+        return step * (levels - 2 * (levels * step > 1))  # none is above white, where it is lost
 
     low, high = 1e-3, 1.0
     for _ in range(20):  # bisection
         step = (low + high) / 2
         low, high = (low, step) if metrics.psnr(images, with_step(step)) < psnr else (step, high)
-    return with_step(step).astype("float32"), step
+    return with_step(low).astype("float32"), low
 
 
 def read_quantised(images, step):
