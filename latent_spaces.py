@@ -398,7 +398,7 @@ def contraction(model, images, count=500):
     slopes = h * (1 - h)
     squares = np.linalg.eigvalsh(slopes[:, :, None] * (kernel.T @ kernel) * slopes[:, None, :])
     singular = np.sqrt(np.maximum(squares[:, ::-1], 0))
-    norm, distance = float(np.sqrt((singular**2).sum(1)).mean()), float(pdist(h).mean())
+    norm, distance = float(np.sqrt((singular**2).sum(1)).mean()), float(pdist(h).mean()) + 1e-12
     rng = np.random.default_rng(batches.seed_for("test"))
     noisy = images + rng.normal(0, 0.1, images.shape).astype("float32")
     moved = np.linalg.norm(trained_models.predict(encoder, noisy) - h, axis=1).mean()
@@ -407,6 +407,11 @@ def contraction(model, images, count=500):
         "jacobian_normalised": norm / distance,
         "movement": float(moved) / distance,
     }
+
+
+def root_of_covariance(codes):
+    """Return L with L·Lᵀ the covariance of codes, shape (n, 2), even where all lie on a line."""
+    return np.linalg.cholesky(np.cov(codes.T) + 1e-12 * np.eye(2))
 
 
 def faults_of_plane(encoder, decoder, digits, components, fit_gaussian, points=2_000):
@@ -435,7 +440,7 @@ def faults_of_plane(encoder, decoder, digits, components, fit_gaussian, points=2
         return distance_to_nearest(trained_models.predict(decoder, codes), digits.x_train)
 
     train, codes = (trained_models.predict(encoder, x) for x in (digits.x_train, digits.x_test))
-    mean, spread = codes.mean(0), np.linalg.cholesky(np.cov(codes.T))
+    mean, spread = codes.mean(0), root_of_covariance(codes)
     radii = np.linalg.norm(np.linalg.solve(spread, (codes - mean).T), axis=0)
     angle, share = rng.uniform(0, 2 * np.pi, points), np.sqrt(rng.uniform(size=points))
     disc = np.quantile(radii, 0.95) * share * [np.cos(angle), np.sin(angle)]
@@ -444,7 +449,7 @@ def faults_of_plane(encoder, decoder, digits, components, fit_gaussian, points=2
     others = rng.permutation(some)
     samples = rng.standard_normal((min(5 * points, len(codes)), 2))
     if fit_gaussian:
-        samples = samples @ np.linalg.cholesky(np.cov(train.T)).T + train.mean(0)
+        samples = samples @ root_of_covariance(train).T + train.mean(0)
     return {
         "gaps": float(
             np.mean(strangeness((spread @ disc).T + mean) > np.quantile(reconstructions, 0.95))

@@ -108,7 +108,7 @@ def _as_graph(model):
     """Return the encoder and decoder as one function, traced once, since graphs are quicker."""
     encoder, decoder = (model.get_layer(name) for name in ("encoder", "decoder"))
     return tensorflow.function(
-        lambda grey, bits: decoder([encoder(grey), bits]), reduce_retracing=True
+        lambda grey, bits: decoder([encoder(grey), bits]), autograph=False, reduce_retracing=True
     )
 
 

@@ -42,7 +42,7 @@ def cleaner(network):
     # With an open shape, so that it is traced once: half again as fast as calling the network.
     any_size = tensorflow.TensorSpec((1, None, None, 1), "float32")
 
-    @tensorflow.function(input_signature=[any_size])
+    @tensorflow.function(input_signature=[any_size], autograph=False)
     def run(tile):
         return network(tile, training=False)
 

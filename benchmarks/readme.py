@@ -159,7 +159,7 @@ TABLES = {
         },
         {
             "least significant bit": "watermark_ae/fast/0#least_significant_bit",
-            "quantisation, at the PSNR of `fast`": "watermark_ae/fast/0#quantisation",
+            "quantisation, at the PSNR of `fast` or better": "watermark_ae/fast/0#quantisation",
             "`--recipe published`": "watermark_ae/published/0",
             "`--recipe fast`": "watermark_ae/fast/0",
             "`--noise 0.12 --psnr 20.05 --epochs 80`": "watermark_ae/noise/0",

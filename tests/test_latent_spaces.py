@@ -332,3 +332,11 @@ def test_shipped_models_are_as_good_as_their_reports_say(real_data):
         model = trained_models.load_model(path, latent_spaces.Settings.names)[0]
         rebuilt = trained_models.predict(model, digits.x_test)
         assert metrics.mse(digits.x_test, rebuilt) == pytest.approx(report["test"]["mse"], rel=0.01)
+
+
+def test_root_of_a_covariance_also_of_codes_on_a_line():
+    codes = np.random.default_rng(0).normal(size=(50, 2)) @ [[2, 0.3], [0, 1]]
+    root = latent_spaces.root_of_covariance(codes)
+    np.testing.assert_allclose(root @ root.T, np.cov(codes.T), atol=1e-9)
+    line = np.stack([np.arange(9.0), np.zeros(9)], axis=1)
+    assert np.isfinite(latent_spaces.root_of_covariance(line)).all()
