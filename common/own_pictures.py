@@ -81,9 +81,7 @@ def read_pictures(folder, limit=None, patches=False):
         share = PATCHES // len(files) + 1
         images.append(_patches(image, share, hashes[-1]) if patches else image[np.newaxis])
         labels.append(label)
-    if faults:
-        first = printable("; ".join(faults[:3]))
-        print(f"*** {len(faults)} left out. {first}{'; …' * (len(faults) > 3)} ***")
+    _say_left_out(faults)
     if len(set(hashes)) < LEAST_PICTURES:
         found = f"{len(set(hashes))} pictures that differ and can be read"
         raise UserError(f"{folder}: {found}; at least {LEAST_PICTURES} are needed")
@@ -102,6 +100,12 @@ def read_pictures(folder, limit=None, patches=False):
     if patches or limit:
         print(what("Used" + " patches of 28x28 pixels" * patches, *map(len, parts[::2])))
     return list(map(printable, classes)), parts
+
+
+def _say_left_out(faults):
+    first = printable("; ".join(faults[:3]))
+    if faults:
+        print(f"*** {len(faults)} left out. {first}{'; …' * (len(faults) > 3)} ***")
 
 
 def _patches(picture, count, name):
