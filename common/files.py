@@ -55,8 +55,8 @@ def read(path, way=""):
 def write_beside(path, run=""):
     """Give a hidden name beside `path` to write to, which is left only if no error came up.
 
-    It begins with `run`. The folder is made where it is missing. Raises UserError if it can't be
-    written to, or the disk is full.
+    It begins with `run`, which has made the folder; without one it is made where it is missing.
+    Raises UserError if it can't be written to, or the disk is full.
     """
     path = Path(path)
     # Two machines may share a disk. A name may be as long as names can be, so it is left out.
@@ -64,7 +64,8 @@ def write_beside(path, run=""):
     unique = f"{machine}-{os.getpid()}-{secrets.token_hex(8)}"
     temporary = path.with_name(f".{run}{unique}{path.suffix[-20:]}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not run:
+            path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
     except BaseException as error:
         with contextlib.suppress(OSError):

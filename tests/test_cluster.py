@@ -20,7 +20,7 @@ from PIL import Image
 
 import clean_documents as script
 from applications import page_cleaning, page_record
-from common import UserError
+from common import UserError, files
 from synthetic import pages
 
 WHY = "needs dask: pip install -r requirements-cluster.txt"
@@ -365,6 +365,34 @@ def test_nothing_gets_a_name_when_its_run_has_ended(here, run, monkeypatch):
         time.sleep(0.01)
     assert all(text.endswith("its run has ended") for text in seen)
     assert outputs(Path("out")) == []
+
+
+def test_no_worker_makes_the_folder_again_that_its_run_has_removed(here, run, monkeypatch):
+    real, begun, ended = files.write_beside, [], []
+
+    @contextlib.contextmanager
+    def write_beside(path, run=""):
+        if run:  # it is a worker's
+            begun.append(path)
+            first = len(begun) == 1
+            while Path("out").exists() and not (first and len(begun) == 2):
+                time.sleep(0.01)
+            if first:
+                raise RuntimeError("so the run ends")
+        try:
+            with real(path, run) as hidden:
+                yield hidden
+        finally:
+            if run:
+                ended.append(path)
+
+    monkeypatch.setattr(files, "write_beside", write_beside)
+    monkeypatch.setattr(cluster, "_one_file", contextlib.nullcontext())
+    with pytest.raises(UserError, match="so the run ends"):
+        run()
+    while not ended:
+        time.sleep(0.01)
+    assert not Path("out").exists()
 
 
 def test_workers_times_threads_are_the_cores(monkeypatch):

@@ -180,11 +180,11 @@ def test_a_failed_write_leaves_nothing_and_what_stands_there_is_kept(tmp_path):
 
 def test_temporary_names_carry_machine_and_process(tmp_path, monkeypatch):
     monkeypatch.setattr(files.platform, "node", lambda: "a/b.example")
-    with files.write_beside(tmp_path / "new" / "x.png", "run-1-") as temporary:
+    with files.write_beside(tmp_path / "x.png", "run-1-") as temporary:
         temporary.write_text("whole")
     name = rf"\.run-1-a-b-example-{os.getpid()}-[0-9a-f]{{16}}\.png"
     assert re.fullmatch(name, temporary.name)
-    assert list((tmp_path / "new").iterdir()) == [temporary]
+    assert list(tmp_path.iterdir()) == [temporary]
 
 
 def test_names_as_long_as_names_can_be(tmp_path):
