@@ -241,7 +241,7 @@ def summary_row(script, trainings):
     first = runs("fast")[0]
     ratios = [NONE] * len(time_to_quality.MARGINS)
     if runs("published") and script not in time_to_quality.FOLLOWED:
-        pairs = list(zip(runs("published"), runs("fast"), strict=True))
+        pairs = list(zip(runs("published"), runs("fast"), strict=False))  # some seeds have one only
         ratios = [ratio_cell(pairs, margin) for margin in time_to_quality.MARGINS]
     recipes = time_to_quality.PAIR
     seconds = [over_seeds(name, lambda run: run["seconds"][-1], ",.0f") for name in recipes]

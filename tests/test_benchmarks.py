@@ -79,6 +79,8 @@ def test_a_row_shows_means_and_spreads_over_seeds():
         "20",
     ]
     assert cells[-2:] == ["23.0 (16.0 to 30.0)", "1.2 and 1.2"]
+    del trainings["denoise_mnist/published/1"]
+    assert readme.summary_row("denoise_mnist", trainings)[-2:] == ["30.0", "1.2 and 1.2"]
 
 
 def test_pages_show_what_was_measured():
