@@ -146,6 +146,8 @@ class RunFolder:
         interrupted = isinstance(error, KeyboardInterrupt)
         if interrupted:
             answer_signals(signal.SIG_IGN)  # a second one would take the place of the first
+            with contextlib.suppress(OSError, UserError):
+                self._move_best()  # what came may have come just before
         self._let_go()
         if interrupted and self._has(STATE) and not self._has("metrics.json"):
             way = self.settings.command

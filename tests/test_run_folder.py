@@ -170,6 +170,17 @@ def test_a_kill_while_an_epoch_is_stored_loses_that_epoch_at_most(monkeypatch, k
     np.testing.assert_allclose(other.get_weights()[0], first + (stored - 1), rtol=1e-6)
 
 
+def test_ctrl_c_just_before_the_best_model_gets_its_place(monkeypatch):
+    def interrupted(*words, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("common.run_folder.files.write_csv", interrupted)
+    with pytest.raises(KeyboardInterrupt) as info, run_of() as run:
+        run.keep(small_model(), row(1, 0.5))
+    assert Path("out", "model.keras").is_file()
+    assert "The best model so far is out/model.keras. Go on" in info.value.__notes__[0]
+
+
 def test_a_killed_training_resumes_as_if_nothing_had_happened(tmp_path, figures_left_out):
     denoise_mnist.main([*FOUR_EPOCHS, "--output-dir", "whole"])
     words = [sys.executable, "-c", TRAIN_AND_WAIT, *FOUR_EPOCHS, "--output-dir", "killed"]
