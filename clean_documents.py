@@ -225,7 +225,6 @@ def main(argv=None):
         plot_others(run, large, old, wider, results)
         run.plot_history("mean squared error")
         run.finish(model, results, settings.architecture, others=networks)
-    plotting.wait_for_windows(settings.show)
 
 
 def apply(settings):

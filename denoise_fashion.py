@@ -196,7 +196,6 @@ def main(argv=None):
         plot(run, clothes, restorers, restored, results)
         run.plot_history("mean squared error")
         run.finish(model, results, settings.architecture, others=networks)
-    plotting.wait_for_windows(settings.show)
 
 
 def load(settings):
@@ -301,7 +300,7 @@ def plot(run, clothes, restorers, restored, results):
         "Where each one breaks",
         f"Each network was trained at one share of noise only. {remarks}PSNR is the mean over "
         f"{len(clean):,} test images.",
-        *("replaced pixels (%)", "PSNR (dB)"),
+        ("replaced pixels (%)", "PSNR (dB)"),
         mark=(100 * run.settings.noise, "trained here") if run.settings.noise else None,
         ticks=percent,
     )

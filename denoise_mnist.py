@@ -144,7 +144,6 @@ def main(argv=None):
         plot(run, model, digits, candidates, results)
         run.plot_history("binary cross-entropy (nats per pixel)")
         run.finish(model, results, typical=typical(model, digits, candidates))
-    plotting.wait_for_windows(settings.show)
 
 
 def denoise_files(settings):

@@ -320,7 +320,6 @@ def main(argv=None):
         x, some = digits.x_test, slice(2_000)
         typical = {name: small_images.typical(x[some], rebuilt[name][some]) for name in models}
         run.finish(models[main_one], results, main_one, TRAININGS, models, typical)
-    plotting.wait_for_windows(settings.show)
 
 
 def train(name, settings, digits):
@@ -584,7 +583,7 @@ def plot_errors_and_components(run, models, components, results):
         *(plotting.curves, lines, "error.png", "Error over the size of the bottleneck"),
         "The linear autoencoder lies on PCA. The plain one needs fewer numbers for the same error, "
         "until there are so many that the training time is what limits it.",
-        *("numbers in the code", "MSE on test images"),
+        ("numbers in the code", "MSE on test images"),
         ticks=SIZES,
         wide="PCA",
     )
@@ -616,7 +615,7 @@ def plot_spectra(run, spectra, results):
         *(plotting.curves, lines, "jacobian.png", "How far a code moves when the image does"),
         "Singular values of the encoder's Jacobian, mean over 500 test images. The penalty keeps "
         "a few directions, those in which images differ, and flattens the others.",
-        *("singular value, by size", "mean over images"),
+        ("singular value, by size", "mean over images"),
     )
 
 

@@ -314,7 +314,6 @@ def main(argv=None):
         some = slice(2_000)
         rebuilt = trained_models.predict(decoder, z_mean[some])
         run.finish(model, results, typical=small_images.typical(clothes.x_test[some], rebuilt))
-    plotting.wait_for_windows(settings.show)
 
 
 def load(settings):
@@ -433,7 +432,6 @@ def compare_beta(settings):
             *(clothes.y_test, clothes.class_names),
         )
         run.finish(models["beta_1"], results, "beta_1", others=models, models=models)
-    plotting.wait_for_windows(settings.show)
 
 
 def evaluate(encoder, decoder, dataset, z_mean, z_log_var):

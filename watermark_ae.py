@@ -222,7 +222,6 @@ def main(argv=None):
         loss = "cross-entropy" if kind == "bits" else "squared error"
         run.plot_history(f"loss ({loss} of W, and a penalty)")
         run.finish(model, results)
-    plotting.wait_for_windows(settings.show)
 
 
 def read_logo(path, kind):
@@ -519,7 +518,7 @@ def plot_curves(run, kind, image, watermark, marked, extract, results):
         *(plotting.curves, lines, "noise.png"),
         "Bits that come back through noise" if kind == "bits" else "W read through noise",
         caption,
-        *("standard deviation of the noise", what),
+        ("standard deviation of the noise", what),
         ticks=SIGMAS,
     )
     if not run.history:
@@ -534,7 +533,7 @@ def plot_curves(run, kind, image, watermark, marked, extract, results):
         "What image quality costs",
         "As training asks for a better image, W is harder to read. Validation images, "
         "without noise.",
-        *("PSNR of the marked image (dB)", what),
+        ("PSNR of the marked image (dB)", what),
     )
 
 

@@ -182,7 +182,6 @@ def main(argv=None):
         plot_examples(run, inputs["image"][:8], marked[:8], results["model"])
         run.plot_history("cross-entropy of the bits (nats)")
         run.finish(model, results)
-    plotting.wait_for_windows(settings.show)
 
 
 def load_pictures(synthetic=False, limit=None, seed=0):

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 from common import UserError, image_files
-from common.files import output_folder, see_that_file, see_that_free
+from common.files import output_folder, printable, see_that_file, see_that_free
 from common.trained_models import SHIPPED, load_model, read_report
 
 # Image files that are written in the format of their input; others become PNG.
@@ -28,7 +28,7 @@ def model_to_apply(settings, nothing=None, trainings=None):
     path, report = _model_and_report(settings)
     model, architecture = load_model(path, settings.names, settings.build_like)
     about = _describe(report, nothing, (trainings or {}).get(architecture))
-    print(f"Using {path}: {about}", flush=True)
+    print(f"Using {printable(path)}: {about}", flush=True)
     return model, architecture
 
 

@@ -191,7 +191,7 @@ def _write_codes(path, names, codes):
     header = ["name", *(f"z_{i + 1}" for i in range(codes.shape[1]))]
     rows = [[name, *map(float, code)] for name, code in zip(names, codes, strict=True)]
     files.write_csv(path, header, rows)
-    print(f"Wrote {path}", flush=True)
+    print(f"Wrote {files.printable(path)}", flush=True)
 
 
 def _read_codes(path, dimensions):

@@ -204,9 +204,9 @@ def write_cleaned(clean, source, path, options):
             yield cleaned
 
     try:
-        before, input_hash = source.stat().st_size, page_record.sha256(source)
+        before, input_hash = source.stat().st_size, files.sha256(source)
         notes += page_files.write_pages(cleaned_pages(), path, before)
-        after, output_hash = path.stat().st_size, page_record.sha256(path)
+        after, output_hash = path.stat().st_size, files.sha256(path)
     except (UserError, OSError):
         raise
     except Exception as error:  # 10,000 other files must not wait for what is odd about this one

@@ -1,7 +1,6 @@
 """Which file becomes which, and the record of it: cleaned.json in the output folder."""
 
 import glob
-import hashlib
 import json
 import os
 import time
@@ -78,16 +77,6 @@ def plan(found, options, output_dir):
     return planned
 
 
-def sha256(path):
-    """Return the SHA-256 of a file's content; errors are those of `files.read`."""
-    files.see_that_file(path)
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-
-
 class Record:
     """What stands in an output folder, and how it came about.
 
@@ -124,14 +113,17 @@ class Record:
             if os.path.lexists(target):
                 if entry is None:
                     raise UserError(f"{target}: exists already, and not by {NAME}; {way_out}")
-                if force and entry.get("sha256") != sha256(target):
+                if force and entry.get("sha256") != files.sha256(target):
                     raise UserError(f"{target}: was changed after it was cleaned; {way_out}")
                 if not force:
                     if reason := self._difference(entry, source):
                         line = f"{target}: is from {entry['input']}, {reason}; --force replaces it"
                         raise UserError(f"{line}, or {way_out}")
                     if "sha256" not in entry:  # its run was killed
-                        entry |= {"input_sha256": sha256(source), "sha256": sha256(target)}
+                        entry |= {
+                            "input_sha256": files.sha256(source),
+                            "sha256": files.sha256(target),
+                        }
                     continue
             left[name] = source
         for name, source in left.items():
@@ -147,7 +139,7 @@ class Record:
         """Say in which way a file was not cleaned like this one would be; "" if it was."""
         wanted = self._entry(source)
         known = entry.get("input_sha256")
-        if known != sha256(source) if known else entry["input"] != wanted["input"]:
+        if known != files.sha256(source) if known else entry["input"] != wanted["input"]:
             changed = entry["input"] == wanted["input"]
             return "which has changed since" if changed else f"not from {source}"
         if entry.get("model") != wanted["model"]:

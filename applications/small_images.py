@@ -9,6 +9,7 @@ from PIL import Image
 from scipy import ndimage
 
 from common import data
+from common.files import printable
 from common.own_pictures import border_of, fit_square, read_on_any_ground, scaled
 
 SIDE, TALL = 28, 20  # pixels; MNIST's digits fit into 20x20 of them
@@ -189,4 +190,4 @@ def warn_if_unlike(path, image, rebuilt, known):
     """Print what `unlike` says of a picture, if anything."""
     text = unlike(image, rebuilt, known)
     if text:
-        print(f"*** {path}: {text} ***", flush=True)
+        print(f"*** {printable(path)}: {text} ***", flush=True)

@@ -10,7 +10,7 @@ import tensorflow
 from common import devices
 
 LEAST_WARM_UP = 100  # steps
-MOST_PASSES = 20  # in an epoch, over pictures of the reader's own
+MOST_PASSES = 20  # in an epoch, over few images
 
 
 def seed_for(*names):

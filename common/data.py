@@ -253,25 +253,13 @@ def _pairs(arrays, where):
             fault = f"labels of {y.dtype} {y.shape}, not whole numbers (n,)"
         elif len(x) != len(y):
             fault = f"{len(x):,} images but {len(y):,} labels"
-        elif len(x) < LEAST_IMAGES:
-            fault = f"{len(x)} images; at least {LEAST_IMAGES} are needed"
-        elif (count := _different(x)) < LEAST_IMAGES:
+        elif (count := len({image.tobytes() for image in x})) < LEAST_IMAGES:
             fault = f"{count} different images; at least {LEAST_IMAGES} are needed"
         elif not 0 <= y.min() <= y.max() <= 9:
             fault = f"labels {y.min()} to {y.max()}, not 0 to 9"
         if fault:
             raise UserError(f"{where}, {part} part: {fault}")
     return pairs
-
-
-def _different(images):
-    """Return how many images differ from one another; it stops counting at LEAST_IMAGES."""
-    seen = set()
-    for image in images:
-        seen.add(image.tobytes())
-        if len(seen) == LEAST_IMAGES:
-            break
-    return len(seen)
 
 
 # ---------------------------------------------------------------- downloads

@@ -3,9 +3,9 @@
 import collections
 import contextlib
 import csv
+import hashlib
 import itertools
 import json
-import math
 import os
 import platform
 import re
@@ -23,8 +23,8 @@ def printable(text):
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
 
 
-def see_that_file(path, way=""):
-    """Raise UserError, with a way out, unless `path` is a file that can be opened and read.
+def _use_file(path, way, use):
+    """Return use(file) of an opened file; UserError, with a way out, where it can't be read.
 
     A pipe that nobody writes to, or a device, would never end.
     """
@@ -35,20 +35,26 @@ def see_that_file(path, way=""):
         elif path.stat().st_size > MOST_BYTES:
             reason = f"larger than {MOST_BYTES:,} bytes"
         else:
-            path.open("rb").close()
-            return
-    except (OSError, ValueError) as error:  # no rights, or a name that can't be one
+            with path.open("rb") as file:
+                return use(file)
+    except (OSError, ValueError) as error:  # no rights, a disk that fails, an impossible name
         reason = f"cannot be read ({getattr(error, 'strerror', error)})"
     raise UserError(f"{path}: {reason}{way}")
 
 
+def see_that_file(path, way=""):
+    """Raise UserError, with a way out, unless `path` is a file that can be opened."""
+    _use_file(path, way, lambda file: None)
+
+
 def read(path, way=""):
     """Return the content of a file of the reader's; errors are those of `see_that_file`."""
-    see_that_file(path, way)
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:  # a disk or a share may fail after the file was opened
-        raise UserError(f"{path}: cannot be read ({error.strerror}){way}") from None
+    return _use_file(path, way, lambda file: file.read())
+
+
+def sha256(path, way=""):
+    """Return the SHA-256 of a file's content; errors are those of `see_that_file`."""
+    return _use_file(path, way, lambda file: hashlib.file_digest(file, "sha256").hexdigest())
 
 
 @contextlib.contextmanager
@@ -91,17 +97,9 @@ def write_whole(path, replace=False):
 
 def write_json(path, content, replace=False):
     """Write JSON whole or not at all; what JSON cannot say, such as an infinite PSNR, is null."""
-
-    def clean(value):
-        if isinstance(value, dict):
-            return {key: clean(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [clean(item) for item in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
+    plain = json.loads(json.dumps(content), parse_constant=lambda _: None)
     with write_whole(path, replace) as temporary:
-        text = json.dumps(clean(content), indent=2, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
 
 
 def write_csv(path, header, rows, replace=False):
@@ -169,10 +167,13 @@ def lock(folder):
         import fcntl  # not on Windows
 
         descriptor = os.open(folder, os.O_RDONLY)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return descriptor
-    except BlockingIOError:
-        os.close(descriptor)
-        raise UserError(f"{folder}: in use by another run; choose another --output-dir") from None
     except (ImportError, OSError):
         return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return descriptor
+    except OSError as error:
+        os.close(descriptor)
+        if not isinstance(error, BlockingIOError):
+            return None
+        raise UserError(f"{folder}: in use by another run; choose another --output-dir") from None

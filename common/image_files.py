@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from common import UserError
-from common.files import read, write_whole
+from common.files import printable, read, write_whole
 
 # What is opened, whatever a file is called. PostScript is not among them: Pillow would run it.
 # Of JPEG Pillow makes MPO, the photos with two frames of phones, where it finds them.
@@ -102,7 +102,7 @@ def _values(image, path, ground, mode=None):
     """
     image = _upright(image, ground)
     if not _is_deep(image):
-        mode = mode or ("L" if image.mode in ("1", "L", "LA") else "RGB")
+        mode = mode or ("L" if image.mode in ("1", "L") else "RGB")
         return np.atleast_3d(np.asarray(image.convert(mode)))
     pixels = np.asarray(image, "float32")[..., np.newaxis]
     if not np.isfinite(pixels).all() or pixels.max() < 0:
@@ -150,4 +150,4 @@ def write_image(path, image):
         # Pillow's own JPEG quality of 75 leaves smears around letters.
         options = {"quality": 95} if temporary.suffix.lower() in (".jpg", ".jpeg") else {}
         Image.fromarray(pixels).save(temporary, **options)
-    print(f"Wrote {path}", flush=True)
+    print(f"Wrote {printable(path)}", flush=True)

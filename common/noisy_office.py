@@ -95,8 +95,9 @@ def load_noisy_office(data_dir=None, synthetic=False, limit=None, seed=0):
     train, validation, test = families
     if not (train and test):
         raise UserError(
-            f"{data_dir}: {len(train)} training and {len(test)} test pages; both families are "
-            "needed, files whose number leaves 2 and 0 by 3 (UCI: TR and TE)"
+            f"{data_dir or 'the downloaded archive'}: {len(train)} training and {len(test)} test "
+            "pages; both families are needed, files whose number leaves 2 and 0 by 3 (UCI: TR and "
+            "TE)"
         )
     if not validation:
         train, validation = _hold_out(train)
@@ -134,22 +135,18 @@ def _cut(page, rows):
 
 def _synthetic_pages(limit, seed):
     """Return 96 training, 12 validation and 24 test pages, fewer under a limit."""
-    return [
-        [
-            Page(str(number), kind, dirty, clean)
-            for number, (dirty, clean, kind, _) in enumerate(
-                pages.pages(min(limit or count, count), seed=seed_for(seed, "pages", part))
-            )
-        ]
-        for part, count in (("train", 96), ("validation", 12), ("test", 24))
-    ]
+    families = []
+    for part, count in (("train", 96), ("validation", 12), ("test", 24)):
+        made = pages.pages(min(limit or count, count), seed=seed_for(seed, "pages", part))
+        families.append([Page(str(n), kind, *pair) for n, (*pair, kind, _) in enumerate(made)])
+    return families
 
 
 # ---------------------------------------------------------------- files
 
 
 def _files_below(folder):
-    """Return {path: a function that returns its bytes} of the PNG files in and below a folder."""
+    """Return {path: a function that returns its bytes} of the PNG files below a folder."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; --data-dir wants the one with NoisyOffice")
     found = sorted(path for pattern in ("*/*", "*/*/*", "*/*/*/*") for path in folder.glob(pattern))

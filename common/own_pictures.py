@@ -20,6 +20,12 @@ PATCHES = 20_000  # of all pictures together
 LEAST_PICTURES = 30  # that differ from one another
 
 
+def _pictures(folder, paths):
+    """Return which of some paths in a folder are pictures, sorted; hidden ones are not."""
+    shown = (path for path in paths if path.suffix.lower() in ENDINGS and path.is_file())
+    return sorted(p for p in shown if not any(x[0] == "." for x in p.relative_to(folder).parts))
+
+
 def classes_in(folder):
     """Return {class: paths of its pictures}, as keras.utils.image_dataset_from_directory has it.
 
@@ -27,15 +33,10 @@ def classes_in(folder):
     Without such a subfolder the pictures in `folder` are one class of its name. Hidden ones count
     as not there.
     """
-
-    def pictures(paths):
-        shown = (path for path in paths if path.suffix.lower() in ENDINGS and path.is_file())
-        return sorted(p for p in shown if not any(x[0] == "." for x in p.relative_to(folder).parts))
-
     try:
-        found = {sub.name: pictures(sub.rglob("*")) for sub in sorted(folder.iterdir())}
+        found = {sub.name: _pictures(folder, sub.rglob("*")) for sub in sorted(folder.iterdir())}
         if not any(found.values()):
-            found = {folder.resolve().name: pictures(folder.iterdir())}
+            found = {folder.resolve().name: _pictures(folder, folder.iterdir())}
     except OSError as error:
         raise UserError(f"{folder}: can't be read ({error.strerror})") from None
     return {name: paths for name, paths in found.items() if paths}
@@ -44,29 +45,22 @@ def classes_in(folder):
 def read_pictures(folder, limit=None, patches=False):
     """Return (names of the classes, parts) of a folder of pictures of any size and format.
 
-    Each picture becomes grey and is fitted into 28x28 pixels, or cut into patches at full size.
-    A hash of what comes out decides which part a picture is in, so that copies of it, under any
-    name and in any lossless format, stay together, and so do its patches. A file that can't be read
-    is named and left out.
+    Each picture becomes grey and is fitted into 28x28 pixels, or with `patches` cut at full size
+    into pieces of 28x28: some 20,000 of all, or as many as fit beside one another. A hash of what
+    comes out decides which part a picture is in, so that copies of it, under any name and in any
+    lossless format, stay together, and so do its patches. What can't be read is named and left out.
 
-    Args:
-        folder: as `classes_in` reads it.
-        limit: use this many images for training (validation included), and as many for the test.
-        patches: return patches instead, some 20,000 or as many as fit beside one another.
-
-    Returns:
-        The names, and [x_train, y_train, x_validation, y_validation, x_test, y_test]: float32 in
-        [0, 1], shape (n, 28, 28, 1), and integers, shape (n,).
-
-    Raises:
-        UserError: fewer than 30 pictures that differ can be read.
+    The parts are x_train, y_train, x_validation, y_validation, x_test and y_test: float32 in
+    [0, 1], shape (n, 28, 28, 1), and integers, shape (n,). `limit` is how many images to use for
+    training (validation included), and for the test. Raises UserError if fewer than 30 pictures
+    that differ can be read.
     """
     classes = classes_in(folder)
     files = [(path, label) for label, paths in enumerate(classes.values()) for path in paths]
     print(f"Reading {len(files):,} pictures in {printable(folder)} ...", flush=True)
     images, labels, hashes = [], [], []
-    beside = {path for path in folder.glob("*.*") if path.suffix.lower() in ENDINGS}
-    faults = [f"{p}: beside the subfolders, in no class" for p in beside - {p for p, _ in files}]
+    beside = {*_pictures(folder, folder.iterdir())} - {path for path, _ in files}
+    faults = [f"{path}: beside the subfolders, in no class" for path in sorted(beside)]
     for path, label in files:
         try:
             picture = read_on_any_ground(path)
@@ -81,7 +75,9 @@ def read_pictures(folder, limit=None, patches=False):
         share = PATCHES // len(files) + 1
         images.append(_patches(image, share, hashes[-1]) if patches else image[np.newaxis])
         labels.append(label)
-    _say_left_out(faults)
+    if faults:
+        first = printable("; ".join(faults[:3])) + "; …" * (len(faults) > 3)
+        print(f"*** {len(faults)} left out. {first} ***")
     if len(set(hashes)) < LEAST_PICTURES:
         found = f"{len(set(hashes))} pictures that differ and can be read"
         raise UserError(f"{folder}: {found}; at least {LEAST_PICTURES} are needed")
@@ -100,12 +96,6 @@ def read_pictures(folder, limit=None, patches=False):
     if patches or limit:
         print(what("Used" + " patches of 28x28 pixels" * patches, *map(len, parts[::2])))
     return list(map(printable, classes)), parts
-
-
-def _say_left_out(faults):
-    first = printable("; ".join(faults[:3]))
-    if faults:
-        print(f"*** {len(faults)} left out. {first}{'; …' * (len(faults) > 3)} ***")
 
 
 def _patches(picture, count, name):

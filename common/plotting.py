@@ -15,7 +15,7 @@ import numpy as np
 from skimage.util import montage
 
 from common import UserError
-from common.files import write_whole
+from common.files import printable, write_whole
 
 _CHARACTERS_PER_INCH = 15  # of the caption's font
 LATENT_AXES = {"xlabel": "first latent dimension", "ylabel": "second latent dimension"}
@@ -51,17 +51,11 @@ def save(figure, path, caption, show=False):
         with warnings.catch_warnings():  # a name in a script that the font lacks: boxes say enough
             warnings.filterwarnings("ignore", "Glyph")
             figure.savefig(temporary, dpi=120, bbox_inches="tight", pad_inches=0.08, **options)
-    print(f"Wrote {path}", flush=True)
+    print(f"Wrote {printable(path)}", flush=True)
     if show:
         plt.show(block=False)
     else:
         plt.close(figure)
-
-
-def wait_for_windows(show):
-    """Keep the windows open until the user closes them."""
-    if show:
-        plt.show()
 
 
 def image_rows(rows, path, title, caption, show=False, cell=0.9, column_titles=()):
@@ -100,22 +94,13 @@ def short(name, most):
 
 
 def curves(
-    lines,
-    path,
-    title,
-    caption,
-    xlabel,
-    ylabel,
-    show=False,
-    mark=None,
-    ticks=None,
-    wide=None,
-    ylim=None,
+    lines, path, title, caption, labels, show=False, mark=None, ticks=None, wide=None, ylim=None
 ):
     """Plot several lines, {label: (values along the axis, values)}.
 
-    `wide` is the label of a line that another lies on, `mark` is (x, text) of a vertical line, and
-    `ticks` is where they stand on a logarithmic axis (None: a linear one).
+    `labels` are those of the axes, (x, y), `wide` is the label of a line that another lies on,
+    `mark` is (x, text) of a vertical line, and `ticks` is where they stand on a logarithmic axis
+    (None: a linear one).
     """
     figure, axis = plt.subplots(figsize=(7, 4.2), layout="constrained")
     for style, (label, (x, y)) in zip("os^Dv", lines.items(), strict=False):
@@ -125,7 +110,7 @@ def curves(
         axis.axvline(mark[0], color="0.6", lw=1)
         place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
         axis.annotate(mark[1], (mark[0], 0.02), (4, 0), **place, fontsize=8, color="0.3")
-    axis.set(xlabel=xlabel, ylabel=ylabel, title=title, ylim=ylim)
+    axis.set(xlabel=labels[0], ylabel=labels[1], title=title, ylim=ylim)
     if ticks is not None:
         axis.set_xscale("log")
         axis.set_xticks(ticks, [f"{value:g}" for value in ticks])
@@ -148,7 +133,7 @@ def loss_curves(history, path, title, caption, ylabel, show=False):
     if len(history) >= 5 and np.isfinite(late).all():
         margin = max(late) - min(late)
         ylim = min(late) - 0.05 * margin, max(late) + 0.15 * margin
-    curves(lines, path, title, caption, "epoch", ylabel, show, ylim=ylim)
+    curves(lines, path, title, caption, ("epoch", ylabel), show, ylim=ylim)
 
 
 def mark_classes(axis, points, labels, names):

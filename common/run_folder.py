@@ -89,6 +89,9 @@ class RunFolder:
         if begun and (self.folder / "metrics.json").is_file():
             way = "leave --resume out" if resume else "choose another --output-dir"
             raise UserError(f"{self.folder}: holds a finished training; {way}")
+        if begun and self.settings.action == "model":
+            way = "choose another --output-dir"
+            raise UserError(f"{self.folder}: holds an unfinished training; {way}")
         if not resume:
             way = "add --resume, or " if begun else ""
             files.see_that_free(self.folder, sorted(self._own), way)
@@ -117,14 +120,14 @@ class RunFolder:
 
     def _see_that_kept(self, name):
         """Raise UserError if a file is not the one that this training has written."""
-        if _sha256(self.folder / name) != self._files[name]:
+        if files.sha256(self.folder / name, "; leave --resume out") != self._files[name]:
             path = self.folder / name
             raise UserError(f"{path}: damaged, or of another training; leave --resume out")
 
     def _move_best(self):
         """Give the best model its place, once the state says that it is."""
         best = self.folder / BEST
-        if best.is_file() and _sha256(best) == self._files.get(MODEL):
+        if best.is_file() and files.sha256(best) == self._files.get(MODEL):
             os.replace(best, self.folder / MODEL)
 
     def _to_share(self):
@@ -203,7 +206,7 @@ class RunFolder:
         """
         if _best_epoch([*self.history, row]) > len(self.history):
             save_model(model, self.folder / BEST, replace=True)
-            self._files[MODEL] = _sha256(self.folder / BEST)
+            self._files[MODEL] = files.sha256(self.folder / BEST)
         self._store(row, [keras.ops.convert_to_numpy(value) for value in _variables(model)])
         self._move_best()
         return self.out_of_patience()
@@ -227,23 +230,20 @@ class RunFolder:
         """
         file = f"checkpoint/{name}.keras"
         path = self.folder / file
-        if file in self._files:
-            self._see_that_kept(file)
-            return keras.saving.load_model(path, compile=False)
-        started = time.perf_counter()
-        before = self.history[-1]["seconds"] if self.history else 0.0
-        model, losses = train()
-        seconds = time.perf_counter() - started
-        if not np.isfinite(losses["val_loss"]):
-            raise UserError(f"{name}: training diverged; lower --learning-rate")
-        print(f"{name}: loss {losses['val_loss']:.4g} after {seconds:.0f} s", flush=True)
-        save_model(model, path, replace=True)
-        self._files[file] = _sha256(path)
-        row = {"model": name, "epoch": self.settings.epochs, "seconds": round(before + seconds, 3)}
-        self._store(row | losses)
-        if self.settings.devices > 1:  # from here on without a copy on each of them
-            return keras.saving.load_model(path, compile=False)
-        return model
+        if file not in self._files:
+            started = time.perf_counter()
+            before = self.history[-1]["seconds"] if self.history else 0.0
+            model, losses = train()
+            seconds = time.perf_counter() - started
+            if not np.isfinite(losses["val_loss"]):
+                raise UserError(f"{name}: training diverged; lower --learning-rate")
+            print(f"{name}: loss {losses['val_loss']:.4g} after {seconds:.0f} s", flush=True)
+            save_model(model, path, replace=True)
+            self._files[file] = files.sha256(path)
+            row = {"model": name, "epoch": self.settings.epochs}
+            self._store(row | {"seconds": round(before + seconds, 3)} | losses)
+        self._see_that_kept(file)
+        return keras.saving.load_model(path, compile=False)  # without copies on further devices
 
     def out_of_patience(self):
         """Say whether the last `patience` epochs brought no better validation loss."""
@@ -337,7 +337,9 @@ class RunFolder:
         print(f"\n{data['name']} ({data['source']}), {data['test']:,} test images")
         metrics.print_table(results)
         trained = f"Trained in {seconds[-1]:.0f} s. " if self.history else ""
-        print(f"{trained}Results are in {self.folder}{os.sep}")
+        print(f"{trained}Results are in {self.folder}{os.sep}", flush=True)
+        if settings.show:
+            plotting.plt.show()  # until the reader closes the windows
 
 
 def _best_epoch(history):
@@ -350,10 +352,6 @@ def _variables(model):
     with model.distribute_strategy.scope():
         model.optimizer.build(model.trainable_variables)
     return [*model.variables, *model.optimizer.variables]
-
-
-def _sha256(path):
-    return hashlib.sha256(files.read(path, "; leave --resume out")).hexdigest()
 
 
 def _digest(text, variables):

@@ -19,7 +19,7 @@ from conftest import ROOT, contents, wait_for
 from PIL import Image
 
 import clean_documents as script
-from applications import page_cleaning, page_record
+from applications import page_cleaning
 from common import UserError, files
 from synthetic import pages
 
@@ -67,7 +67,7 @@ def made(folder=None):
     for path in [path for path in found if path.suffix == ".pdf"]:
         found[path], count = re.subn(rb"/ID\[.*?\]", b"", found[path])
         assert count == 1
-        digest = page_record.sha256(folder / path).encode()
+        digest = files.sha256(folder / path).encode()
         found[RECORD] = found[RECORD].replace(digest, b"")
     return found
 

@@ -195,5 +195,5 @@ def test_figures_close_behind_them():
 
     before = plt.get_fignums()
     lines = {"a": ([1, 2], [1, 2]), "b": ([1, 2], [2, 1])}
-    plotting.curves(lines, "c.png", "title", "caption", "x", "y", mark=(1, "m"))
+    plotting.curves(lines, "c.png", "title", "caption", ("x", "y"), mark=(1, "m"))
     assert plt.get_fignums() == before

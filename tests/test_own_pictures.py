@@ -133,6 +133,7 @@ def test_what_cannot_be_read_is_named_and_left_out(tmp_path, capsys):
     assert "broken.jpg: not an image" in said
     assert "cut.png: cannot be read" in said
     picture(77).save(tmp_path / "mine/beside.png")
+    picture(78).save(tmp_path / "mine/.hidden.png")
     data.load_mnist(tmp_path / "mine")
     assert "3 left out" in (said := capsys.readouterr().out)
     assert "beside.png: beside the subfolders" in said

@@ -21,7 +21,7 @@ import clean_documents as script
 from applications import page_cleaning, page_files, page_ink, page_record
 from applications.page_cleaning import Options, clean_file
 from applications.page_ink import lost_ink
-from common import UserError, image_files
+from common import UserError, files, image_files
 
 SAME = Options()
 
@@ -411,8 +411,8 @@ def test_the_record_says_what_became_of_what(run):
     run("a.png", grey=True)
     entry = json.loads(Path("out/cleaned.json").read_text())["a.png"]
     assert entry["input"] == str(Path("a.png").resolve())
-    assert entry["input_sha256"] == page_record.sha256("a.png")
-    assert entry["sha256"] == page_record.sha256("out/a.png")
+    assert entry["input_sha256"] == files.sha256("a.png")
+    assert entry["sha256"] == files.sha256("out/a.png")
     assert entry["options"] == {"format": "same", "bilevel": False, "grey": True}
     assert len(entry["model"]) == 64
 

@@ -328,6 +328,9 @@ def test_an_unfinished_training_is_not_begun_anew_over_itself(error_of):
     stop_after_one_epoch(denoise_mnist.main, [*QUICK, "--output-dir", "out"])
     line = error_of(denoise_mnist.main, *QUICK, "--output-dir", "out")
     assert "exists already; add --resume, or choose another --output-dir" in line
+    words = "--synthetic --limit 30 --model out/model.keras --output-dir out".split()
+    line = error_of(denoise_mnist.main, *words)
+    assert "holds an unfinished training; choose another --output-dir" in line
 
 
 def test_a_quick_try_does_not_become_the_model_of_input(trained_once, capsys):
