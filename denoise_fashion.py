@@ -137,7 +137,8 @@ def build_unet(height=28, width=28):
     zeros = {"kernel_initializer": "zeros", "dtype": "float32"}
     change = layers.Conv2D(1, 3, padding="same", name="change", **zeros)(x)
     denoised = noisy + change
-    # Clipped to [0, 1], but for the gradient: where it is zero, nothing can be learned any more.
+    # Clipped in the forward pass only: outside [0, 1] clip has no gradient, and a pixel there could
+    # never be corrected.
     denoised = denoised + ops.stop_gradient(ops.clip(denoised, 0, 1) - denoised)
     return keras.Model(noisy, denoised, name="denoise_fashion_unet")
 

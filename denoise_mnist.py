@@ -112,7 +112,7 @@ def main(argv=None):
 
     with run_folder.RunFolder(settings, digits, FIGURES) as run:
         if model is None:
-            stream = batches.denoising_batches(settings, digits.x_train, add_noise, True)
+            stream = batches.denoising_batches(settings, digits.x_train, add_noise, few=True)
             keras.utils.set_random_seed(settings.seed)
             keras.config.set_dtype_policy(settings.precision)
             with devices.scope(settings):
@@ -168,8 +168,8 @@ def build_and_compile(settings, stream, digits):
         steps = settings.epochs * stream.steps_per_epoch
         schedule = batches.warm_up_and_cosine(settings.learning_rate, steps)
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
-    # -x·log(y) - (1 - x)·log(1 - y), mean over pixels x and outputs y: least at y = x, for grey
-    # pixels, too. Choose the squared error where PSNR is all that counts.
+    # -x·log(y) - (1 - x)·log(1 - y), x the clean pixel and y the output, mean over all pixels: the
+    # least at y = x, for grey pixels, too. Choose the squared error where PSNR is all that counts.
     model.compile(optimizer, loss="binary_crossentropy")
     return model
 

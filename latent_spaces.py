@@ -10,7 +10,7 @@
 
 An autoencoder is trained to return its own input through a code that can't hold everything: a
 bottleneck. What limits the code differs, and with it what the code is good for. Each network is
-trained for the same few seconds, 20 trainings in all.
+trained for a few seconds, 20 trainings in all.
 
 Run it:
   python latent_spaces.py                     everything, in five minutes
@@ -44,7 +44,7 @@ from scipy.spatial.distance import pdist
 SIZES = [2, 4, 8, 16, 32, 64, 128]  # of the bottleneck
 SIZE = 32  # where the five are compared
 UNITS, ACTIVE = 1_024, 51  # of the sparse one, and how many are on: 5%
-# Steps are those of each epoch, whatever the number of images; all take about as long.
+# Steps are those of each epoch, whatever the number of images.
 RECIPES = {"fast": {"epochs": 10}}
 LINEAR = {"steps": 500, "batch_size": 128, "learning_rate": 0.005}
 DEEP = {"steps": 200, "batch_size": 128, "learning_rate": 0.005}
@@ -193,12 +193,12 @@ def build_sparse(units=1024, active=51):
     return keras.Model(image, rebuilt, name="latent_spaces_sparse")
 
 
-def build_contractive(units=128, contraction=0.1):
+def build_contractive(units=128, contraction=0.05):
     """Return the contractive autoencoder: (n, 28, 28, 1) to the same shape, in [0, 1].
 
     Its loss grows with the squared norm of the encoder's Jacobian ∂h/∂x. The reconstruction needs
-    codes that tell digits apart, the penalty wants codes that stay where they are: what remains are
-    the directions in which digits differ. Without `contraction` it is its own plain twin.
+    codes that tell digits apart, the penalty wants codes that stay where they are. Without
+    `contraction` it is its own plain twin.
     """
     image = keras.Input((28, 28, 1), name="image")
     tied = TiedDense(units, "sigmoid", contraction, name="tied")
@@ -328,7 +328,7 @@ def train(name, settings, digits):
     steps = settings.epochs * recipe["steps"]
     images = tensorflow.constant(digits.x_train)
     # Each image once before any of them twice: with a fresh choice for each batch the linear
-    # autoencoder's space stays ten times as far from that of PCA.
+    # autoencoder's space stays several times as far from that of PCA.
     rng = np.random.default_rng(batches.seed_for(settings.seed, "order"))
     passes = math.ceil(steps * recipe["batch_size"] / len(images))
     order = np.concatenate([rng.permutation(len(images)) for _ in range(passes)])
@@ -613,8 +613,8 @@ def plot_spectra(run, spectra, results):
     }
     run.plot(
         *(plotting.curves, lines, "jacobian.png", "How far a code moves when the image does"),
-        "Singular values of the encoder's Jacobian, mean over 500 test images. The penalty keeps "
-        "a few directions, those in which images differ, and flattens the others.",
+        "Singular values of the encoder's Jacobian, mean over 500 test images. The penalty "
+        "lowers all of them, the small ones somewhat more.",
         ("singular value, by size", "mean over images"),
     )
 

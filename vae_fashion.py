@@ -182,9 +182,9 @@ BUILDERS = {
 # What is wrong with the loss that the article publishes, and what each fault does:
 # 1. The cross-entropy is the mean over the pixels, 784 times as small as their sum. Beside it the
 #    KL divergence weighs 784 times too much, and the encoder stops telling images apart.
-# 2. Against that the KL divergence is multiplied by 5e-4. Together that is a β of 0.39: better
-#    images, but the codes fill another space than the prior, and samples of it fall into gaps.
-#    It is no bound on -log p(x) any more, so that two models can't be compared by it.
+# 2. Against that the KL divergence is multiplied by 5e-4. Together that is a β of 0.39, with fault
+#    3 of 0.2: better images, but the codes fill another space than the prior, and samples of it
+#    fall into gaps. It is no bound on -log p(x) any more, so two models can't be compared by it.
 # 3. The KL divergence is averaged over the latent dimensions too, where it should be summed: with
 #    more dimensions it weighs less and less. And exp(s) is the standard deviation in the sampling
 #    but the variance in the KL divergence, so the codes are pulled to the wrong width.
@@ -256,8 +256,8 @@ def build_vae(architecture="conv", latent_dim=2, beta=1.0, initializer="glorot_u
 def spread_first_layer(decoder, seed):
     """Initialise the decoder's first layer so that its units differ all over the latent space.
 
-    A relu unit bends where w·z + b = 0. Keras sets b to 0, so that all of them bend at the origin
-    only and have to be carried outwards step by step.
+    A relu unit bends where w·z + b = 0. Keras sets b to 0, so that all of them bend along
+    lines through the origin and have to be carried outwards step by step.
     """
     dense = next(layer for layer in decoder.layers if isinstance(layer, layers.Dense))
     rng = np.random.default_rng(batches.seed_for(seed, "first layer"))

@@ -244,7 +244,7 @@ def read_logo(path, kind):
 def random_watermarks(kind, shape, seed):
     """Return W at random, shape (n, 28, 28, 1): bits, or values even over squares of 1 to 7 pixels.
 
-    Pictures are smooth. Who has learned on values that all differ can't tell a smooth W from the
+    Pictures are smooth. A network trained on values that all differ can't tell a smooth W from the
     image it is hidden in.
     """
     rng = np.random.default_rng(seed)
@@ -317,8 +317,9 @@ def build_and_compile(settings, stream):
 
     As published, with the squared error on both outputs, it can't work: the image is the easier
     half, the bits' gradient vanishes before the narrow layers learn to carry them, and half of them
-    come back, which is chance. Three things free it: the wanted image quality rises while training
-    (RaisePsnr), the penalty's gradient does not fade, and relu is leaky.
+    come back, which is chance. Five things free it: the wanted image quality rises while training
+    (RaisePsnr), the penalty's gradient does not fade, relu is leaky, bits have the cross-entropy,
+    and there is no noise.
     """
     kind = settings.architecture
     loss_of_w, metric_of_w = of_kind(kind)
@@ -501,7 +502,7 @@ def plot_examples(run, name, title, kind, digits, watermark, marked, extract, re
 def plot_curves(run, kind, image, watermark, marked, extract, results):
     """Write figures of how right W is over the noise, and over the quality of the image."""
     right = [rightness(kind, watermark, extract(noisy(marked, sigma))) for sigma in SIGMAS]
-    lines, caption = {"watermark_ae": (SIGMAS, right)}, f"At {results['model']['psnr']:.1f} dB. "
+    lines, caption = {"the networks": (SIGMAS, right)}, f"At {results['model']['psnr']:.1f} dB. "
     if kind == "bits":
         what, column = "share of right bits", "binary_accuracy"
         change = float(np.sqrt(np.mean(np.square(marked - image))))
@@ -513,7 +514,7 @@ def plot_curves(run, kind, image, watermark, marked, extract, results):
         what, column = "PSNR of the recovered W (dB)", "watermark_psnr"
         mean = results["mean_of_w"]["watermark_psnr"]
         lines["the mean of W, whatever the image"] = SIGMAS, [mean] * len(SIGMAS)
-        caption += "Below the line one had better guess."
+        caption += "Below the line, guessing is better."
     run.plot(
         *(plotting.curves, lines, "noise.png"),
         "Bits that come back through noise" if kind == "bits" else "W read through noise",
@@ -525,15 +526,16 @@ def plot_curves(run, kind, image, watermark, marked, extract, results):
         return
     # In the first tenth of its epochs it learns to write bits at all.
     rows = run.history[len(run.history) // 10 :]
-    pairs = [(row["val_marked_psnr"], row[f"val_recovered_{column}"]) for row in rows]
+    columns = "val_marked_psnr", f"val_recovered_{column}"
     run.plot(
         plotting.curves,
-        {"an epoch of training": tuple(zip(*sorted(pairs), strict=True))},
+        {"an epoch of training": [[row[name] for row in rows] for name in columns]},
         "trade.png",
         "What image quality costs",
-        "As training asks for a better image, W is harder to read. Validation images, "
-        "without noise.",
+        "As training asks for a better image, W is harder to read. Without noise.",
         ("PSNR of the marked image (dB)", what),
+        shown=f"{run.dataset.summary()['validation']:,} validation images",
+        join="",
     )
 
 

@@ -15,6 +15,7 @@ import secrets
 import signal
 import tempfile
 import threading
+import time
 from multiprocessing import resource_tracker
 from pathlib import Path
 
@@ -131,8 +132,9 @@ def workers_here(most):
 
     There are at most this many, and no more than its memory holds with large pages.
     """
-    count = max(1, min(CPU_COUNT, most, int(MEMORY_LIMIT // BYTES_OF_A_WORKER)))
-    return count, CPU_COUNT // count
+    most = max(1, min(CPU_COUNT, most, int(MEMORY_LIMIT // BYTES_OF_A_WORKER)))
+    threads = -(-CPU_COUNT // most)
+    return CPU_COUNT // threads, threads
 
 
 @contextlib.contextmanager
@@ -169,7 +171,10 @@ def _client(address, cluster):
         raise UserError(f"{address}: no scheduler answers ({error}); {way_out}") from None
     with client:
         if cluster:
-            client.wait_for_workers(1, SECONDS_TO_START)
+            try:
+                client.wait_for_workers(1, SECONDS_TO_START)
+            except TimeoutError:
+                raise UserError(f"{address}: no worker has started; leave --dask out") from None
         elif count := len(client.nthreads()):
             print(f"{count} workers at {address}", flush=True)
         else:
@@ -216,8 +221,12 @@ def one_each(client, calls):
                 running.add(future)
             if not names:
                 return
-            future = next(running)
-            yield names.pop(future), future
+            until = time.monotonic() + 1
+            while not running.has_ready() and time.monotonic() < until:
+                time.sleep(0.01)
+            if running.has_ready():  # or else a worker may have joined
+                future = next(running)
+                yield names.pop(future), future
     finally:
         with contextlib.suppress(Exception):  # the scheduler may be gone
             client.cancel(list(names))
@@ -253,9 +262,9 @@ def _result(future, address, source, name, record):
         kind, value = future.result()
     except distributed.KilledWorker:
         return UserError(f"{source}: ended each process that began to clean it")
-    except (distributed.CancelledError, OSError):
-        raise
     except Exception as error:
+        if future.status != "error":  # it does not come from a worker
+            raise
         raise UserError(f"{address}: a worker can't clean ({error!r})") from None
     if kind == "failed":
         return UserError(value.replace(str(source.absolute()), str(source)))

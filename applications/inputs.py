@@ -1,4 +1,4 @@
-"""What applications share: the model to apply, where each output goes, and printing names."""
+"""What applications share: which model to apply, and where each output goes."""
 
 import math
 from pathlib import Path
@@ -82,7 +82,7 @@ def output_paths(inputs, output_dir, name="", endings=IMAGE_ENDINGS):
             replace an input or anything else.
     """
     names = {}
-    for path in map(Path, inputs):
+    for path in dict.fromkeys(map(Path, inputs)):
         see_that_file(path)
         kept = path.suffix if path.suffix.lower() in endings else endings[0]
         target = f"{path.stem}{kept}"

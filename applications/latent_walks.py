@@ -141,7 +141,7 @@ def encode_with_each(parts, paths, output_dir, known, invert=True):
     images = np.stack(images)
     codes, rebuilt = rebuild_with_each(parts, images)
     for name in parts:
-        _write_codes(folder / f"{name}.csv", [path.stem for path, _ in targets], codes[name])
+        _write_codes(folder / f"{name}.csv", [target.name for _, target in targets], codes[name])
     for index, (path, target) in enumerate(targets):
         row = [each[index] for each in rebuilt.values()]
         small_images.warn_if_unlike(path, images[index], row, known)

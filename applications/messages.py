@@ -68,8 +68,8 @@ def mark(model, picture, bits, even=False):
 
     Args:
         model: of watermark_photo.py.
-        picture: float32 in [0, 1], shape (height, width, 3); colours all change alike, so that
-            luminance alone does.
+        picture: float32 in [0, 1], shape (height, width, 3); all channels change by the
+            same amount, so only luminance changes.
         bits: from `message_bits.embed`.
         even: whether to change smooth places as much as others.
     """
@@ -233,7 +233,7 @@ def _bands(down, across, most=_PIECE):
         yield slice(top, bottom), around, slice(top - above, bottom - above)
 
 
-def marked_file(model, pilots, picture, text, key, form="png"):
+def marked_file(model, pilots, picture, text, key, form="png", profile=None):
     """Return the bytes of a marked picture's file and its PSNR; None if it can't be read back.
 
     It is read as the file holds it, and once more after JPEG 75.
@@ -245,6 +245,7 @@ def marked_file(model, pilots, picture, text, key, form="png"):
         text: the message.
         key: from `message_bits.derive_key`.
         form: one of `FORMATS`.
+        profile: the ICC profile to keep, in bytes.
 
     Raises:
         UserError: as `message_bits.embed` does.
@@ -254,7 +255,8 @@ def marked_file(model, pilots, picture, text, key, form="png"):
         return None
     seen = mark(model, picture, bits)
     with concurrent.futures.ThreadPoolExecutor(1) as beside:
-        content = beside.submit(encode, seen, form)  # as long as both readings take
+        # It takes as long as both readings.
+        content = beside.submit(encode, seen, form, profile=profile)
         if form != "png":
             seen = decode(content.result(), form)
         psnr = metrics.psnr(picture[np.newaxis], seen[np.newaxis])
@@ -268,13 +270,15 @@ def marked_file(model, pilots, picture, text, key, form="png"):
         return (content.result(), psnr) if found == text else None
 
 
-def encode(picture, form, quality=95):
+def encode(picture, form, quality=95, profile=None):
     """Return the bytes of a file of a picture, float32 in [0, 1], shape (height, width, 3)."""
     levels = picture * 255
     levels = np.round(levels, out=levels).astype(np.uint8)
     if (levels == levels[..., :1]).all():
         levels = levels[..., 0]
     options = {"quality": quality} if form == "jpeg" else {"compress_level": 3}
+    if levels.ndim == 3:  # a profile of colours does not fit greys
+        options["icc_profile"] = profile
     file = io.BytesIO()
     Image.fromarray(levels).save(file, form, **options)
     return file.getvalue()
@@ -367,7 +371,12 @@ def hide_in_file(model, pilots, path, text, key, target, form="png"):
 
     The arguments are those of `marked_file`. Raises UserError as `hide` does.
     """
-    made = marked_file(model, pilots, image_files.read_colour(path), text, key, form)
+    with image_files.open_image(path) as image:
+        if image.has_transparency_data and image.convert("RGBA").getextrema()[3][0] < 255:
+            way_out = "lay it on a ground first"
+            raise UserError(f"{path}: has transparent parts, which a copy would lose; {way_out}")
+        profile = image.info.get("icc_profile") if image.mode == "RGB" else None
+    made = marked_file(model, pilots, image_files.read_colour(path), text, key, form, profile)
     if made is None:
         room = capacity(model, pilots, image_files.read_colour(path), key)
         raise UserError(

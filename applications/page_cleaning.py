@@ -67,7 +67,7 @@ def clean_page(clean, page, colour=True):
     """Return a page cleaned, and the share of its ink that was lost.
 
     Coloured ink is shown to the network as dark as in the channel where it is darkest: a red stamp
-    is but half as dark in grey. What the network leaves of it then gets its colour back. Where the
+    is only half as dark in grey. What the network leaves of it then gets its colour back. Where the
     colour is stronger than any stain's, it stays whatever the network says.
 
     Args:
@@ -336,7 +336,8 @@ def _enter_all(cleaned, left, record, count):
     column = progress.TextColumn("{task.fields[speed]}")
     columns = progress.BarColumn(), progress.MofNCompleteColumn(), column
     start, said = time.monotonic(), 0
-    with progress.Progress(*columns, progress.TimeRemainingColumn()) as bar:
+    here = sys.stderr.isatty()  # or what is said there would go to the bar's stream
+    with progress.Progress(*columns, progress.TimeRemainingColumn(), redirect_stderr=here) as bar:
         bar.disable = not bar.console.is_terminal
         task = bar.add_task("", total=len(left), speed="")
         try:

@@ -22,6 +22,7 @@ GREY_ONLY = ("jpeg", "webp")  # kinds without 1-bit pages
 _TIFF_COMPRESSIONS = ("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "zstd", "jpeg")
 _QUALITIES = (95, 90, 85, 75)  # of JPEG and WebP; below, letters are smeared
 _DPI = 300  # where a file does not say
+_LEGIBLE = 150  # dpi that text takes
 _RESOLUTION_TAGS = 282, 283, 296  # along x, along y, unit; of TIFF and EXIF
 _INVISIBLE = raw.FPDF_TEXTRENDERMODE_INVISIBLE
 
@@ -33,7 +34,7 @@ class Page:
     Attributes:
         pixels: uint8, shape (height, width, 1 or 3).
         dpi: pixels per inch (along x, along y), or None where the file does not say.
-        bilevel: whether it has but black and white, in 1 bit.
+        bilevel: whether it is black and white only, in 1 bit.
         compression: Pillow's name of a TIFF's, or None.
         sheet: the page of a PDF that it was made from, or None.
     """
@@ -76,7 +77,7 @@ def read_pages(path, several=True):
 
 
 def read_first_page(path):
-    """Return the first `Page` of a file; a PDF that it belongs to has no other then.
+    """Return the first `Page` of a file. If that is a PDF, all other pages are removed from it.
 
     Raises UserError as `read_pages` does.
     """
@@ -164,11 +165,14 @@ def _read_sheet(sheet, path):
     bitmap.fill_rect((255, 255, 255, 255), 0, 0, width, height)
     if rotation:
         sheet.set_rotation(0)
-    # Not PdfPage.render(): it knows but one resolution.
+    # Not PdfPage.render(): it takes only one resolution.
     raw.FPDF_RenderPageBitmap(bitmap, sheet, 0, 0, width, height, 0, 0)
     if rotation:
         sheet.set_rotation(rotation)
-    pixels = bitmap.to_numpy()[..., :1] if bilevel else bitmap.to_numpy()[..., ::-1]
+    pixels = bitmap.to_numpy()[..., ::-1]
+    # A 1-bit image may be a stencil that is painted in a colour, or have a stamp beside it.
+    bilevel = bilevel and bool((pixels == pixels[..., :1]).all())
+    pixels = pixels[..., :1] if bilevel else pixels
     pixels = np.ascontiguousarray(np.rot90(pixels, -rotation // 90))
     dpi = [value * shrink for value in dpi]
     return Page(pixels, tuple(dpi[::-1] if rotation % 180 else dpi), bilevel, sheet=sheet)
@@ -177,10 +181,11 @@ def _read_sheet(sheet, path):
 def _resolution(sheet, path):
     """Return (dpi along x, along y) of a PDF's page, not turned, and whether it is 1-bit.
 
-    It is that of the image with the most pixels, if this covers half of the page.
+    It is that of the image with the most pixels, if this covers half of the page. Where there is
+    text to be seen, an image under _LEGIBLE does not count.
     """
     left, bottom, right, top = sheet.get_bbox()
-    most, dpi, bits = 0, (_DPI, _DPI), set()
+    most, dpi, bits, text = 0, (_DPI, _DPI), set(), False
     for item in sheet.get_objects():
         if item.type == raw.FPDF_PAGEOBJ_IMAGE:
             matrix, around = item.get_matrix(), item.container
@@ -198,6 +203,10 @@ def _resolution(sheet, path):
                 dpi = along if abs(a) >= abs(b) else along[::-1]
         elif item.type in (raw.FPDF_PAGEOBJ_PATH, raw.FPDF_PAGEOBJ_SHADING):
             bits.add(24)
+        elif item.type == raw.FPDF_PAGEOBJ_TEXT:
+            text = text or raw.FPDFTextObj_GetTextRenderMode(item) != _INVISIBLE
+    if text and min(dpi) < _LEGIBLE:
+        dpi = tuple(max(value, _DPI) for value in dpi)
     return dpi, bool(most) and bits == {1}
 
 
@@ -218,21 +227,31 @@ def write_pages(pages, path, at_most):
     kind = KINDS[path.suffix.lower()]
     if kind == "pdf":
         return _write_pdf(pages, path)
-    texts = 0
+    lost = set()
     if kind == "tiff":
         with _TiffWriter(path, new=True) as file:
             for page in pages:
-                texts += bool(page.sheet and _text_of(page.sheet))
+                lost |= _lost_in_images(page.sheet)
                 _save(page, file, kind)
                 file.newFrame()
     else:
         [page] = pages
-        texts += bool(page.sheet and _text_of(page.sheet))
+        lost |= _lost_in_images(page.sheet)
         for quality in _QUALITIES:
             _save(page, path, kind, quality)
             if kind not in GREY_ONLY or path.stat().st_size <= at_most:
                 break
-    return ["the text layer is lost; only PDF keeps it"] if texts else []
+    return sorted(lost, reverse=True)
+
+
+def _lost_in_images(sheet):
+    """Return what an image can't hold of a page of a PDF (None: there is none), as a set."""
+    if sheet is None:
+        return set()
+    lost = {"the text layer is lost; only PDF keeps it"} if _text_of(sheet) else set()
+    if raw.FPDFPage_GetAnnotCount(sheet) > 0:
+        lost.add("annotations are lost; only PDF keeps them")
+    return lost
 
 
 class _TiffWriter(TiffImagePlugin.AppendingTiffWriter):
@@ -252,7 +271,7 @@ def _save(page, file, kind, quality=90):
         kept = page.compression if page.compression in _TIFF_COMPRESSIONS else "tiff_adobe_deflate"
         options["compression"] = "group4" if page.bilevel else kept
         if options["compression"] in ("tiff_lzw", "tiff_adobe_deflate", "zstd"):
-            options["tiffinfo"] = {317: 1 if page.bilevel else 2}  # the difference to the left
+            options["tiffinfo"] = {317: 2}  # the difference to the left
     if kind in ("jpeg", "webp") or options.get("compression") == "jpeg":
         options["quality"] = quality
     if kind == "webp" and page.dpi:
@@ -311,7 +330,9 @@ def _pdf_of(page):
 
 
 def _leave_invisible_text(sheet):
-    """Take all that is seen off a PDF's page, keep its text unseen; say whether all text is kept.
+    """Remove all that is visible from a PDF's page but text, which becomes invisible.
+
+    Return whether all text is kept.
 
     Recognised text often stands in a group (form XObject) of its own, which is kept if there is
     nothing to be seen in it.

@@ -113,6 +113,9 @@ class Record:
             if os.path.lexists(target):
                 if entry is None:
                     raise UserError(f"{target}: exists already, and not by {NAME}; {way_out}")
+                if "sha256" not in entry and (force or self._difference(entry, source)):
+                    line = f"{target}: its run was killed before {NAME} had it; give the same words"
+                    raise UserError(f"{line} again, without --force, or {way_out}")
                 if force and entry.get("sha256") != files.sha256(target):
                     raise UserError(f"{target}: was changed after it was cleaned; {way_out}")
                 if not force:

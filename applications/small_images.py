@@ -111,7 +111,8 @@ def _cropped(image):
     """
     smooth = ndimage.gaussian_filter(image[..., 0], max(image.shape) / 100)
     black = np.median(border_of(image))
-    white = np.median(smooth[smooth >= (black + smooth.max()) / 2])
+    most = smooth.max()  # below the border's where nothing is lighter
+    white = np.median(smooth[smooth >= min((black + most) / 2, most)])
     if white - black < 0.05:
         return image, black, black
     pieces, count = ndimage.label(smooth > (black + white) / 2)

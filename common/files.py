@@ -89,9 +89,11 @@ def write_whole(path, replace=False):
     What stands there may be replaced only with `replace`, being this run's own; else UserError.
     """
     with write_beside(path) as temporary:
-        if not replace and os.path.lexists(path):
-            raise FileExistsError(0, "it exists")
-        yield temporary
+        for written in (False, True):  # something may have come meanwhile
+            if not replace and os.path.lexists(path):
+                raise FileExistsError(0, "it exists")
+            if not written:
+                yield temporary
         os.replace(temporary, path)
 
 

@@ -94,18 +94,28 @@ def short(name, most):
 
 
 def curves(
-    lines, path, title, caption, labels, show=False, mark=None, ticks=None, wide=None, ylim=None
+    lines,
+    path,
+    title,
+    caption,
+    labels,
+    show=False,
+    mark=None,
+    ticks=None,
+    wide=None,
+    ylim=None,
+    join="-",
 ):
     """Plot several lines, {label: (values along the axis, values)}.
 
     `labels` are those of the axes, (x, y), `wide` is the label of a line that another lies on,
-    `mark` is (x, text) of a vertical line, and `ticks` is where they stand on a logarithmic axis
-    (None: a linear one).
+    `mark` is (x, text) of a vertical line, `ticks` is where they stand on a logarithmic axis (None:
+    a linear one), and `join` is how points are joined: "-" or "".
     """
     figure, axis = plt.subplots(figsize=(7, 4.2), layout="constrained")
     for style, (label, (x, y)) in zip("os^Dv", lines.items(), strict=False):
         width = {"lw": 6, "alpha": 0.4} if label == wide else {}
-        axis.plot(x, y, f"{style}-" if len(x) <= 50 else "-", label=label, ms=4, **width)
+        axis.plot(x, y, f"{style}{join}" if len(x) <= 50 else "-", label=label, ms=4, **width)
     if mark:
         axis.axvline(mark[0], color="0.6", lw=1)
         place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}

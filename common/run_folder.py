@@ -204,21 +204,26 @@ class RunFolder:
         All that resuming takes is in one file, replaced as a whole, with the checksum of the best
         model. So at no moment could a kill leave weights, optimizer, history and model at odds.
         """
+        kept = dict(self._files)
         if _best_epoch([*self.history, row]) > len(self.history):
             save_model(model, self.folder / BEST, replace=True)
-            self._files[MODEL] = files.sha256(self.folder / BEST)
-        self._store(row, [keras.ops.convert_to_numpy(value) for value in _variables(model)])
+            kept[MODEL] = files.sha256(self.folder / BEST)
+        self._store(row, kept, [keras.ops.convert_to_numpy(value) for value in _variables(model)])
         self._move_best()
         return self.out_of_patience()
 
-    def _store(self, row, variables=()):
-        """Write the state of the training with one more row, and history.csv for the reader."""
-        self.history = [*self.history, row]
-        state = {"format": _FORMAT, "settings": self._to_share(), "history": self.history}
-        text = json.dumps({**state, "files": self._files}).encode()
+    def _store(self, row, kept, variables=()):
+        """Write the state of the training with one more row, and history.csv for the reader.
+
+        `kept` is {name: SHA-256} of the files that a resumed run goes on with.
+        """
+        history = [*self.history, row]
+        state = {"format": _FORMAT, "settings": self._to_share(), "history": history}
+        text = json.dumps({**state, "files": kept}).encode()
         whole = files.write_whole(self.folder / STATE, replace=True)
         with whole as path, path.open("wb") as file:
             np.savez(file, np.bytes_(text), np.bytes_(_digest(text, variables)), *variables)
+        self.history, self._files = history, kept
         rows = [row.values() for row in self.history]
         files.write_csv(self.path("history.csv"), list(row), rows, replace=True)
 
@@ -239,9 +244,9 @@ class RunFolder:
                 raise UserError(f"{name}: training diverged; lower --learning-rate")
             print(f"{name}: loss {losses['val_loss']:.4g} after {seconds:.0f} s", flush=True)
             save_model(model, path, replace=True)
-            self._files[file] = files.sha256(path)
             row = {"model": name, "epoch": self.settings.epochs}
-            self._store(row | {"seconds": round(before + seconds, 3)} | losses)
+            row |= {"seconds": round(before + seconds, 3), **losses}
+            self._store(row, {**self._files, file: files.sha256(path)})
         self._see_that_kept(file)
         return keras.saving.load_model(path, compile=False)  # without copies on further devices
 

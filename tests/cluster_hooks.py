@@ -29,10 +29,16 @@ def load_model(path, **options):
     return real_load(path, **options)
 
 
+def holding():
+    try:
+        return len(outputs(FOLDER / "out")) >= int((FOLDER / "hold").read_text())
+    except FileNotFoundError:
+        return False
+
+
 def write_pages(pages, path, at_most):
     path.write_bytes(b"half a page")
-    hold = FOLDER / "hold"
-    while hold.exists() and len(outputs(FOLDER / "out")) >= int(hold.read_text()):
+    while holding():
         (FOLDER / f"holding {os.getpid()}").touch()
         time.sleep(0.05)
     return real_write(pages, path, at_most)

@@ -28,6 +28,8 @@ import pytest  # noqa: E402
 from browser import browser, requests_of  # noqa: E402, F401  fixtures
 
 plotting.set_up(show=False)
+with contextlib.suppress(ValueError):  # where a shell ignores it in the background; children would
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The files that take longest, to begin with: workers then end at about the same time.
 LONGEST = (
@@ -47,6 +49,7 @@ def in_a_folder_of_its_own(tmp_path, monkeypatch):
     """Each test writes its runs/ into an empty folder and finds an empty Keras cache."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras_home"))
+    monkeypatch.setenv("no_proxy", "*")  # the server is on this machine
 
 
 @contextlib.contextmanager
@@ -101,7 +104,7 @@ def real_data():
     """The folder with the real datasets, if there is one."""
     if "AUTOENCODER_DATA" not in os.environ:
         pytest.skip("AUTOENCODER_DATA names no folder with real datasets")
-    return os.environ["AUTOENCODER_DATA"]
+    return os.path.abspath(os.environ["AUTOENCODER_DATA"])
 
 
 @pytest.fixture

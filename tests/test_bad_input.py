@@ -798,7 +798,7 @@ def test_a_signal_during_the_imports(sent):
     )
     maps = Path(f"/proc/{process.pid}/maps")
     if maps.exists():
-        wait_for(lambda: "tensorflow" in maps.read_text(), process)
+        wait_for(lambda: "libtensorflow" in maps.read_text(), process)
     else:
         time.sleep(2)
     process.send_signal(sent)

@@ -306,13 +306,15 @@ def test_what_appears_meanwhile_is_not_replaced(here, run, monkeypatch, capsys):
     assert len(json.loads(Path("out/cleaned.json").read_text())) == 12
 
 
-@pytest.mark.parametrize("what", ["in", "out", "result", "model"])
+@pytest.mark.parametrize("what", ["in", "out", "rights", "result", "model"])
 def test_workers_that_cannot_do_this_work(here, run, monkeypatch, tmp_path, what):
     """Another machine, where paths lead elsewhere, or where the packages are others."""
     exists, write_cleaned = Path.exists, page_cleaning.write_cleaned
 
     def unseen(path):
         there = threading.current_thread() is threading.main_thread()
+        if what == "rights" and not there:
+            raise PermissionError(13, "Permission denied")
         return exists(path) and (there or tmp_path / what not in (path, *path.parents))
 
     def elsewhere(clean, source, path, options):
@@ -332,6 +334,7 @@ def test_workers_that_cannot_do_this_work(here, run, monkeypatch, tmp_path, what
     words = {
         "in": "a worker doesn't see .*/in/.*; every worker must see it, under the same path",
         "out": "a worker doesn't see .*/out",
+        "rights": "a worker can't clean .*PermissionError",
         "result": "a worker writes to another out; every worker must see it",
         "model": "a worker can't clean .*of another Keras",
     }
@@ -367,14 +370,23 @@ def test_nothing_gets_a_name_when_its_run_has_ended(here, run, monkeypatch):
     assert outputs(Path("out")) == []
 
 
+def test_no_worker_has_started_in_time(here, error_of, monkeypatch):
+    monkeypatch.setattr(cluster, "SECONDS_TO_START", 0.01)
+    monkeypatch.setattr(distributed.LocalCluster, "scale", lambda cluster, count: None)
+    words = ("--model", MODEL, "--input", "in", "--output-dir", "out", "--dask", "local")
+    assert "no worker has started; leave --dask out" in error_of(script.main, *words)
+    assert not Path("out").exists()
+
+
 def test_no_worker_makes_the_folder_again_that_its_run_has_removed(here, run, monkeypatch):
-    real, begun, ended = files.write_beside, [], []
+    real, begun, ended, one = files.write_beside, [], [], threading.Lock()
 
     @contextlib.contextmanager
     def write_beside(path, run=""):
         if run:  # it is a worker's
-            begun.append(path)
-            first = len(begun) == 1
+            with one:
+                begun.append(path)
+                first = len(begun) == 1
             while Path("out").exists() and not (first and len(begun) == 2):
                 time.sleep(0.01)
             if first:
@@ -400,6 +412,7 @@ def test_workers_times_threads_are_the_cores(monkeypatch):
     monkeypatch.setattr(cluster, "MEMORY_LIMIT", 10**12)
     assert cluster.workers_here(100) == (8, 1)
     assert cluster.workers_here(2) == (2, 4)
+    assert cluster.workers_here(5) == (4, 2)
     monkeypatch.setattr(cluster, "MEMORY_LIMIT", 4 * cluster.BYTES_OF_A_WORKER)
     assert cluster.workers_here(100) == (4, 2)
     monkeypatch.setattr(cluster, "MEMORY_LIMIT", 1)

@@ -181,8 +181,8 @@ def test_failed_download_says_so_and_uses_the_stand_in(
     served, tmp_path, monkeypatch, capsys, behaviour, words
 ):
     monkeypatch.setattr(data, "KERAS_URL", f"{served.url}{behaviour}/")
-    monkeypatch.setattr(data, "SECONDS_PER_READ", 1)
-    monkeypatch.setattr(data, "SECONDS_IN_ALL", 2)
+    monkeypatch.setattr(data, "SECONDS_PER_READ", 1 if behaviour == "hang" else 60)
+    monkeypatch.setattr(data, "SECONDS_IN_ALL", 2 if behaviour == "trickle" else 300)
     images = data.load_mnist(limit=20)
     assert (images.name, images.source) == ("synthetic digits", "synthetic")
     loud = [line for line in capsys.readouterr().out.splitlines() if "***" in line]

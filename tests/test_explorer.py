@@ -294,6 +294,7 @@ def visit(browser, requests_of):
         context = browser.new_context(**{"viewport": {"width": 1100, "height": 900}, **options})
         contexts.append(context)
         page = context.new_page()
+        page.set_default_timeout(600_000)  # a slow machine is no fault
         page.errors = []
         page.on("pageerror", lambda error: page.errors.append(error))
         # Chromium also advises on how fast a test reads the canvas.

@@ -216,6 +216,8 @@ def test_outputs_keep_names_and_never_collide_nor_replace(tmp_path):
     out = tmp_path / "out"
     pairs = inputs.output_paths([tmp_path / n for n in ("a/x.png", "b/y.JPG", "b/z.gif")], out)
     assert [target.name for _, target in pairs] == ["x.png", "y.JPG", "z.png"]
+    twice = inputs.output_paths([tmp_path / "a/x.png"] * 2, out)
+    assert [target.name for _, target in twice] == ["x.png"]
     for other in ("c/x.png", "b/x.PNG"):  # the second where case does not count
         with pytest.raises(UserError, match="would both become"):
             inputs.output_paths([tmp_path / "a/x.png", tmp_path / other], out)

@@ -515,3 +515,16 @@ def test_two_outputs_of_one_name_are_refused(error_of):
     assert "a_sheet.png: two outputs would be called that" in line
     shutil.rmtree("out", ignore_errors=True)
     assert contents(".") == before
+
+
+def test_pictures_without_anything_lighter_than_their_border():
+    blank = np.full((600, 500), 255, np.uint8)
+    blank[np.random.default_rng(0).random(blank.shape) < 0.3] = 250
+    Image.fromarray(blank).save("a.png")
+    blank[200:400, 200:300] = 0
+    Image.fromarray(blank).save("b.png")
+    for name in ("a.png", "b.png"):
+        image, inverted = small_images.read_small(name, KNOWN, invert=False)
+        assert image.shape == (28, 28, 1)
+        assert np.isfinite(image).all()
+        assert not inverted

@@ -69,12 +69,16 @@ def image_pdf(path, pictures, dpi=(100, 100), text="", group=False, rotation=0, 
     pdf.save(path)
 
 
-def add_text(pdf, sheet, text, group):
+def add_text(pdf, sheet, text, group=False, colour=None):
+    """Write text on a page, in a colour, (red, green, blue), or else invisible."""
     owner = pypdfium2.PdfDocument.new() if group else pdf
     line = raw.FPDFPageObj_NewTextObj(owner, b"Helvetica", 9.0)
     content = ctypes.create_string_buffer((text + "\0").encode("utf-16-le"))
     raw.FPDFText_SetText(line, ctypes.cast(content, ctypes.POINTER(ctypes.c_ushort)))
-    raw.FPDFTextObj_SetTextRenderMode(line, raw.FPDF_TEXTRENDERMODE_INVISIBLE)
+    if colour:
+        raw.FPDFPageObj_SetFillColor(line, *colour, 255)
+    else:
+        raw.FPDFTextObj_SetTextRenderMode(line, raw.FPDF_TEXTRENDERMODE_INVISIBLE)
     if group:
         carrier = owner.new_page(*sheet.get_size())
         raw.FPDFPage_InsertObject(carrier, line)
@@ -207,6 +211,48 @@ def test_text_that_cannot_be_kept_is_said(tmp_path):
         "the text layer is lost; only PDF keeps it"
     ]
     assert pixels_of(tmp_path / "b.tif")[1] == pytest.approx((100, 100))
+
+
+def add_to_pdf(path, **options):
+    """Write visible text on the first page of a PDF."""
+    pdf = pypdfium2.PdfDocument(path.read_bytes())
+    sheet = pdf[0]
+    add_text(pdf, sheet, "RECEIVED", **options)
+    sheet.gen_content()
+    pdf.save(path)
+
+
+@pytest.mark.parametrize("colour", [(0, 0, 255), (0, 0, 0)])
+def test_a_stamp_on_a_page_of_one_bit_stays(tmp_path, colour):
+    path = tmp_path / "a.pdf"
+    image_pdf(path, [Image.fromarray(scan(300, 400) > 127)], (200, 200))
+    [without] = page_files.read_pages(path)
+    assert without.bilevel
+    add_to_pdf(path, colour=colour)
+    [page] = page_files.read_pages(path)
+    assert page.pixels.shape == (300, 400, 3)
+    stamp = (page.pixels != without.pixels).any(-1)
+    assert stamp.sum() > 300
+    [red, _, blue] = page.pixels[stamp].mean(0)
+    assert blue - red > 90 if colour[2] else blue == red
+
+
+def test_text_is_legible_over_a_coarse_picture(tmp_path):
+    path = tmp_path / "a.pdf"
+    image_pdf(path, [Image.fromarray(scan())], (72, 72))
+    assert next(page_files.read_pages(path)).dpi == pytest.approx((72, 72))
+    add_to_pdf(path, colour=(0, 0, 0))
+    assert next(page_files.read_pages(path)).dpi == pytest.approx((300, 300))
+
+
+def test_annotations_that_cannot_be_kept_are_said(tmp_path):
+    pdf = pypdfium2.PdfDocument.new()
+    raw.FPDFPage_CreateAnnot(pdf.new_page(50, 50), raw.FPDF_ANNOT_HIGHLIGHT)
+    pdf.save(tmp_path / "a.pdf")
+    assert clean(tmp_path / "a.pdf", tmp_path / "b.pdf")["notes"] == []
+    assert clean(tmp_path / "a.pdf", tmp_path / "b.png")["notes"] == [
+        "annotations are lost; only PDF keeps them"
+    ]
 
 
 def test_the_old_picture_is_not_left_in_a_pdf(tmp_path):
@@ -605,6 +651,11 @@ def test_after_a_kill_the_same_command_goes_on(run, monkeypatch):
         with pytest.raises(SystemExit):
             run("in")
     assert written() == ["a.png", "cleaned.json"]
+    before = contents("out")
+    for options in ({"grey": True}, {"grey": True, "force": True}):
+        with pytest.raises(UserError, match=r"out/a.png: its run was killed .* without --force"):
+            run("in", **options)
+        assert contents("out") == before
     time = os.stat("out/a.png").st_mtime_ns
     assert run("in") == 0
     assert os.stat("out/a.png").st_mtime_ns == time
@@ -641,6 +692,16 @@ def test_progress_is_said_where_there_is_no_terminal(run, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert re.search(r"^1 of 3 files, [\d.,]+ pages/s, 0:00:\d\d left$", out, re.M)
     assert re.search(r"^3 pages in 0:00:\d\d, [\d.,]+ pages/s$", out, re.M)
+
+
+def test_failures_go_to_the_stream_of_errors_beside_a_bar(run, monkeypatch, capsys):
+    write_scans("in/a.png", "in/b.png")
+    Path("in/c.png").write_text("text")
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")  # rich draws its bar
+    assert run("in") == 1
+    said = capsys.readouterr()
+    assert "━" in said.out
+    assert said.err.startswith("in/c.png: not an image")
 
 
 def test_names_that_are_no_text(run, capsys):

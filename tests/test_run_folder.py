@@ -147,7 +147,8 @@ def test_patience_holds_on_resuming_and_where_nothing_is_finite():
 
 
 @pytest.mark.parametrize("killed_in", ["save_model", "np.savez", "files.write_csv"])
-def test_a_kill_while_an_epoch_is_stored_loses_that_epoch_at_most(monkeypatch, killed_in):
+@pytest.mark.parametrize("ctrl_c", [False, True])
+def test_a_kill_while_an_epoch_is_stored_loses_that_epoch_at_most(monkeypatch, killed_in, ctrl_c):
     """Whichever file the kill falls before, what was stored still fits together."""
     model = small_model()
     with run_of() as run:
@@ -158,16 +159,20 @@ def test_a_kill_while_an_epoch_is_stored_loses_that_epoch_at_most(monkeypatch, k
         raise KeyboardInterrupt
 
     model.set_weights([weight + 1 for weight in model.get_weights()])
-    with run_of(resume=True) as run, monkeypatch.context() as patch:
+    with monkeypatch.context() as patch:
         patch.setattr(f"common.run_folder.{killed_in}", killed)
-        with pytest.raises(KeyboardInterrupt):
+        if not ctrl_c:  # a kill: nothing is done after it
+            patch.setattr(RunFolder, "__exit__", lambda run, *words: run._let_go())
+        with pytest.raises(KeyboardInterrupt), run_of(resume=True) as run:
             run.keep(model, row(2, 0.4))
     stored = 2 if killed_in == "files.write_csv" else 1
     with run_of(resume=True) as run:
         assert run.first_epoch == stored
         other = small_model()
         run.callbacks(other)
-    np.testing.assert_allclose(other.get_weights()[0], first + (stored - 1), rtol=1e-6)
+        best = run.best_model().get_weights()[0]
+    for found in (other.get_weights()[0], best):
+        np.testing.assert_allclose(found, first + (stored - 1), rtol=1e-6)
 
 
 def test_ctrl_c_just_before_the_best_model_gets_its_place(monkeypatch):

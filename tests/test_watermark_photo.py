@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import watermark_attacks
 from conftest import ROOT, contents, python
-from PIL import Image
+from PIL import Image, ImageCms
 from watermark_attacks import as_image, attacked, load
 
 import watermark_photo as script
@@ -391,6 +391,28 @@ def test_marked_copy_as_jpeg(tmp_path, small, capsys):
         assert image.format == "JPEG"
     assert script.main(["--input", "out/photo.jpg", "--extract"]) == 0
     assert f"out/photo.jpg: {TEXT}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("form", ["png", "jpeg"])
+def test_a_marked_copy_keeps_its_colour_profile(small, form):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    as_image(small).save("photo.png", icc_profile=profile)
+    words = ["--input", "photo.png", "--message", TEXT, "--format", form, "--output-dir", "out"]
+    assert not script.main(words)
+    with Image.open(next(Path("out").iterdir())) as image:
+        assert image.info["icc_profile"] == profile
+
+
+def test_transparent_parts_are_refused(small, error_of):
+    image = as_image(small).convert("RGBA")
+    image.save("opaque.png")
+    image.putpixel((0, 0), (0, 0, 0, 254))
+    image.save("photo.png")
+    words = "--message", TEXT, "--output-dir", "out"
+    line = error_of(script.main, "--input", "photo.png", *words)
+    assert "photo.png: has transparent parts, which a copy would lose" in line
+    assert contents("out") == {}
+    assert not script.main(["--input", "opaque.png", *words])
 
 
 def test_nothing_is_written_that_could_not_be_read(tmp_path, small, error_of, monkeypatch):
