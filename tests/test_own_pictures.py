@@ -463,7 +463,7 @@ def test_runs_on_pictures_end_in_figures(tmp_path, classes, monkeypatch):
         assert report_of("mnist")["typical"]["ground"] == "dark"
         watermark_ae.main([*words, "--output-dir", "watermark"])
         denoise_fashion.main([*words, "--output-dir", "fashion"])
-    assert all("Data: own pictures: mine (local), " in caption for caption in captions)
+    assert all("own pictures: mine (local), " in caption for caption in captions)
     # What only digits or clothes have is said of no other pictures.
     known = re.compile("digit|MNIST|cloth|black ground,|stroke|stripe|print|strap", re.IGNORECASE)
     assert [caption for caption in captions if known.search(caption)] == []
