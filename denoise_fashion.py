@@ -162,7 +162,9 @@ def main(argv=None):
 
     with run_folder.RunFolder(settings, clothes, FIGURES) as run:
         if model is None:
-            stream = batches.denoising_batches(settings, clothes.x_train, add_noise, clothes.own)
+            stream = batches.denoising_batches(
+                settings, clothes.x_train, add_noise, few=clothes.own
+            )
             keras.utils.set_random_seed(settings.seed)
             keras.config.set_dtype_policy(settings.precision)
             with devices.scope(settings):

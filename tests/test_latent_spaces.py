@@ -300,7 +300,7 @@ def test_input_gives_codes_and_reconstructions_by_each(
     model = keras.saving.load_model(finished / "plain.keras", compile=False)
     fitted = own_pictures.fit_square(image_files.read_grey("seven.png"), 28)
     code = trained_models.predict(latent_spaces.split(model)[0], fitted[None])[0]
-    assert row["name"] == "seven"
+    assert row["name"] == "seven.png"
     np.testing.assert_allclose(
         [float(row[f"z_{n}"]) for n in range(1, 33)], code, rtol=1e-4, atol=1e-4
     )

@@ -277,10 +277,10 @@ def test_no_noise_of_training_is_that_of_validation_or_test(name, recipe, seed, 
 
     real_batches = script.batches.denoising_batches
 
-    def noted_batches(*words):
+    def noted_batches(*words, **options):
         nonlocal phase
         phase = "train"
-        made = real_batches(*words)
+        made = real_batches(*words, **options)
         phase = "other"
         return made
 
