@@ -175,6 +175,10 @@ def test_a_failed_write_leaves_nothing_and_what_stands_there_is_kept(tmp_path):
     with files.write_whole(path, replace=True) as temporary:
         temporary.write_text("new")
     assert path.read_text() == "new"
+    path.unlink()
+    with pytest.raises(UserError, match="it exists"), files.write_whole(path):
+        path.write_text("the reader's, meanwhile")
+    assert path.read_text() == "the reader's, meanwhile"
     assert list(tmp_path.iterdir()) == [path]
 
 
