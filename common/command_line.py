@@ -194,12 +194,11 @@ def parse(kind, docstring, recipes, argv=None):
             raise UserError(f"{word!a}: not UTF-8; rename the file, or type the text anew")
         if (word, following) in _RENAMED:
             raise UserError(f"{word} {following} is now {_RENAMED[word, following]}")
+        if re.fullmatch("--.*=--", word):  # which argparse has taken for the end of the flags
+            raise UserError(f"argument {word[:-3]}: expected a value, not --")
         if word in kind.moved:
             raise UserError(f"{word} has moved to {kind.moved[word]}")
     given = vars(_parser(kind, docstring).parse_args(argv))
-    for name, value in given.items():
-        if value == []:  # argparse takes the -- in --epochs=-- for the end of the flags
-            raise UserError(f"argument {_written(name)}: expected a value, not --")
     asked = [name for name in kind.applications if name in given]
     action = kind(**given).action
     for names in (asked, ["synthetic", "data_dir"], ["architecture", "model"]):
