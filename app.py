@@ -1,64 +1,63 @@
-"""A page in the browser to try the trained models on: five tabs, each a layer over applications/.
+"""A page in the browser to try the trained models on: five tabs, each a layer over tools/.
 
-Run it:
+Examples:
   pip install -r requirements-app.txt
   python app.py                      then open http://127.0.0.1:7860
   python app.py --port 8000
-  python app.py --host 0.0.0.0       for all who can reach this machine
+  python app.py --host 0.0.0.0       for everyone who can reach this machine
 
-Nothing leaves the machine: no analytics, no fonts or scripts of other hosts. What is uploaded lies
-in a temporary folder, for an hour, and is gone when the page ends. From the scripts it takes their
-settings and builders, which say how to find and load each model.
+Nothing leaves the machine: no analytics, no fonts or scripts of other hosts. Uploads lie in a
+temporary folder for an hour at most, which is removed when the page ends.
 """
 
+import contextlib
+import dataclasses
+import functools
 import os
+import re
+import shutil
 import sys
+import tempfile
+import threading
+from pathlib import Path
 
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before it is imported: it calls home otherwise
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported, which calls home
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 try:
     import gradio as gr
     from starlette.middleware import Middleware
 except ImportError as error:
-    print(f"app.py: error: {error}: pip install -r requirements-app.txt", file=sys.stderr)
+    print(f"error: {error}; pip install -r requirements-app.txt", file=sys.stderr)
     sys.exit(2)
 
-# common comes before keras: it keeps TensorFlow's start-up messages off the console.
-from common import UserError, batches, command_line, image_files, metrics, noise, own_pictures
-from common import plotting, trained_models
-from applications import denoising, inputs, latent_walks, messages, message_bits, page_cleaning
-from applications import samples, small_images
-from applications.damage import damage
-from applications.previews import middle, preview
-import clean_documents
+import numpy as np
+import skimage
+import tyro
+from PIL import Image, ImageDraw, ImageOps
+
 import denoise_fashion
 import latent_spaces
-import vae_fashion
-import watermark_photo
+import vae_fashion  # noqa: F401  registers the layers of its model
+from common import cli, images, metrics, noise, plotting, training
+from synthetic import clothes, digits, pages
+from tools import latents, scans, small_images, tiles
+from tools.messages import code, damage, photo
+from tools.messages.files import embed_in_file
 
-import argparse
-import contextlib
-import functools
-import re
-import tempfile
-import threading
-from pathlib import Path
-
-import numpy as np
-from PIL import ImageDraw
-
-MEGABYTES, MEGAPIXELS = 50, 40  # of an upload
-KEPT, OFTEN = 3_600, 60  # seconds: how long uploads are kept, how often old ones are deleted
-REACH, COUNT = 2.3, 20  # of the plane: standard deviations of the prior, images along a side
-FARTHEST = 4  # standard deviations, of a code
+MAX_MEGABYTES, MAX_MEGAPIXELS = 50, 40  # of an upload
+UPLOAD_SECONDS = 3_600  # how long an upload is kept
+CLEANUP_SECONDS = 60  # how often old ones are deleted
+MIN_SHOWN, MAX_SHOWN = 280, 1_200  # pixels of the longer side of a picture on the page
+PLANE_LIMIT, PLANE_COUNT = 2.3, 20  # of the latent plane: its last z, images along a side
+MAX_Z = 4  # of the sliders
 # Only one of these runs at a time, to save memory; everything else overtakes them in the queue.
 HEAVY = {"concurrency_id": "heavy", "concurrency_limit": 1}
 LIGHT = {"concurrency_limit": 4, "show_progress": "hidden", "trigger_mode": "always_last"}
-KINDS = {"salt and pepper": noise.salt_and_pepper, "Gaussian": noise.gaussian}
+NOISES = {"salt and pepper": noise.salt_and_pepper, "Gaussian": noise.gaussian}
 INKS = {
-    "as it is": page_cleaning.Options(),
-    "grey": page_cleaning.Options(grey=True),
-    "black and white": page_cleaning.Options(bilevel=True),
+    "as it is": scans.Options(),
+    "gray": scans.Options(gray=True),
+    "black and white": scans.Options(bilevel=True),
 }
 # With it the browser itself refuses to ask another host for anything.
 POLICY = b"default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:"
@@ -83,6 +82,21 @@ CSS = """
 .block:has(> label.float) {padding-top: 40px !important}
 .image-container > .icon-button-wrapper {top: -36px !important}
 """
+PHOTOS = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg")  # of scikit-image
+GRAY_PHOTOS = ("camera.png", "coins.png", "moon.png")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Serve:
+    # Hugging Face's Spaces set this variable, and one for the port, which Gradio reads.
+    host: str = os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")
+    """address to listen at; by default only this machine can open the page"""
+    port: int | None = None
+    """port to listen at; by default the first free one from 7860 on"""
+
+    def __post_init__(self):
+        if self.port is not None and not 1 <= self.port <= 65_535:
+            raise ValueError("--port must be between 1 and 65535")
 
 
 # ---------------------------------------------------------------- models, each loaded when needed
@@ -90,7 +104,7 @@ CSS = """
 _loading = threading.RLock()
 
 
-def once(load):
+def load_once(load):
     """Return a function that calls `load` the first time it is needed, and never twice."""
     cached = functools.cache(load)
 
@@ -101,319 +115,379 @@ def once(load):
     return locked
 
 
-@once
+@load_once
 def page_cleaner():
-    settings = clean_documents.Settings(architecture="unet")
-    return page_cleaning.cleaner(inputs.model_to_apply(settings)[0])
+    return scans.cleaner(training.load_model(None, "clean_documents"))
 
 
-@once
+@load_once
 def denoiser():
-    trained, architecture = inputs.model_to_apply(denoise_fashion.Settings(architecture="unet"))
-    model = denoise_fashion.BUILDERS[architecture](None, None)  # fits a picture of any size
-    model.set_weights(trained.get_weights())
-    return model
+    network = denoise_fashion.build_unet(None, None)  # the same weights fit a picture of any size
+    network.set_weights(training.load_model(None, "denoise_fashion_unet").get_weights())
+    return network
 
 
-@once
+@load_once
 def vae():
-    """Return the model, what is known of its training images, and the plane as an image."""
-    settings = vae_fashion.Settings(architecture="conv")
-    model = inputs.model_to_apply(settings)[0]
-    return model, inputs.known_of(settings), latent_walks.plane(model.decoder, REACH, COUNT)
+    return training.load_model(None, "vae_fashion")
 
 
-@once
+@load_once
+def latent_plane():
+    return latents.plane(vae().decoder, PLANE_LIMIT, PLANE_COUNT)
+
+
+@load_once
 def watermark():
-    settings = watermark_photo.Settings(architecture="residual")
-    model = inputs.model_to_apply(settings)[0]
-    return model, messages.known_pilots(model)
+    return photo.Watermark(training.load_model(None, "watermark_photo"))
 
 
-@once
-def five():
-    """Return {kind: (encoder, decoder)}, and [what is known of each one's training images]."""
-    each = {kind: latent_spaces.Settings(architecture=kind) for kind in latent_spaces.KINDS}
-    parts = {kind: latent_spaces.split(inputs.model_to_apply(one)[0]) for kind, one in each.items()}
-    return parts, [inputs.known_of(one, latent_spaces.KINDS[kind]) for kind, one in each.items()]
+@load_once
+def autoencoders():
+    """Return {kind: (encoder, decoder)} of latent_spaces.py."""
+    return {
+        kind: latent_spaces.split(training.load_model(None, f"latent_spaces_{kind}"))
+        for kind in latent_spaces.KINDS
+    }
+
+
+# ---------------------------------------------------------------- pictures
+
+
+def preview(image):
+    """Return a Pillow image of a picture: small ones in larger pixels, large ones scaled down.
+
+    `image` is uint8, or float in [0, 1], of shape (height, width) or (height, width, 1 or 3).
+    """
+    if image.dtype != np.uint8:
+        image = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
+    picture = Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image)
+    longer = max(picture.size)
+    if longer > MAX_SHOWN:
+        return ImageOps.contain(picture, (MAX_SHOWN, MAX_SHOWN), Image.Resampling.LANCZOS)
+    return ImageOps.scale(picture, -(-MIN_SHOWN // longer), Image.Resampling.NEAREST)
+
+
+def crop_center(image, side):
+    """Return the middle of an image, at most `side` pixels high and wide."""
+    top, left = (max(0, (length - side) // 2) for length in image.shape[:2])
+    return image[top : top + side, left : left + side]
+
+
+def write_samples(folder):
+    """Write sample pictures into a folder and return {kind: list of paths}.
+
+    Of the dirty `pages` the first is an A6 at 300 dpi. `photos` are in color, `gray` ones are not;
+    `clothes` and `digits` have 28x28 pixels, light on black.
+    """
+    samples = {"pages": [], "clothes": [], "digits": []}
+    large = pages.pages(1, seed=1, height=1748, width=1240, scale=3)
+    small = pages.pages(3, seed=1, scale=1)
+    for number, (dirty, *_) in enumerate([*large, *small]):
+        path = folder / f"page_{number + 1}.png"
+        Image.fromarray(dirty[..., 0]).save(path, dpi=(300, 300) if number == 0 else (100, 100))
+        samples["pages"].append(path)
+    for kind, make in (("clothes", clothes.clothes), ("digits", digits.digits)):
+        drawn, labels = make(60, seed=1)
+        for label in np.unique(labels):
+            path = folder / f"{kind}_{label}.png"
+            Image.fromarray(drawn[labels == label][0]).save(path)
+            samples[kind].append(path)
+    shipped = Path(skimage.__file__).parent / "data"
+    for kind, names in (("photos", PHOTOS), ("gray", GRAY_PHOTOS)):
+        paths = [shipped / name for name in names if (shipped / name).is_file()]
+        samples[kind] = [Path(shutil.copy(path, folder)) for path in paths]
+    return samples
 
 
 # ---------------------------------------------------------------- what the tabs do
 
 
 @contextlib.contextmanager
-def refusals():
-    """Turn a UserError into the page's own message, with a file's name in place of its path."""
+def errors_on_page():
+    """Show a UserError as the page's own message, with a file's name in place of its path."""
     try:
         yield
-    except UserError as error:
-        text = re.sub(
-            rf"{re.escape(tempfile.gettempdir())}/(gradio/\w+|samples|tmp\w+)/", "", str(error)
-        )
-        raise gr.Error(text.replace("--message", "The message"), print_exception=False) from None
+    except cli.UserError as error:
+        folders = rf"{re.escape(tempfile.gettempdir())}/(gradio/\w+|samples|tmp\w+)/"
+        raise gr.Error(re.sub(folders, "", str(error)), print_exception=False) from None
     except MemoryError:
         raise gr.Error("Not enough memory; use a smaller picture", print_exception=False) from None
 
 
-def small_enough(path):
-    """Return a picture's path, or raise UserError where it has too many pixels or can't be read."""
+def checked(path):
+    """Return a picture's path. Raises UserError if it has too many pixels or cannot be read."""
     if path is None:
-        raise UserError("Choose a picture first: one of yours, or a sample")
-    with image_files.open_image(Path(path)) as image:
-        image_files.see_that_it_fits(path, *image.size, MEGAPIXELS)
+        raise cli.UserError("Choose a picture first: one of yours, or a sample")
+    with images.open_image(Path(path)) as image:
+        images.check_pixels(path, *image.size, MAX_MEGAPIXELS)
     return Path(path)
 
 
 def clean(path, ink):
-    """Clean the first page of a file. A generator, so that its files go once they are sent."""
-    with refusals(), tempfile.TemporaryDirectory() as folder:
+    """Clean the first page of a file. A generator, so that its files can be deleted once sent."""
+    with errors_on_page(), tempfile.TemporaryDirectory() as folder:
         if path is None:  # the visitor removed it
             yield gr.skip()
             return
-        before, after, target, notes = page_cleaning.clean_first_page(
-            page_cleaner(), Path(path), Path(folder), INKS[ink], MEGAPIXELS
+        before, after, target, notes = scans.clean_first_page(
+            page_cleaner(), Path(path), Path(folder), INKS[ink], MAX_MEGAPIXELS
         )
         height, width = after.pixels.shape[:2]
         dpi = f"{after.dpi[0]:.0f} dpi" if after.dpi else "no dpi known"
-        said = [f"{target.name}: {width}x{height} pixels, {dpi}", *notes]
-        shown = preview(before.pixels), preview(after.pixels)
-        yield shown, gr.DownloadButton(value=str(target), interactive=True), "; ".join(said)
+        status = "; ".join([f"{target.name}: {width}x{height} pixels, {dpi}", *notes])
+        previews = preview(before.pixels), preview(after.pixels)
+        yield previews, gr.DownloadButton(value=str(target), interactive=True), status
 
 
 def remove_noise(path, kind, amount):
-    """Return a picture, or its middle: as it is, noisy, filtered and denoised, with PSNR."""
+    """Return the middle of a picture: as it is, noisy, filtered and denoised, with PSNR."""
     if path is None:
         return gr.skip()
-    with refusals():
-        image = own_pictures.read_on_any_ground(small_enough(path))
-        noisy = KINDS[kind](image[np.newaxis], amount, batches.seed_for("app"))[0]
+    with errors_on_page():
+        picture = images.read_visible(checked(path))
+        noisy = NOISES[kind](picture[np.newaxis], amount, training.seed_for("app"))[0]
         results = {
             "noisy": noisy,
             "median filter, 3x3": metrics.median_3x3(noisy[np.newaxis])[0],
-            "network": denoising.denoise(denoiser(), noisy, multiple=8, plus=4),
+            "network": tiles.denoise(denoiser(), noisy, multiple=8, plus=4),
         }
-        updates = [preview(middle(image, 400))]
+        updates = [preview(crop_center(picture, 400))]
         for name, result in results.items():
-            psnr = metrics.psnr(image[np.newaxis], result[np.newaxis])
+            psnr = metrics.psnr(picture[np.newaxis], result[np.newaxis])
             label = f"{name}: {psnr:.1f} dB"
-            updates.append(gr.Image(preview(middle(result, 400)), label=label))
+            updates.append(gr.Image(preview(crop_center(result, 400)), label=label))
         return updates
 
 
-def at(z_1, z_2):
+def show_code(z_1, z_2):
     """Return the plane with a ring at a code, and the image that the code decodes to."""
-    model, _, plane = vae()
-    shown = preview(plane).convert("RGB")
-    side, z = shown.width, np.clip([z_1, -z_2], -REACH, REACH)
-    x, y = (side * (z / REACH + 1) / 2).clip(8, side - 8)
-    for radius, colour in ((9, "black"), (8, "yellow"), (7, "yellow"), (6, "black")):
-        ImageDraw.Draw(shown).circle((x, y), radius, outline=colour)
-    return shown, preview(trained_models.predict(model.decoder, [[z_1, z_2]])[0])
+    plane = preview(latent_plane()).convert("RGB")
+    side, z = plane.width, np.clip([z_1, -z_2], -PLANE_LIMIT, PLANE_LIMIT)
+    x, y = (side * (z / PLANE_LIMIT + 1) / 2).clip(8, side - 8)
+    for radius, color in ((9, "black"), (8, "yellow"), (7, "yellow"), (6, "black")):
+        ImageDraw.Draw(plane).circle((x, y), radius, outline=color)
+    [image] = latents.decode(vae().decoder, np.array([[z_1, z_2]]))
+    return plane, preview(image)
 
 
-def at_click(event: gr.SelectData):
+def clicked_code(event: gr.SelectData):
     """Return the code of a place on the plane."""
-    side = COUNT * small_images.SIDE
-    x, y = (round(REACH * (2 * place / side - 1), 2) for place in event.index)
+    side = PLANE_COUNT * small_images.SIDE
+    x, y = (round(PLANE_LIMIT * (2 * place / side - 1), 2) for place in event.index)
     return x, -y
 
 
 def new_clothes():
+    """Return decoded samples of the prior."""
     z = np.random.default_rng().standard_normal((32, 2))
-    return preview(plotting.mosaic(trained_models.predict(vae()[0].decoder, z), 8))
+    return preview(plotting.mosaic(latents.decode(vae().decoder, z), 8))
+
+
+def prepare(path, name):
+    """Return a picture as a model in models/ needs it, (28, 28, 1), and a note."""
+    dataset = training.trained_on(None, name)
+    image, inverted = small_images.prepare(images.read_visible(checked(path)), dataset)
+    return image, "Inverted: the training images are light on dark." if inverted else ""
 
 
 def encode(path):
-    """Return where a picture lies on the plane, variations, and a note."""
+    """Return the code of a picture, the picture with variations, and a note."""
     if path is None:
         return gr.skip()
-    with refusals():
-        model, known, _ = vae()
-        image, inverted = small_images.read_small(small_enough(path), known)
-        z = np.asarray(model.encoder(image[np.newaxis])[0], "float64")[0]
-        z = z.round(2).clip(-FARTHEST, FARTHEST)  # as the sliders have it
-        varied = latent_walks.vary_widely(model.decoder, z, 8, np.random.default_rng())
-        note = notes(image, inverted, [trained_models.predict(model.decoder, [z])[0]], [known])
-        sheet = preview(plotting.mosaic(np.stack([image, *varied]), 3))
-        said = f"z = ({z[0]:.2f}, {z[1]:.2f}). {note}".strip()
-        return *map(float, z), sheet, said
+    with errors_on_page():
+        image, note = prepare(path, "vae_fashion")
+        z_mean = np.asarray(vae().encoder(image[np.newaxis])[0], "float64")[0]
+        z = z_mean.round(2).clip(-MAX_Z, MAX_Z)  # as the sliders have it
+        variations = latents.vary_widely(vae().decoder, z, 8, np.random.default_rng())
+        sheet = preview(plotting.mosaic(np.stack([image, *variations]), 3))
+        status = f"z = ({z[0]:.2f}, {z[1]:.2f}). {note}".strip()
+        return float(z[0]), float(z[1]), sheet, status
 
 
-def notes(image, inverted, rebuilt, known):
-    """Return what is to be said of a visitor's picture and of what models made of it."""
-    turned = "Inverted: the training images are light on dark. " * inverted
-    note = small_images.unlike(image, rebuilt, known)
-    return turned + note[:1].upper() + note[1:]
-
-
-def hide(path, text, key):
-    """Hide a text in a photo. A generator, so that its files go once they are sent."""
-    with refusals(), tempfile.TemporaryDirectory() as folder:
-        path = small_enough(path)
+def embed(path, text, key):
+    """Embed a text in a photo. A generator, so that its files can be deleted once sent."""
+    with errors_on_page(), tempfile.TemporaryDirectory() as folder:
+        path = checked(path)
         target = Path(folder, f"{path.stem}_marked.png")
-        secret = message_bits.derive_key(key)
-        psnr = messages.hide_in_file(*watermark(), path, text, secret, target)
-        before, after = (image_files.read_colour(file) for file in (path, target))
-        said = f"{psnr:.1f} dB; read back from the file, and after JPEG 75"
-        change = preview(0.5 + 16 * (after - before))
+        psnr = embed_in_file(watermark(), path, text, code.derive_key(key), target)
+        before, after = (images.read_color(file) for file in (path, target))
         button = gr.DownloadButton(value=str(target), interactive=True)
-        yield (preview(before), preview(after)), change, button, said
+        status = f"{psnr:.1f} dB; read back from the file, and after JPEG 75"
+        yield (
+            (preview(before), preview(after)),
+            preview(0.5 + 16 * (after - before)),
+            button,
+            status,
+        )
 
 
-def damage_and_read(path, key, quality, sigma, blur, kept, scale, progress=gr.Progress()):  # noqa: B008
+def damage_and_extract(path, key, quality, sigma, blur, kept, scale, progress=gr.Progress()):  # noqa: B008
     """Return a marked photo after what is done to it, and the message that is left in it."""
-    with refusals():
+    with errors_on_page():
         if path is None:
-            raise UserError("Hide a message first")
-        picture = image_files.read_colour(path)
+            raise cli.UserError("Hide a message first")
+        picture = images.read_color(path)
         height, width = picture.shape[:2]
-        image_files.see_that_it_fits("The resized photo", scale * height, scale * width, MEGAPIXELS)
-        quality = int(quality) if quality < 100 else None
-        seed = batches.seed_for("app")
-        picture = damage(picture, seed, scale, kept / 100, blur, sigma, quality)
-        return preview(picture), message_in(picture, key, progress)
+        images.check_pixels("The resized photo", scale * height, scale * width, MAX_MEGAPIXELS)
+        picture = damage.damage(
+            picture,
+            training.seed_for("app"),
+            scale=scale,
+            crop_share=kept / 100,
+            blur_sigma=blur,
+            noise_sigma=sigma,
+            quality=int(quality) if quality < 100 else 0,
+        )
+        return preview(picture), extract(picture, key, progress)
 
 
-def read_message(path, key, progress=gr.Progress()):  # noqa: B008
+def extract_from_upload(path, key, progress=gr.Progress()):  # noqa: B008
     """Return the message in a photo as it was uploaded."""
-    with refusals():
-        return message_in(image_files.read_colour(small_enough(path)), key, progress)
+    with errors_on_page():
+        return extract(images.read_color(checked(path)), key, progress)
 
 
-def message_in(picture, key, progress):
+def extract(picture, key, progress):
+    """Return the message in a picture, or a sentence if there is none."""
+
     def show(share):
         progress(share, desc="Searching at other scales and angles")
 
-    grey, secret = messages.luminance(picture), message_bits.derive_key(key)
-    text = messages.read(*watermark(), grey, secret, progress=show)
+    gray = photo.luminance(picture)
+    text = watermark().extract(gray, code.derive_key(key), progress=show)
     return "No message found with this key" if text is None else text
 
 
-def through_five(path):
+def reconstruct(path):
     """Return a picture in 28x28 pixels, what each autoencoder makes of it, and a note."""
     if path is None:
         return gr.skip()
-    with refusals():
-        parts, known = five()
-        image, inverted = small_images.read_small(small_enough(path), known[0])
-        codes, rebuilt = latent_walks.rebuild_with_each(parts, image[np.newaxis])
+    with errors_on_page():
+        image, note = prepare(path, "latent_spaces_plain")
         updates = [preview(image)]
-        for kind, (result,) in rebuilt.items():
-            label = f"{kind}, {codes[kind].shape[1]} numbers: MSE {metrics.mse(image, result):.4f}"
+        for kind, (encoder, decoder) in autoencoders().items():
+            codes = np.asarray(encoder(image[np.newaxis]))
+            result = np.asarray(decoder(codes))[0].clip(0, 1)
+            label = f"{kind}, {codes.shape[1]} numbers: MSE {metrics.mse(image, result):.4f}"
             updates.append(gr.Image(preview(result), label=label))
-        return *updates, notes(image, inverted, [each[0] for each in rebuilt.values()], known)
+        return *updates, note
 
 
 # ---------------------------------------------------------------- what the tabs look like
 
 
-def picker(label, paths, endings=own_pictures.ENDINGS):
+def file_picker(label, paths, suffixes=images.SUFFIXES):
     """Return a place to drop a file at, above samples; clicking one of these drops it there."""
-    file = gr.File(label=label, file_types=list(endings), height=110)
-    shown = gr.Dataset(
+    file = gr.File(label=label, file_types=list(suffixes), height=110)
+    gallery = gr.Dataset(
         components=["image"],
         samples=[[str(path)] for path in paths],
         type="index",
         label="Samples: click one",
     )
     # Otherwise one that was clicked would be deleted with the visitors' files.
-    shown.keep_in_cache = {str(sample["path"]) for (sample,) in shown.samples}
-    shown.click(lambda index: str(paths[index]), shown, file, show_progress="hidden")
+    gallery.keep_in_cache = {str(sample["path"]) for (sample,) in gallery.samples}
+    gallery.click(lambda index: str(paths[index]), gallery, file, show_progress="hidden")
     return file
 
 
-def picture(label, kind=gr.Image, **options):
+def picture_box(label, component=gr.Image, **options):
     """Return a place that shows a picture, losslessly."""
-    return kind(label=label, format="png", interactive=False, buttons=["fullscreen"], **options)
+    return component(
+        label=label, format="png", interactive=False, buttons=["fullscreen"], **options
+    )
 
 
-def slider_of(label, height, **options):
+def comparison_box(label, height, **options):
     """Return a place that shows one picture on top of another, with a line to drag between."""
-    room = height - 44  # its label is above it
-    return picture(label, gr.ImageSlider, height=height, max_height=room, **options)
+    max_height = height - 44  # the label is above it
+    return picture_box(label, gr.ImageSlider, height=height, max_height=max_height, **options)
 
 
-def clean_tab(found):
+def clean_tab(samples):
     gr.Markdown(
-        "The network tells dirt from ink: look at letters under a stain, and at what a fold hid. "
-        "Of a PDF or TIFF the first page is cleaned. The model is that of `clean_documents.py`."
+        "The network distinguishes dirt from ink: look at letters under a stain, and at what a "
+        "fold hid. Of a PDF or TIFF the first page is cleaned. The model is that of "
+        "`clean_documents.py`."
     )
     with gr.Row():
         with gr.Column(scale=1):
-            page = picker("A page: image or PDF", found["pages"], (*own_pictures.ENDINGS, ".pdf"))
+            suffixes = (*images.SUFFIXES, ".pdf")
+            page = file_picker("A page: image or PDF", samples["pages"], suffixes)
             ink = gr.Radio(list(INKS), value="as it is", label="Ink")
-            said = gr.Textbox(label="The cleaned file", lines=2)
+            status = gr.Textbox(label="The cleaned file", lines=2)
             download = gr.DownloadButton("Download at full size", interactive=False)
-        slider = slider_of("Before and after", 640, scale=2)
-    outputs = [slider, download, said]
+        comparison = comparison_box("Before and after", 640, scale=2)
+    outputs = [comparison, download, status]
     events = [page.change, ink.input]
     gr.on(events, clean, [page, ink], outputs, trigger_mode="always_last", **HEAVY)
 
 
-def denoise_tab(found):
-    share = f"{denoise_fashion.Settings.noise:.0%}"
+def denoise_tab(samples):
     gr.Markdown(
-        f"Which one keeps edges and textures, and which one leaves specks? The network has only "
-        f"seen clothes of 28x28 pixels with {share} of their pixels replaced: other pictures, "
-        "other amounts and Gaussian noise are new to it. The model is that of `denoise_fashion.py`."
+        "Which one keeps edges and textures, and which one leaves specks? The network has only "
+        f"seen clothes of 28x28 pixels with {denoise_fashion.Train.noise:.0%} of their pixels "
+        "replaced: other pictures, other amounts and Gaussian noise are new to it. The model is "
+        "that of `denoise_fashion.py`."
     )
     with gr.Row():
         with gr.Column():
-            file = picker("A picture", found["grey"] + found["clothes"][:3])
+            file = file_picker("A picture", samples["gray"] + samples["clothes"][:3])
         with gr.Column():
-            kind = gr.Radio(list(KINDS), value="salt and pepper", label="Noise")
+            kind = gr.Radio(list(NOISES), value="salt and pepper", label="Noise")
             label = "Amount: share of pixels, or standard deviation"
             amount = gr.Slider(0, 0.5, 0.1, step=0.01, label=label)
     with gr.Row():
-        outputs = [picture(label) for label in ("picture", "noisy", "median filter", "network")]
-    given = [file, kind, amount]
-    events = [each.change for each in given]
-    gr.on(events, remove_noise, given, outputs, trigger_mode="always_last", **HEAVY)
+        outputs = [picture_box(label) for label in ("picture", "noisy", "median filter", "network")]
+    inputs = [file, kind, amount]
+    events = [component.change for component in inputs]
+    gr.on(events, remove_noise, inputs, outputs, trigger_mode="always_last", **HEAVY)
 
 
-def plane_tab(found, tab):
+def plane_tab(samples, tab):
     gr.Markdown(
         "Each place of the plane is a code of two numbers, and the decoder makes an image of each. "
-        "Click, or drag: neighbours look alike, and between two kinds of clothes lie mixtures. "
+        "Click, or drag: neighbors look alike, and between two kinds of clothes lie mixtures. "
         "The model is that of `vae_fashion.py`."
     )
     with gr.Row():
         with gr.Column(scale=3):
-            plane = picture("The latent plane: click, or drag", elem_id="plane")
-            file = picker("A piece of clothing of yours", found["clothes"])
+            plane = picture_box("The latent plane: click, or drag", elem_id="plane")
+            file = file_picker("A piece of clothing of yours", samples["clothes"])
         with gr.Column(scale=2):
-            decoded = picture("Decoded", height=320)
-            z_1 = gr.Slider(-FARTHEST, FARTHEST, 0, step=0.01, label="z_1, to the right")
-            z_2 = gr.Slider(-FARTHEST, FARTHEST, 0, step=0.01, label="z_2, upwards")
+            decoded = picture_box("Decoded", height=320)
+            z_1 = gr.Slider(-MAX_Z, MAX_Z, 0, step=0.01, label="z_1, to the right")
+            z_2 = gr.Slider(-MAX_Z, MAX_Z, 0, step=0.01, label="z_2, upwards")
             button = gr.Button("New clothes, from samples of the prior")
-            sheet = picture("New clothes, or variations of yours")
-            said = gr.Textbox(label="The code of yours", lines=2)
-    tab.select(at, [z_1, z_2], [plane, decoded], **LIGHT).then(None, js=DRAG)
-    plane.select(at_click, None, [z_1, z_2], **LIGHT)
+            sheet = picture_box("New clothes, or variations of yours")
+            status = gr.Textbox(label="The code of yours", lines=2)
+    tab.select(show_code, [z_1, z_2], [plane, decoded], **LIGHT).then(None, js=DRAG)
+    plane.select(clicked_code, None, [z_1, z_2], **LIGHT)
     # What is shown follows the sliders, whoever moves them and in whatever order answers arrive.
-    gr.on([z_1.change, z_2.change], at, [z_1, z_2], [plane, decoded], **LIGHT)
+    gr.on([z_1.change, z_2.change], show_code, [z_1, z_2], [plane, decoded], **LIGHT)
     button.click(new_clothes, None, sheet, concurrency_limit=4)
-    file.change(encode, file, [z_1, z_2, sheet, said], concurrency_limit=4)
+    file.change(encode, file, [z_1, z_2, sheet, status], concurrency_limit=4)
 
 
-def message_tab(found):
+def message_tab(samples):
     gr.Markdown(
-        "Can you see the message? Look at smooth ground, and at what changed, 16 times as strong. "
+        "Can you see the message? Look at smooth areas, and at what changed, amplified 16 times. "
         "Then damage the photo and read it. The model is that of `watermark_photo.py`."
     )
     with gr.Row():
         with gr.Column():
-            photo = picker("A photo", found["photos"])
+            file = file_picker("A photo", samples["photos"])
             text = gr.Textbox("Hello from the pixels", label="Message", max_length=640)
             key = gr.Textbox(label="Key: only who knows it reads the message", max_length=200)
             button = gr.Button("Hide", variant="primary")
-            said = gr.Textbox(label="The marked photo", lines=2)
+            status = gr.Textbox(label="The marked photo", lines=2)
             download = gr.DownloadButton("Download the marked photo", interactive=False)
             reader = gr.Button("Read what this photo holds")
         with gr.Column(scale=2):
             with gr.Row():
-                slider = slider_of("Photo and marked photo", 420)
-                change = picture("What changed, 16 times", height=420)
+                comparison = comparison_box("Photo and marked photo", 420)
+                change = picture_box("What changed, 16 times", height=420)
             with gr.Row():
                 with gr.Column():
                     sliders = [
@@ -425,15 +499,15 @@ def message_tab(found):
                     ]
                     attack = gr.Button("Damage it and read", variant="primary")
                 with gr.Column():
-                    damaged = picture("The damaged photo", height=420)
+                    damaged = picture_box("The damaged photo", height=420)
                     message = gr.Textbox(label="Message that was read", lines=2)
-    outputs = [slider, change, download, said]
-    gr.on([photo.change, button.click], hide, [photo, text, key], outputs, **HEAVY)
-    attack.click(damage_and_read, [download, key, *sliders], [damaged, message], **HEAVY)
-    reader.click(read_message, [photo, key], message, **HEAVY)
+    outputs = [comparison, change, download, status]
+    gr.on([file.change, button.click], embed, [file, text, key], outputs, **HEAVY)
+    attack.click(damage_and_extract, [download, key, *sliders], [damaged, message], **HEAVY)
+    reader.click(extract_from_upload, [file, key], message, **HEAVY)
 
 
-def five_tab(found):
+def autoencoders_tab(samples):
     gr.Markdown(
         "Five ways through a bottleneck: which one blurs, which one keeps the slant of a stroke, "
         "and which makes a digit of whatever it is given? The models are those of "
@@ -441,14 +515,15 @@ def five_tab(found):
     )
     with gr.Row():
         with gr.Column(scale=3):
-            file = picker("A digit of yours", found["digits"])
-        said = gr.Textbox(label="Note", lines=3)
+            file = file_picker("A digit of yours", samples["digits"])
+        note = gr.Textbox(label="Note", lines=3)
     with gr.Row():
-        outputs = [picture(name, min_width=300) for name in ("picture", *latent_spaces.KINDS)]
-    file.change(through_five, file, [*outputs, said], concurrency_limit=4)
+        names = ["picture", *latent_spaces.KINDS]
+        outputs = [picture_box(name, min_width=300) for name in names]
+    file.change(reconstruct, file, [*outputs, note], concurrency_limit=4)
 
 
-def guarded(app):
+def with_policy(app):
     """Return an ASGI app whose answers carry `POLICY`."""
 
     async def answer(scope, receive, send):
@@ -462,48 +537,37 @@ def guarded(app):
     return answer
 
 
-def build(folder):
+def build_page(folder):
     """Return the page; sample pictures are written into a new folder."""
     folder.mkdir()
-    found = samples.write_samples(folder)
-    with gr.Blocks(title="Autoencoders", delete_cache=(OFTEN, KEPT)) as page:
+    samples = write_samples(folder)
+    with gr.Blocks(title="Autoencoders", delete_cache=(CLEANUP_SECONDS, UPLOAD_SECONDS)) as page:
         gr.Markdown(
             "# Autoencoders\nFive things that trained ones do. Click a sample, or take your own."
         )
         with gr.Tab("Clean a scan"):
-            clean_tab(found)
+            clean_tab(samples)
         with gr.Tab("Remove noise"):
-            denoise_tab(found)
+            denoise_tab(samples)
         with gr.Tab("Walk the latent plane") as tab:
-            plane_tab(found, tab)
+            plane_tab(samples, tab)
         with gr.Tab("Hide a message"):
-            message_tab(found)
+            message_tab(samples)
         with gr.Tab("Five autoencoders"):
-            five_tab(found)
+            autoencoders_tab(samples)
     return page.queue(max_size=40)
 
 
 def main(argv=None):
-    about, examples = __doc__.split("\n\nRun it:")
-    parser = command_line.Parser(
-        prog="app.py",
-        description=about,
-        epilog="examples:" + examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    # On Hugging Face's Spaces these variables say where to listen.
-    host, port = (os.environ.get(f"GRADIO_SERVER_{name}") for name in ("NAME", "PORT"))
-    parser.add_argument("--host", default=host or "127.0.0.1", help="default: this machine alone")
-    parser.add_argument("--port", default=port, type=command_line.whole(1, 65_535))
-    settings = parser.parse_args(argv)
+    settings = tyro.cli(Serve, args=argv, description=__doc__)
     if settings.host not in ("127.0.0.1", "localhost", "::1"):
-        warning = "all who can reach this machine can use the page, without a password"
-        print(f"app.py: warning: --host {settings.host}: {warning}", file=sys.stderr, flush=True)
+        warning = "everyone who can reach this machine can use the page, without a password"
+        print(f"warning: --host {settings.host}: {warning}", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory(prefix="autoencoders_") as folder:
-        tempfile.tempdir = folder  # for all that is uploaded or made
+        tempfile.tempdir = folder  # for everything that is uploaded or made
         # Gradio reads the variable each time; only DEFAULT_TEMP_DIR was set when it was imported.
         os.environ["GRADIO_TEMP_DIR"] = gr.routes.DEFAULT_TEMP_DIR = str(Path(folder, "gradio"))
-        page = build(Path(folder, "samples"))
+        page = build_page(Path(folder, "samples"))
         try:
             page.launch(
                 server_name=settings.host,
@@ -512,8 +576,8 @@ def main(argv=None):
                 run_history=False,  # it keeps visitors' files, in the browser or elsewhere
                 ssr_mode=False,
                 footer_links=[],
-                app_kwargs={"middleware": [Middleware(guarded)]},
-                max_file_size=MEGABYTES * 2**20,
+                app_kwargs={"middleware": [Middleware(with_policy)]},
+                max_file_size=MAX_MEGABYTES * 2**20,
                 theme=gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
                 css=CSS,
                 quiet=True,
@@ -522,11 +586,13 @@ def main(argv=None):
             print(f"Open {page.local_url} in a browser. Ctrl-C ends it.", flush=True)
             threading.Event().wait()
         except OSError as error:
-            where = f"{settings.host}, port {settings.port or 'any'}"
-            raise UserError(f"{where}: can't listen ({error}); choose another --port") from None
+            place = f"{settings.host}, port {settings.port or 'any'}"
+            raise cli.UserError(f"{place}: can't listen ({error}); choose another --port") from None
+        except KeyboardInterrupt:
+            return 130
         finally:
             page.close(verbose=False)
 
 
 if __name__ == "__main__":
-    command_line.start(main)
+    cli.run(main)

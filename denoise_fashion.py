@@ -17,78 +17,77 @@
       Conv 1 3x3       (28, 28, 1)
     clean image        (28, 28, 1)
 
-The left column is `--architecture autoencoder`, 49,761 parameters; the lines at the right are what
-`--architecture unet` adds, 90,817 parameters.
+The left column is `--architecture autoencoder`, 49,761 parameters. The lines on the right are the
+skip connections of `--architecture unet`, 90,817 parameters.
 
-Run it:
+Examples:
   python denoise_fashion.py                       the article's network, in two minutes
   python denoise_fashion.py --architecture unet   the network that beats the median filter
   python denoise_fashion.py --recipe published    train as the source article did
   python denoise_fashion.py --noise 0.3 --architecture unet
-  python denoise_fashion.py --input photo.png     denoise a picture of yours, of any size
+  python denoise_fashion.py --input photo.png     denoise your own picture, of any size
   python denoise_fashion.py --architecture unet --data-dir DIR --patches
-                                                  train on photos of yours, at their full size
+                                                  train on your own photos, at full size
 
-Network and recipe `published` are those of a blog article that denoises Fashion-MNIST with imgaug.
-U-Net: Ronneberger et al. 2015, https://arxiv.org/abs/1505.04597
+The network and the recipe `published` are those of a blog article that denoises Fashion-MNIST with
+imgaug. U-Net: Ronneberger et al. 2015, https://arxiv.org/abs/1505.04597
 """
 
-# common comes first: it keeps TensorFlow's start-up messages off the console.
-from common import UserError, batches, command_line, data, devices, metrics, noise, plotting
-from common import run_folder, trained_models
-from common.command_line import flag, number
-from applications import denoising, inputs
-
 import dataclasses
+from typing import Literal
 
 import keras
-import numpy as np
 from keras import layers, ops
 
-PUBLISHED = {"epochs": 20, "batch_size": 2048, "learning_rate": 0.001, "patience": 10}
-FAST = {"epochs": 10, "batch_size": 64, "learning_rate": 0.004, "max_steps_per_epoch": 150}
-FAST_UNET = {"epochs": 20, "batch_size": 32, "learning_rate": 0.005, "max_steps_per_epoch": 250}
+import evaluation.denoise_fashion
+from common import cli, data, images, noise, training
+from tools import tiles
+
+NAMES = {"autoencoder": "denoise_fashion", "unet": "denoise_fashion_unet"}
+PUBLISHED = {"epochs": 20, "batch_size": 2048, "learning_rate": 0.001}
+FAST = {"epochs": 10, "batch_size": 64, "learning_rate": 0.004, "steps_per_epoch": 150}
+FAST_UNET = {"epochs": 20, "batch_size": 32, "learning_rate": 0.005, "steps_per_epoch": 250}
 RECIPES = {
     "autoencoder": {"fast": FAST, "published": PUBLISHED},
     "unet": {"fast": FAST_UNET, "published": PUBLISHED},
 }
-FIGURES = ["clothes.png", "noise.png"]
-TITLES = {
-    "noisy_input": "noisy",
-    "median_3x3": "median 3x3",
-    "outlier_median": "outliers only",
-    "autoencoder": "autoencoder",
-    "unet": "U-Net",
-}
-SHARES = [0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings(command_line.Settings):
-    """The flags of this script alone."""
+class Train(cli.Train):
+    architecture: Literal["autoencoder", "unet"] = "autoencoder"
+    """`unet` adds skip connections"""
+    noise: float = 0.1
+    """share of the pixels that are replaced"""
+    patches: bool = False
+    """train a U-Net on patches of the pictures in --data-dir, which are not scaled down"""
 
-    script = "denoise_fashion"
-    names = {"autoencoder": "denoise_fashion", "unet": "denoise_fashion_unet"}
-    applied = "unet"
-    build_like = staticmethod(lambda architecture, model: BUILDERS[architecture]())
-    architecture: str = flag(
-        "with unet's skip connections, or without", choices=list(names), only=()
-    )
-    noise: float = flag("share of replaced pixels (default: 0.1)", 0.1, number(0, 1))
-    patches: bool = flag(
-        "train on patches of --data-dir's pictures at full size (unet)", False, bool, resume=False
-    )
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 <= self.noise <= 1:
+            raise ValueError("--noise must be between 0 and 1")
+        if self.patches and (self.architecture != "unet" or not self.data_dir):
+            raise ValueError("--patches needs --architecture unet and a --data-dir of pictures")
 
 
-def build_autoencoder(height=28, width=28, initializer="glorot_uniform"):
-    """Return the article's autoencoder: (n, height, width, 1) to the same shape, in [0, 1].
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Apply(cli.Apply):
+    pass
 
-    Height and width are 4 more than a multiple of 8, or the output is smaller; None leaves them
-    open. All it knows of an image must pass through 256 numbers, and it has to make all 784 pixels
-    anew, also the nine in ten that nothing was wrong with.
+
+def build_autoencoder(height=28, width=28, channels=1, initializer="glorot_uniform"):
+    """Return the article's autoencoder: (n, height, width, channels) to the same, in [0, 1].
+
+    Height and width are 4 more than a multiple of 8; None leaves them open.
+
+    All information passes through a latent of 256 numbers. The decoder must regenerate all 784
+    pixels from them, including the 90% that were not replaced.
     """
+    for side in (height, width):
+        if side is not None and side % 8 != 4:
+            raise ValueError(f"height and width must be 4 more than a multiple of 8, not {side}")
+    noisy = keras.Input((height, width, channels), name="noisy")
     relu = {"activation": "relu", "kernel_initializer": initializer}
-    noisy = keras.Input((height, width, 1), name="noisy")
     x = layers.Conv2D(64, 3, padding="same", **relu)(noisy)
     x = layers.MaxPooling2D(2, padding="same")(x)
     x = layers.Conv2D(32, 3, padding="same", **relu)(x)
@@ -102,18 +101,21 @@ def build_autoencoder(height=28, width=28, initializer="glorot_uniform"):
     x = layers.UpSampling2D(2)(x)
     x = layers.Conv2D(64, 3, padding="valid", **relu)(x)  # 16 becomes 14
     x = layers.UpSampling2D(2)(x)
-    sigmoid = {"activation": "sigmoid", "dtype": "float32"}
-    denoised = layers.Conv2D(1, 3, padding="same", name="denoised", **sigmoid)(x)
-    return keras.Model(noisy, denoised, name="denoise_fashion")
+    x = layers.Conv2D(channels, 3, activation="sigmoid", padding="same", name="denoised")(x)
+    return keras.Model(noisy, x, name="denoise_fashion")
 
 
-def build_unet(height=28, width=28):
-    """Return the U-Net: (n, height, width, 1) to the same shape, values in [0, 1].
+def build_unet(height=28, width=28, channels=1):
+    """Return the U-Net: (n, height, width, channels) to the same shape, values in [0, 1].
 
-    Height and width are 4 more than a multiple of 8; None leaves them open. The skip connections
-    show its last layers the pixels themselves, beside what the bottleneck has understood of them.
+    Height and width are 4 more than a multiple of 8; None leaves them open.
+
+    The skip connections carry details past the latent, which alone would lose them.
     """
-    noisy = keras.Input((height, width, 1), name="noisy")
+    for side in (height, width):
+        if side is not None and side % 8 != 4:
+            raise ValueError(f"height and width must be 4 more than a multiple of 8, not {side}")
+    noisy = keras.Input((height, width, channels), name="noisy")
     skip_1 = layers.Conv2D(64, 3, activation="relu", padding="same")(noisy)
     x = layers.MaxPooling2D(2)(skip_1)
     skip_2 = layers.Conv2D(32, 3, activation="relu", padding="same")(x)
@@ -132,182 +134,90 @@ def build_unet(height=28, width=28):
     x = layers.UpSampling2D(2)(x)
     x = layers.Concatenate()([x, skip_1])
     x = layers.Conv2D(16, 3, activation="relu", padding="same")(x)
-    # It learns what to change: zero for nine pixels in ten. Zhang et al. 2017,
-    # https://arxiv.org/abs/1608.03981
-    zeros = {"kernel_initializer": "zeros", "dtype": "float32"}
-    change = layers.Conv2D(1, 3, padding="same", name="change", **zeros)(x)
-    denoised = noisy + change
-    # Clipped in the forward pass only: outside [0, 1] clip has no gradient, and a pixel there could
+    # The network learns what to change, which is zero for nine pixels in ten (Zhang et al. 2017,
+    # https://arxiv.org/abs/1608.03981). It starts out returning its input.
+    change = layers.Conv2D(channels, 3, padding="same", kernel_initializer="zeros", name="change")
+    x = noisy + change(x)
+    # Clipped in the forward pass only: clip has no gradient outside [0, 1], and a pixel there could
     # never be corrected.
-    denoised = denoised + ops.stop_gradient(ops.clip(denoised, 0, 1) - denoised)
-    return keras.Model(noisy, denoised, name="denoise_fashion_unet")
-
-
-BUILDERS = {"autoencoder": build_autoencoder, "unet": build_unet}
+    x = x + ops.stop_gradient(ops.clip(x, 0, 1) - x)
+    return keras.Model(noisy, x, name="denoise_fashion_unet")
 
 
 def main(argv=None):
-    settings = command_line.parse(Settings, __doc__, RECIPES, argv)
-    plotting.set_up(settings.show)
-    if settings.input:
+    settings = cli.parse(__doc__, argv, Train, Apply)
+    if isinstance(settings, Apply):
         return denoise_files(settings)
-
-    def add_noise(clean, seed):
-        return noise.salt_and_pepper(clean, settings.noise, seed)
-
-    model, settings = trained_models.model_to_evaluate(settings)
-    clothes = load(settings)
-    noisy_validation = add_noise(clothes.x_validation, batches.seed_for("validation"))
-    noisy_test = add_noise(clothes.x_test, batches.seed_for("test"))
-
-    with run_folder.RunFolder(settings, clothes, FIGURES) as run:
-        if model is None:
-            stream = batches.denoising_batches(
-                settings, clothes.x_train, add_noise, few=clothes.own
-            )
-            keras.utils.set_random_seed(settings.seed)
-            keras.config.set_dtype_policy(settings.precision)
-            with devices.scope(settings):
-                model = build_and_compile(settings, stream, clothes)
-            model.summary()
-            model.fit(
-                stream.dataset(run.first_epoch),
-                steps_per_epoch=stream.steps_per_epoch,
-                epochs=settings.epochs,
-                initial_epoch=run.first_epoch,
-                **devices.validation(settings, noisy_validation, clothes.x_validation),
-                callbacks=run.callbacks(model),
-                shuffle=False,  # the batches come shuffled
-                verbose=run.verbose,
-            )
-            model = run.best_model()
-
-        # The test set, once; the other network, as shipped, is shown beside this one.
-        print(f"Evaluating on {len(noisy_test):,} test images ...", flush=True)
-        networks = {settings.architecture: model}
-        if settings.noise == Settings.noise:
-            networks |= trained_models.shipped_beside(settings, clothes)
-        restorers = {
-            "noisy_input": lambda noisy: noisy,
-            "median_3x3": metrics.median_3x3,
-            "outlier_median": outlier_median(noisy_validation[:500], clothes.x_validation[:500]),
-            **{name: predictor(networks[name]) for name in RECIPES if name in networks},
-        }
-        restored = {name: restore(noisy_test) for name, restore in restorers.items()}
-        measures = [metrics.mse, metrics.psnr, metrics.ssim]
-        results = metrics.compare(clothes.x_test, restored, measures)
-        plot(run, clothes, restorers, restored, results)
-        run.plot_history("mean squared error")
-        run.finish(model, results, settings.architecture, others=networks)
+    model = None
+    if settings.model:
+        model = training.load_model(settings.model, *NAMES.values())
+        architecture = "unet" if model.name == NAMES["unet"] else "autoencoder"
+        settings = dataclasses.replace(settings, architecture=architecture)
+    settings = cli.with_recipe(settings, RECIPES[settings.architecture][settings.recipe])
+    if settings.patches:
+        clothes = data.load_pictures(settings, patches=True)
+    else:
+        clothes = data.load_fashion_mnist(settings)
+    folder = training.run_folder(settings, NAMES[settings.architecture])
+    keras.utils.set_random_seed(settings.seed)
+    seed = training.seed_for("validation")
+    noisy_val = noise.salt_and_pepper(clothes.x_val, settings.noise, seed)
+    if model is None:
+        model = train(settings, clothes, noisy_val, folder)
+    evaluation.denoise_fashion.report(folder, settings, model, clothes, noisy_val)
 
 
-def load(settings):
-    """Return Fashion-MNIST, or pictures of one's own, whole or in patches."""
-    if not settings.patches:
-        words = settings.data_dir, settings.synthetic, settings.limit, settings.seed
-        return data.load_fashion_mnist(*words)
-    if settings.data_dir is None or settings.architecture != "unet":
-        raise UserError("--patches is for --architecture unet and a --data-dir of pictures")
-    return data.load_pictures(settings.data_dir, settings.limit, patches=True)
+def train(settings, clothes, noisy_val, folder):
+    """Return the model with the lowest validation loss."""
+    if settings.recipe == "published":
+        # The article adds the noise once, so that the network can memorize it.
+        seed = training.seed_for(settings.seed, "train")
+        noisy_train = noise.salt_and_pepper(clothes.x_train, settings.noise, seed)
 
+        def make_batch(indices, seed):
+            return noisy_train[indices], clothes.x_train[indices]
+    else:
+        # No noisy image is ever seen twice. That is what allows a higher learning rate.
+        def make_batch(indices, seed):
+            clean = clothes.x_train[indices]
+            return noise.salt_and_pepper(clean, settings.noise, seed), clean
 
-def build_and_compile(settings, stream, clothes):
-    """Return the model of a recipe, ready for `fit`."""
-    model = BUILDERS[settings.architecture]()
+    batches = training.Batches(make_batch, len(clothes.x_train), settings)
+    model = build_unet() if settings.architecture == "unet" else build_autoencoder()
     optimizer = keras.optimizers.Adam(settings.learning_rate)
     if settings.recipe == "fast":
         if settings.architecture == "autoencoder":
+            # He et al. 2015, for layers with ReLU: https://arxiv.org/abs/1502.01852
             model = build_autoencoder(initializer="he_normal")
-            batches.init_output_bias(model, clothes.x_train)
-        steps = settings.epochs * stream.steps_per_epoch
-        schedule = batches.warm_up_and_cosine(settings.learning_rate, steps)
+            training.init_output_bias(model, clothes.x_train)
+        schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * len(batches))
+        # beta_2 = 0.95 forgets old squared gradients after about 20 steps instead of 1,000.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
-    model.compile(optimizer, loss="mse")  # PSNR is 10·log10(1 / MSE)
-    return model
+    model.compile(optimizer, loss="mse")  # PSNR is 10 * log10(1 / MSE)
+    model.summary()
+    model.fit(
+        batches,
+        epochs=settings.epochs,
+        shuffle=False,  # Batches shuffles
+        validation_data=(noisy_val, clothes.x_val),
+        validation_batch_size=500,
+        callbacks=training.callbacks(
+            folder, settings, batches, patience=10 if settings.recipe == "published" else None
+        ),
+        verbose=2,
+    )
+    return training.best_model(folder, NAMES[settings.architecture])
 
 
 def denoise_files(settings):
-    """Write denoised copies of the --input files."""
-    trained, architecture = inputs.model_to_apply(settings, ("mse", "noisy_input"))
-    model = BUILDERS[architecture](None, None)  # the same weights fit a picture of any size
-    model.set_weights(trained.get_weights())
-    trained_on = inputs.known_of(settings)["dataset"]
-    if trained_on.startswith(data.OWN) and not trained_on.startswith(data.OWN_PATCHES):
-        print("It knows pictures scaled to 28x28 pixels. For larger ones train with --patches.")
-    denoising.denoise_files(model, settings.input, settings.output_dir, multiple=8, plus=4)
-
-
-def outlier_median(noisy, clean):
-    """Return the median filter that touches outliers only, its threshold chosen on these images.
-
-    A pixel is an outlier if it differs much even from the four of its neighbours that are most like
-    it: the rank-ordered absolute difference of Garnett et al. 2005,
-    https://doi.org/10.1109/TIP.2005.857261. A filter that looks for pure black and white instead
-    would miss nearly all of imgaug's noise, whose values come from Beta(0.5, 0.5), 5.6% of them
-    pure, and take the black ground of a picture for noise.
-    """
-
-    def difference(images):
-        padded = np.pad(images, [(0, 0), (1, 1), (1, 1), (0, 0)], mode="edge")
-        windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
-        neighbours = np.delete(windows.reshape(*images.shape, 9), 4, axis=-1)
-        return np.sort(abs(neighbours - images[..., np.newaxis]), axis=-1)[..., :4].sum(-1)
-
-    unlike, median = difference(noisy), metrics.median_3x3(noisy)
-    threshold = max(
-        np.arange(0.3, 2.5, 0.1),
-        key=lambda least: metrics.psnr(clean, np.where(unlike > least, median, noisy)),
-    )
-    return lambda images: np.where(
-        difference(images) > threshold, metrics.median_3x3(images), images
-    )
-
-
-def predictor(network):
-    """Return a function from noisy images to what a network makes of them."""
-    return lambda noisy: network.predict(noisy, batch_size=500, verbose=0)
-
-
-def plot(run, clothes, restorers, restored, results):
-    """Write two figures: an image of each class by all methods, and PSNR over the noise."""
-    said = {
-        "autoencoder": "The autoencoder makes the whole image anew from 256 numbers. ",
-        "unet": "The U-Net copies what was not hit. ",
-    }
-    remarks = "".join(text for name, text in said.items() if name in restorers)
-    examples = clothes.examples()
-    rows = {"clean": clothes.x_test[list(examples.values())]}
-    for name, pictures in restored.items():
-        label = f"{TITLES[name]}\n{results[name]['psnr']:.2f} dB"
-        rows[label] = pictures[list(examples.values())]
-    run.plot(
-        *(plotting.image_rows, rows, "clothes.png"),
-        f"Test images, {run.settings.noise:.0%} salt-and-pepper noise",
-        "The median filter smears fine detail, less so where it replaces outliers only. "
-        f"{remarks}PSNR is the mean over all test images.",
-        column_titles=examples,
-    )
-    print("Measuring at other shares of noise ...", flush=True)
-    clean = clothes.x_test[:1_000]
-    noisy = [
-        noise.salt_and_pepper(clean, share, batches.seed_for("test", share)) for share in SHARES
-    ]
-    percent = 100 * np.array(SHARES)
-    run.plot(
-        plotting.curves,
-        {
-            TITLES[name]: (percent, [metrics.psnr(clean, restore(each)) for each in noisy])
-            for name, restore in restorers.items()
-        },
-        "noise.png",
-        "Where each one breaks",
-        f"Each network was trained at one share of noise only. {remarks}PSNR is the mean over "
-        f"{len(clean):,} test images.",
-        ("replaced pixels (%)", "PSNR (dB)"),
-        mark=(100 * run.settings.noise, "trained here") if run.settings.noise else None,
-        ticks=percent,
-    )
+    """Write a denoised copy of each --input file, at its own size, into the output folder."""
+    model = training.load_model(settings.model, NAMES["unet"], NAMES["autoencoder"])
+    build = build_unet if model.name == NAMES["unet"] else build_autoencoder
+    network = build(None, None)  # the same weights fit a picture of any size
+    network.set_weights(model.get_weights())
+    outputs = images.output_paths(settings.input, settings.output_dir, f"{model.name}_denoised")
+    tiles.denoise_files(network, outputs, multiple=8, plus=4)
 
 
 if __name__ == "__main__":
-    command_line.start(main)
+    cli.run(main)

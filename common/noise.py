@@ -1,17 +1,17 @@
-"""Noise to train against. The one place that imports imgaug."""
+"""Noise to train against. The one module that imports imgaug."""
 
 import functools
 
 import numpy as np
 
-from common import UserError
+from common.cli import UserError
 
 
 def gaussian(images, sigma, seed):
-    """Return a copy of images, float32 of any shape, with white noise, clipped to [0, 1].
+    """Return a copy of images with Gaussian noise added; values in [0, 1], any shape.
 
-    `sigma` is its standard deviation before clipping, `seed` anything numpy.random.default_rng
-    takes: the same one adds the same noise.
+    `sigma` is the standard deviation before clipping, `seed` anything numpy.random.default_rng
+    takes.
     """
     noisy = np.random.default_rng(seed).standard_normal(images.shape, dtype="float32")
     noisy *= sigma
@@ -20,31 +20,29 @@ def gaussian(images, sigma, seed):
 
 
 def salt_and_pepper(images, amount, seed):
-    """Replace a share of the pixels by values from Beta(0.5, 0.5), through imgaug's SaltAndPepper.
+    """Replace a share of the pixels with values from Beta(0.5, 0.5): imgaug's SaltAndPepper.
 
-    That distribution is U-shaped, but only 5.6% of its values round to pure black or white:
+    The distribution is U-shaped, but only 5.6% of its values round to pure black or white:
     (4/π)·asin(√(0.5/255)).
 
-    Images are float32 in [0, 1], shape (n, height, width, 1); pixels that are not replaced keep
-    their every bit. `amount` is each pixel's probability, `seed` as for `gaussian`. Raises
-    UserError if OpenCV, which imgaug needs, lacks libraries of the system.
+    Images are float32 in [0, 1], shape (n, height, width, 1); pixels that are not replaced stay
+    exactly as they are. `amount` is each pixel's probability, `seed` as for `gaussian`. Raises
+    UserError if OpenCV, which imgaug needs, lacks system libraries.
     """
     augmenters = _import_imgaug().augmenters
-    augmenter = augmenters.SaltAndPepper(
-        amount, seed=int(np.random.default_rng(seed).integers(2**31))
-    )
-    # Pixels are replaced independently, so all images can pass as one tall one: imgaug has a price
-    # per image that would slow training down.
+    imgaug_seed = int(np.random.default_rng(seed).integers(2**31))
+    augmenter = augmenters.SaltAndPepper(amount, seed=imgaug_seed)
+    # Pixels are replaced independently, so all images can pass as one tall one. imgaug's overhead
+    # for each image would slow down training.
     tall = np.round(images * 255).astype(np.uint8).reshape(1, -1, *images.shape[2:])
     noisy = augmenter(images=tall)
-    return np.where(noisy != tall, noisy / np.float32(255), images.reshape(tall.shape)).reshape(
-        images.shape
-    )
+    noisy = np.where(noisy != tall, noisy / np.float32(255), images.reshape(tall.shape))
+    return noisy.reshape(images.shape)
 
 
 @functools.cache
 def _import_imgaug():
-    """Return imgaug, whose last release needs a name that NumPy 2 has removed."""
+    """Return imgaug, whose last release needs `np.sctypes`, which NumPy 2 has removed."""
     missing = not hasattr(np, "sctypes")
     if missing:
         sizes = {"float": (16, 32, 64), "int": (8, 16, 32, 64), "uint": (8, 16, 32, 64)}
@@ -56,7 +54,7 @@ def _import_imgaug():
         if "cannot open shared object file" not in str(error):
             raise
         raise UserError(
-            f"OpenCV, which imgaug needs, can't be loaded ({error}); "
+            f"OpenCV, which imgaug needs, cannot be loaded ({error}); "
             "on Debian and Ubuntu: apt install libgl1 libglib2.0-0"
         ) from None
     finally:

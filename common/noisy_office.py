@@ -10,131 +10,146 @@ from pathlib import Path
 
 import numpy as np
 
-from common import UserError, data
-from common.batches import seed_for
-from common.files import read
-from common.image_files import read_grey
-from common.own_pictures import ENDINGS, split_by_hash
+from common import data, files, images
+from common.cli import UserError
+from common.training import seed_for
 from synthetic import pages
 
 UCI_URL = "https://archive.ics.uci.edu/static/public/318/noisyoffice.zip"
-_LAYOUTS = [  # Kaggle's and UCI's: folder of dirty pages, of clean ones
+MIN_PAGES = 5  # clean ones of the user's own that differ
+MIN_SIDE = 32  # pixels, of a page
+MAX_BYTES = 100_000_000  # of the unpacked archive, which has 30 million
+_LAYOUTS = [  # Kaggle's and UCI's: folder of dirty pages, folder of clean ones
     ("train", "train_cleaned"),
     ("simulated_noisy_images_grayscale", "clean_images_grayscale"),
 ]
 _KINDS = {"c": "coffee", "f": "folds", "p": "footprints", "w": "wrinkles"}
 _FAMILIES = {"TR": "train", "VA": "validation", "TE": "test"}
-LEAST_SIDE = 32  # pixels, of a page
-LEAST_PAGES = 5  # clean ones of the reader's own that differ
-MOST_BYTES = 100_000_000  # of the unpacked archive, which has 30 million
 
 
 @dataclasses.dataclass
 class Page:
-    """A dirty page and its clean twin: uint8, shape (height, width, 1). `kind` names its dirt."""
+    """A dirty page and the same page clean: uint8, shape (height, width, 1).
+
+    `kind` is the kind of dirt.
+    """
 
     name: str
     kind: str
     dirty: np.ndarray
     clean: np.ndarray
 
+    def cut(self, rows):
+        """Return the page with some of its rows, a slice."""
+        return Page(self.name, self.kind, self.dirty[rows], self.clean[rows])
+
 
 @dataclasses.dataclass
 class Documents:
-    """Pages of mixed sizes, split in three: lists of `Page`.
-
-    `source` is "local", "cache", "download" or "synthetic".
-    """
+    """Pages of mixed sizes in three splits, each a list of `Page`."""
 
     name: str
-    source: str
+    source: str  # "local", "cache", "download" or "synthetic"
     train: list
     validation: list
     test: list
 
     def summary(self):
         """Return the `dataset` entry of metrics.json."""
-        parts = {part: len(getattr(self, part)) for part in ("train", "validation", "test")}
-        return {"name": self.name, "source": self.source, **parts}
+        counts = {"train": len(self.train), "val": len(self.validation), "test": len(self.test)}
+        return {"name": self.name, "source": self.source, **counts}
+
+    def __str__(self):
+        counts = f"{len(self.train):,} training and {len(self.test):,} test pages"
+        return f"{self.name} ({self.source}), {counts}"
 
 
-def load_noisy_office(data_dir=None, synthetic=False, limit=None, seed=0):
-    """Return NoisyOffice as `Documents`: training, validation and test share no text and no dirt.
+def load_noisy_office(settings):
+    """Return NoisyOffice as `Documents` whose splits share neither text nor dirt.
 
-    Pages of one family (UCI: TR, VA, TE; Kaggle: the remainder of a file's number by 3) have their
-    text and the dirt they lie on in common. So the test pages are another family. UCI's VA is for
-    validation; Kaggle has no third family with clean pages, so there `_hold_out` parts of pages.
+    Pages of one family have their text and their dirt in common: UCI's TR, VA and TE; Kaggle's are
+    the remainders of a file's number by 3. So the test pages are another family. UCI's VA is for
+    validation. Kaggle has no third family with clean pages; there, `_hold_out` cuts pages in two.
 
-    Args:
-        data_dir: only this folder is read, in Kaggle's layout (train, train_cleaned) or UCI's
-            (SimulatedNoisyOffice), or pairs of one's own in dirty/ and clean/. None: Keras's cache,
-            then a download from UCI, and where neither works synthetic pages, said loudly.
-        synthetic: make synthetic pages without looking for NoisyOffice.
-        limit: use this many training pages and as many test pages.
-        seed: of the synthetic pages.
+    `settings` has data_dir, synthetic, limit and seed, as `cli.Train`. In --data-dir are Kaggle's
+    folders (train, train_cleaned) or UCI's (SimulatedNoisyOffice), or the user's own pages in
+    dirty/ and clean/. Without it Keras's cache is read, then UCI's archive downloaded; if neither
+    works, pages are synthetic.
 
-    Raises UserError if `data_dir` holds no such pages, too few, a page without its twin, twins of
-    two sizes, or a file that can't be read.
+    Raises UserError if --data-dir or the cache holds no such pages, or a page cannot be used.
     """
-    name, origin = "NoisyOffice", "local"
-    if data_dir is not None:
-        own = _read_own(Path(data_dir), limit)
+    name, source, folder = "NoisyOffice", "local", settings.data_dir
+    limit, synthetic = settings.limit, settings.synthetic
+    if folder:
+        own = _read_own(folder, settings)
         if own:
-            return Documents(f"{data.OWN} {Path(data_dir).resolve().name}", origin, *own)
-        families = _read_families(_files_below(Path(data_dir)), data_dir, limit)
+            return Documents(f"{data.OWN} {folder.resolve().name}", source, *own)
+        families = _read_families(_png_files(folder), folder, limit)
     elif not synthetic:
         try:
-            found, origin = _cache_or_download()
-            families = _read_families(found, "the downloaded archive", limit)
+            contents, source = _cache_or_download()
+            families = _read_families(contents, "the downloaded archive", limit)
         except data.DownloadError as error:
-            data.say_stand_in(name, error, "synthetic pages")
+            data.warn_synthetic(name, error, "synthetic pages")
             synthetic = True
     if synthetic:
-        name, origin = "synthetic pages", "synthetic"
-        families = _synthetic_pages(limit, seed)
+        name, source = "synthetic pages", "synthetic"
+        families = _synthetic_pages(limit, settings.seed)
     train, validation, test = families
     if not (train and test):
         raise UserError(
-            f"{data_dir or 'the downloaded archive'}: {len(train)} training and {len(test)} test "
-            "pages; both families are needed, files whose number leaves 2 and 0 by 3 (UCI: TR and "
-            "TE)"
+            f"{folder or 'the downloaded archive'}: {len(train)} training and {len(test)} test "
+            "pages; needed are both, files whose number leaves 2 and 0 by 3 (UCI: TR and TE)"
         )
     if not validation:
         train, validation = _hold_out(train)
-    return Documents(name, origin, train, validation, test)
+    return Documents(name, source, train, validation, test)
+
+
+def stack(pages):
+    """Return (dirty, clean) of pages of mixed sizes as two arrays; smaller pages are mirrored.
+
+    Both are float32 in [0, 1], shape (n, height, width, 1), with sides that are multiples of 32.
+    """
+    sides = np.max([page.dirty.shape[:2] for page in pages], axis=0)
+    height, width = -(-sides // 32) * 32
+
+    def pad(image):
+        missing = [(0, height - image.shape[0]), (0, width - image.shape[1]), (0, 0)]
+        return np.pad(image, missing, mode="symmetric").astype("float32") / 255
+
+    return np.stack([pad(page.dirty) for page in pages]), np.stack(
+        [pad(page.clean) for page in pages]
+    )
 
 
 # Kaggle's pages of family TR all begin with the same text, in three sizes: files 1 to 72 small, 73
 # to 144 large, 145 to 216 normal. And all lie on the same dirt, pixel by pixel.
-_ROWS_TO_TRAIN_ON = [225, 336, 336]  # by size: above what is held out
-_ROWS_TO_HOLD_OUT = slice(364, None)  # of normal pages: text that only they go on to
-_FACES_THAT_REPEAT = range(193, 217)  # typewriter faces, wide: they get no further than others do
+_TRAINING_ROWS = [225, 336, 336]  # by size: above what is held out
+_HELD_OUT_ROWS = slice(364, None)  # of normal pages: text that only they reach
+_WIDE_FACES = range(193, 217)  # typewriter faces, whose pages end earlier in the text
 
 
 def _hold_out(pages):
-    """Return (training pages, validation pages) cut so that no text and no dirt is in both.
+    """Return (training pages, validation pages), cut so that they share neither text nor dirt.
 
-    The last lines of the pages in normal size are held out, with what the same rows of other pages
-    hold, and all lines of other pages that go as far in the text.
+    The last lines of the pages in normal size are held out. What other pages have in the same rows,
+    and all their lines that go as far in the text, is dropped.
     """
     train, validation = [], []
     for page in pages:
         number = int(page.name) if page.name.isdecimal() else 0  # UCI's has none
-        rows = min(_ROWS_TO_TRAIN_ON[(number - 1) // 72 % 3], page.dirty.shape[0] * 4 // 5)
-        train.append(_cut(page, slice(rows)))
-        if 144 < number < _FACES_THAT_REPEAT.start:
-            validation.append(_cut(page, _ROWS_TO_HOLD_OUT))
-    if not validation:  # a few pages only: what is below what they train on
-        validation = [_cut(page, slice(page.dirty.shape[0] * 17 // 20, None)) for page in pages]
+        rows = min(_TRAINING_ROWS[(number - 1) // 72 % 3], page.dirty.shape[0] * 4 // 5)
+        train.append(page.cut(slice(rows)))
+        if 144 < number < _WIDE_FACES.start:
+            validation.append(page.cut(_HELD_OUT_ROWS))
+    if not validation:  # a few pages only
+        validation = [page.cut(slice(page.dirty.shape[0] * 17 // 20, None)) for page in pages]
     return train, validation
 
 
-def _cut(page, rows):
-    return Page(page.name, page.kind, page.dirty[rows], page.clean[rows])
-
-
 def _synthetic_pages(limit, seed):
-    """Return 96 training, 12 validation and 24 test pages, fewer under a limit."""
+    """Return 96 training, 12 validation and 24 test pages, fewer with a limit."""
     families = []
     for part, count in (("train", 96), ("validation", 12), ("test", 24)):
         made = pages.pages(min(limit or count, count), seed=seed_for(seed, "pages", part))
@@ -142,67 +157,66 @@ def _synthetic_pages(limit, seed):
     return families
 
 
-# ---------------------------------------------------------------- files
-
-
-def _files_below(folder):
-    """Return {path: a function that returns its bytes} of the PNG files below a folder."""
+def _png_files(folder):
+    """Return {path: function that returns its content} of the PNG files below a folder."""
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; --data-dir wants the one with NoisyOffice")
-    found = sorted(path for pattern in ("*/*", "*/*/*", "*/*/*/*") for path in folder.glob(pattern))
-    return {path: functools.partial(read, path) for path in found if path.suffix == ".png"}
+        raise UserError(f"{folder}: no such folder; it should hold NoisyOffice")
+    paths = sorted(path for pattern in ("*/*", "*/*/*", "*/*/*/*") for path in folder.glob(pattern))
+    return {path: functools.partial(files.read, path) for path in paths if path.suffix == ".png"}
 
 
-def _files_in_zip(content, name, depth=0):
-    """Return the same of a zip, and of the zips within it. Nothing is unpacked to the disk."""
-    archive, found = zipfile.ZipFile(io.BytesIO(content)), {}
-    if depth > 1 or sum(entry.file_size for entry in archive.infolist()) > MOST_BYTES:
-        raise ValueError(f"{name}: a zip within zips, or too large")
+def _zipped_png_files(content, name, depth=0):
+    """Return the same of a zip, and of the zips in it. Nothing is unpacked to the disk."""
+    archive, contents = zipfile.ZipFile(io.BytesIO(content)), {}
+    if depth > 1 or sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
+        raise ValueError("a zip within zips, or too large")
     for entry in archive.infolist():
         path = Path(name, entry.filename)
         if path.suffix == ".zip":
-            found |= _files_in_zip(archive.read(entry), path, depth + 1)
+            contents |= _zipped_png_files(archive.read(entry), path, depth + 1)
         elif path.suffix == ".png":
-            found[path] = functools.partial(archive.read, entry)
-    return found
+            contents[path] = functools.partial(archive.read, entry)
+    return contents
 
 
 def _cache_or_download():
     archive = data.keras_cache() / "noisyoffice.zip"
-    origin = data.download(UCI_URL, archive)
-    content = read(archive)
+    source = data.download(UCI_URL, archive)
+    content = files.read(archive)
     try:
-        return _files_in_zip(content, archive), origin
+        return _zipped_png_files(content, archive), source
     except Exception as error:  # zipfile and zlib raise many kinds
-        raise UserError(f"{archive}: damaged ({error}); delete it, to download it again") from None
+        raise UserError(f"{archive}: damaged ({error}); delete it") from None
 
 
-def _read_families(files, where, limit=None):
+def _read_families(contents, place, limit):
     """Return pages as three lists: training, validation (may be empty), test."""
     for dirty, clean in _LAYOUTS:
-        paths = [path for path in files if path.parent.name == dirty and path.name[0] != "."]
-        places = {path: _place_page(path) for path in paths}
+        paths = [path for path in contents if path.parent.name == dirty and path.name[0] != "."]
+        described = {path: _describe(path) for path in paths}
         families = []
         for family in ("train", "validation", "test"):
-            chosen = [path for path in paths if places[path][0] == family]
-            mixed = sorted(chosen, key=lambda path: seed_for(path.name))  # fonts and kinds of dirt
-            chosen = sorted(mixed[:limit], key=lambda path: (path.stem.zfill(9), path.name))
-            families.append([_read_with_twin(files, path, clean, *places[path]) for path in chosen])
+            chosen = [path for path in paths if described[path][0] == family]
+            # With a limit, of all fonts and all kinds of dirt.
+            chosen = sorted(chosen, key=lambda path: seed_for(path.name))[:limit]
+            members = []
+            for path in sorted(chosen, key=lambda path: (path.stem.zfill(9), path.name)):
+                _, kind, clean_name = described[path]
+                clean_path = path.parent.with_name(clean) / clean_name
+                if clean_path not in contents:
+                    raise UserError(f"{path}: the clean page {clean_path} is missing")
+                members.append(
+                    _read_page(kind, path, clean_path, contents[path], contents[clean_path])
+                )
+            families.append(members)
         if paths:
             return families
     layouts = f"neither Kaggle's train/ nor UCI's {dirty}/ nor dirty/ and clean/"
-    raise UserError(f"no NoisyOffice in {where}: {layouts}")
+    raise UserError(f"no NoisyOffice in {place}: {layouts}")
 
 
-def _read_with_twin(files, path, clean, _, kind, name):
-    twin = path.parent.with_name(clean) / name
-    if twin not in files:
-        raise UserError(f"{path}: its clean twin {twin} is missing")
-    return _read_page(kind, path, twin, [files[path], files[twin]])
-
-
-def _place_page(path):
-    """Return family, kind of dirt and the clean twin's name, from what a file is called."""
+def _describe(path):
+    """Return family, kind of dirt and name of the clean file, from the name of a dirty one."""
     match = re.fullmatch(r"(Font\w{3})_Noise([cfpw])_(TR|VA|TE)", path.stem)
     if match:
         font, kind, partition = match.groups()
@@ -214,42 +228,49 @@ def _place_page(path):
     raise UserError(f"{path}: neither Kaggle's name (a number) nor UCI's (FontABC_NoiseD_EE)")
 
 
-def _read_own(folder, limit=None):
-    """Return the reader's own pages as three lists: training, validation, test.
+def _read_own(folder, settings):
+    """Return the user's own pages as three lists, or None if there are no dirty/ and clean/.
 
-    The pairs are files of one name in dirty/ and clean/; endings may differ. Those with the same
-    clean page are in the same part. None: no such folders.
+    A pair has the same name in both, apart from the suffix. Copies of a pair count once. The rest
+    is shuffled by clean page: 75% for training, 10% for validation, 15% for the test. Pages that
+    share a clean page are in the same split.
     """
-    dirty, clean = {}, {}
-    for found, part in ((dirty, "dirty"), (clean, "clean")):
-        for path in sorted((folder / part).glob("*")):
-            if path.suffix.lower() in ENDINGS:
-                other = found.setdefault(path.stem, path)
-                if other is not path:
-                    raise UserError(f"{other} and {path} are pages of one name; rename one")
+    dirty, clean = (
+        {path.stem: path for path in sorted((folder / part).glob("*")) if _is_picture(path)}
+        for part in ("dirty", "clean")
+    )
     if not (dirty and clean):
         return None
-    pages = []
+    pages = {}  # {hash of the clean page: {content of both: page}}
     for name, path in dirty.items():
         if name not in clean:
-            raise UserError(f"{path}: its clean twin is missing in {folder / 'clean'}")
-        pages.append(_read_page("own", path, clean[name]))
-    hashes = [hashlib.sha256(page.clean.tobytes()).hexdigest() for page in pages]
-    if len(set(hashes)) < LEAST_PAGES:
-        found = f"{len(set(hashes))} clean pages that differ"
-        raise UserError(f"{folder}: {found}; {LEAST_PAGES} are needed")
-    return [[pages[n] for n in part][:limit] for part in split_by_hash(hashes, least=1)]
+            raise UserError(f"{path}: the clean page is missing in {folder / 'clean'}")
+        page = _read_page("own", path, clean[name])
+        key = hashlib.sha256(page.clean.tobytes()).hexdigest()
+        pages.setdefault(key, {}).setdefault(page.dirty.tobytes(), page)
+    if len(pages) < MIN_PAGES:
+        raise UserError(f"{folder}: {len(pages)} different clean pages; {MIN_PAGES} are needed")
+    groups = [list(group.values()) for group in pages.values()]
+    order = np.random.default_rng(seed_for(settings.seed, "split")).permutation(len(groups))
+    test, val = max(round(0.15 * len(order)), 1), max(round(0.1 * len(order)), 1)
+    return [
+        [page for index in part for page in groups[index]][: settings.limit]
+        for part in (order[test + val :], order[test : test + val], order[:test])
+    ]
 
 
-def _read_page(kind, path, twin, contents=(None, None)):
-    """Return the `Page` of a dirty file and its clean twin; `contents` are as for `read_grey`."""
+def _is_picture(path):
+    return path.suffix.lower() in images.SUFFIXES and path.name[0] != "."
+
+
+def _read_page(kind, path, clean_path, content=None, clean_content=None):
+    """Return the `Page` of two files. `content` is as for `images.read_gray`."""
     dirty, clean = (
-        np.round(read_grey(each, "white", content) * 255).astype(np.uint8)
-        for each, content in zip((path, twin), contents, strict=True)
+        np.round(images.read_gray(path, "white", content) * 255).astype(np.uint8)
+        for path, content in ((path, content), (clean_path, clean_content))
     )
     if dirty.shape != clean.shape:
-        sizes = ["{1}x{0}".format(*page.shape) for page in (dirty, clean)]
-        raise UserError(f"{path}: {sizes[0]} pixels, but {twin} has {sizes[1]}")
-    if min(dirty.shape[:2]) < LEAST_SIDE:
-        raise UserError(f"{path}: smaller than {LEAST_SIDE}x{LEAST_SIDE} pixels")
+        raise UserError(f"{path} and {clean_path}: different sizes")
+    if min(dirty.shape[:2]) < MIN_SIDE:
+        raise UserError(f"{path}: smaller than {MIN_SIDE}x{MIN_SIDE} pixels")
     return Page(path.stem, kind, dirty, clean)

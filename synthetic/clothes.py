@@ -4,10 +4,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-_SCALE = 3  # images are made this much larger and then averaged down
-# Each kind is a list of polygons: how bright it is beside the cloth (0 cuts a hole), and its
-# corners in a frame from -1 to 1, twice: a random mixture of the two outlines is taken. Of the
-# symmetrical kinds only the right half stands here.
+_SCALE = 3  # images are drawn this many times larger and then averaged down
+# Each class is a list of polygons: the brightness relative to the cloth (0 cuts a hole), and two
+# outlines in percent of a frame from -1 to 1, of which a random mixture is drawn. Symmetrical
+# classes list their right half only.
 _SYMMETRICAL, _SHAPES = {0, 1, 2, 3, 4, 6, 8}, [
     [  # T-shirt
         (0.92, "46 -88, 60 -76, 80 -45, 58 -36, 44 -45", "48 -90, 66 -78, 97 -16, 70 -8, 52 -40"),
@@ -92,9 +92,9 @@ _SYMMETRICAL, _SHAPES = {0, 1, 2, 3, 4, 6, 8}, [
 
 
 def clothes(count, seed=0):
-    """Return clothes in the manner of Fashion-MNIST: ten classes, shaded, light on black.
+    """Return clothes that resemble Fashion-MNIST: ten classes, shaded, light on black.
 
-    Outlines, patterns, folds and grey levels vary.
+    Outlines, patterns, folds and gray values vary.
 
     Args:
         count: how many.
@@ -121,22 +121,22 @@ def _outline(rng, label):
     side = 28 * _SCALE
     canvas = Image.new("L", (side, side))
     draw = ImageDraw.Draw(canvas)
-    grey, mix = np.clip(rng.normal(190, 50), 60, 250), rng.random()
-    # What is no outline comes and goes: a hem, a stripe, a pocket.
-    for number, (shade, *corners) in enumerate(_SHAPES[label]):
+    gray, mix = np.clip(rng.normal(190, 50), 60, 250), rng.random()
+    # The first two polygons are the outline. Others, such as a hem or a pocket, may be left out.
+    for number, (shade, *outlines) in enumerate(_SHAPES[label]):
         if shade and number > 1 and rng.random() < 0.25:
             continue
-        one, two = (np.array([pair.split() for pair in c.split(",")], float) for c in corners)
+        one, two = (np.array([pair.split() for pair in o.split(",")], float) for o in outlines)
         points = one + np.clip(mix + rng.normal(0, 0.15), 0, 1) * (two - one)
         points += rng.normal(0, 1.5, points.shape) * (points[:, :1] != 0)
         for flip in (1, -1) if label in _SYMMETRICAL else (1,):
             corners = (points * [flip, 1] / 100 * 0.97 + 1) * side / 2
-            draw.polygon(list(map(tuple, corners)), fill=int(np.clip(grey * shade, 0, 255)))
+            draw.polygon(list(map(tuple, corners)), fill=int(np.clip(gray * shade, 0, 255)))
     return np.asarray(canvas, "float32")
 
 
 def _shading(rng, inside, patterned):
-    """Return what light, folds and a pattern do to each pixel: factors about 1."""
+    """Return a factor for each pixel, about 1, for light, folds and a pattern."""
     side = len(inside)
     y, x = np.mgrid[0:side, 0:side] / side - 0.5
     light = 0.68 + 0.35 * ndimage.uniform_filter(inside.astype("float32"), side // 9)

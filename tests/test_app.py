@@ -18,10 +18,8 @@ from conftest import ROOT, python
 from PIL import Image
 from skimage import data as skimage_data
 
-import vae_fashion
-from applications import page_files, previews
-from applications.page_files import Page
-from common import batches, metrics, noise, trained_models
+import vae_fashion  # noqa: F401  registers the layers of its model
+from common import metrics, noise, training
 from synthetic import clothes, digits, pages
 
 WITHOUT_GRADIO = """
@@ -38,25 +36,25 @@ def test_without_gradio_one_line_says_what_to_install():
     assert "pip install -r requirements-app.txt" in done.stderr
 
 
-def start(folder, *words, program=("app.py",)):
-    """Start app.py with a folder for all that is temporary, and return the process."""
+def start(folder, *arguments, stderr=subprocess.DEVNULL):
+    """Start app.py with a folder for everything temporary, and return the process."""
     return subprocess.Popen(
-        [sys.executable, *program, *words],
+        [sys.executable, "app.py", *arguments],
         cwd=ROOT,
         env=os.environ | {"TMPDIR": str(folder)},
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=stderr,
         text=True,
     )
 
 
 @contextlib.contextmanager
-def running(folder, **options):
-    """Give the process and the address of app.py, as `start` starts it."""
+def running(folder):
+    """Give the process and the address of app.py."""
     pytest.importorskip("gradio", reason="no Gradio here: pip install -r requirements-app.txt")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    process = start(folder, "--port", str(port), **options)
+    process = start(folder, "--port", str(port))
     try:
         line = process.stdout.readline()
         assert line == f"Open http://127.0.0.1:{port}/ in a browser. Ctrl-C ends it.\n", line
@@ -76,15 +74,15 @@ def app(browser, tmp_path_factory):
 
 @pytest.fixture
 def visit(app, browser, requests_of):
-    """Give a function that opens a tab of the page, as a visitor of its own."""
+    """Give a function that opens a tab of the page, each time as another visitor."""
     _, url, _ = app
-    contexts, asked = [], []
+    contexts, requests = [], []
 
     def open_tab(name):
         contexts.append(browser.new_context(viewport={"width": 1280, "height": 1400}))
         page = contexts[-1].new_page()
-        page.set_default_timeout(600_000)  # a slow machine is no fault
-        asked.append(requests_of(page))
+        page.set_default_timeout(600_000)  # a slow machine is no failure
+        requests.append(requests_of(page))
         page.goto(url)
         page.get_by_role("tab", name=name).click()
         page.locator("input[type=file]:visible, button:visible").first.wait_for()
@@ -93,7 +91,7 @@ def visit(app, browser, requests_of):
     yield open_tab
     for context in contexts:
         context.close()
-    hosts = {urlsplit(each).netloc for each in itertools.chain(*asked) if each.startswith("http")}
+    hosts = {urlsplit(each).netloc for each in itertools.chain(*requests) if each[:4] == "http"}
     assert hosts == {urlsplit(url).netloc}
 
 
@@ -101,25 +99,29 @@ def upload(page, path):
     page.locator("[role=tabpanel]:visible input[type=file]").first.set_input_files(path)
 
 
-def sample(page, number):
-    """Click a sample picture."""
+def click_sample(page, number):
     page.locator("button.gallery-item:visible").nth(number).click()
 
 
-def labelled(page, text):
-    """Return where the picture stands whose label begins so, when it is there."""
-    block = page.locator(".block:visible", has=page.get_by_text(re.compile(text)))
+def block_of(page, label):
+    """Return the block of the picture whose label matches, once the picture is there."""
+    block = page.locator(".block:visible", has=page.get_by_text(re.compile(label)))
     block.locator("img").first.wait_for()
     return block
 
 
-def picture_of(page, text):
-    source = labelled(page, text).locator("img").get_attribute("src")
+def picture_of(page, label):
+    source = block_of(page, label).locator("img").get_attribute("src")
     return np.asarray(Image.open(io.BytesIO(page.request.get(source).body())).convert("L"))
 
 
+def enlarged(image):
+    """Return an image, shape (28, 28, 1), as the page shows it: 280x280 pixels."""
+    return np.round(np.kron(image[..., 0], np.ones((10, 10))) * 255)
+
+
 def value_when(page, label, pattern):
-    """Wait until a text field holds what matches, and return it."""
+    """Wait until the content of a text field matches, and return it."""
     field = page.get_by_label(label, exact=True)
     page.wait_for_function(
         "([field, pattern]) => new RegExp(pattern).test(field.value)",
@@ -139,23 +141,27 @@ def error_on(page):
 
 def test_a_page_of_a_pdf_is_cleaned_and_keeps_its_resolution(visit, tmp_path):
     [(dirty, clean, *_)] = pages.pages(1, seed=7, height=600, width=420, scale=1)
-    both = [Page(dirty, (150.0, 150.0)), Page(clean, (150.0, 150.0))]
-    page_files.write_pages(both, tmp_path / "two pages.pdf", 0)
+    first, second = (Image.fromarray(pixels[..., 0]) for pixels in (dirty, clean))
+    first.save(
+        tmp_path / "two pages.pdf",
+        save_all=True,
+        append_images=[second],
+        resolution=150,
+        quality=95,
+    )
     page = visit("Clean a scan")
     upload(page, tmp_path / "two pages.pdf")
     assert "420x600 pixels, 150 dpi" in value_when(page, "The cleaned file", "dpi")
-    assert labelled(page, "Before and after").locator("img").count() == 2
+    assert block_of(page, "Before and after").locator("img").count() == 2
     with page.expect_download() as download:
         page.get_by_role("button", name="Download at full size").click()
     assert download.value.suggested_filename == "two pages.pdf"
     download.value.save_as(tmp_path / "cleaned.pdf")
     with pypdfium2.PdfDocument(tmp_path / "cleaned.pdf") as pdf:
         assert len(pdf) == 1
-    cleaned = page_files.read_first_page(tmp_path / "cleaned.pdf")
-    assert cleaned.dpi == pytest.approx((150, 150))
-    errors = [
-        np.square(each[..., :1] - clean.astype(float)).mean() for each in (cleaned.pixels, dirty)
-    ]
+        assert pdf[0].get_size() == pytest.approx((420 / 150 * 72, 600 / 150 * 72), abs=0.1)
+        cleaned = pdf[0].render(scale=150 / 72, grayscale=True).to_numpy().reshape(600, 420, -1)
+    errors = [np.square(image[..., :1] - clean.astype(float)).mean() for image in (cleaned, dirty)]
     assert errors[0] < errors[1] / 4
 
 
@@ -169,73 +175,72 @@ def test_noise_and_what_removes_it(visit, tmp_path):
         slider = page.get_by_label("number input for Amount", exact=False)
         slider.fill(str(amount))
         slider.blur()
-        noisy = noise.salt_and_pepper(clean, amount, batches.seed_for("app"))
+        noisy = noise.salt_and_pepper(clean, amount, training.seed_for("app"))
         filtered = metrics.median_3x3(noisy)
         for name, result in {"noisy": noisy, "median filter, 3x3": filtered}.items():
             label = f"{name}: {metrics.psnr(clean, result):.1f} dB"
             shown = picture_of(page, re.escape(label))
             factor = shown.shape[0] // image.shape[0]
-            wanted = np.round(result[0, ..., 0] * 255)
-            np.testing.assert_array_equal(shown[::factor, ::factor], wanted)
-    labelled(page, r"network: \d")
+            expected = np.round(result[0, ..., 0] * 255)
+            np.testing.assert_array_equal(shown[::factor, ::factor], expected)
+    block_of(page, r"network: \d")
 
 
 def test_the_plane_shows_what_the_decoder_makes_of_a_click_and_a_drag(visit):
     page = visit("Walk the latent plane")
-    plane = labelled(page, "The latent plane").locator("img")
+    plane = block_of(page, "The latent plane").locator("img")
     box = plane.bounding_box()
-    path, names = trained_models.SHIPPED / "vae_fashion.keras", vae_fashion.Settings.names
-    decoder = trained_models.load_model(path, names)[0].decoder
+    decoder = training.load_model(None, "vae_fashion").decoder
     numbers = [page.get_by_label(f"number input for {name}") for name in ("z_1", "z_2")]
 
-    def see_that_it_follows(x, y):
-        wanted = [2.3 * (2 * x / box["width"] - 1), 2.3 * (1 - 2 * y / box["height"])]
-        for number, value in zip(numbers, wanted, strict=True):
+    def assert_code_at(x, y):
+        expected = [2.3 * (2 * x / box["width"] - 1), 2.3 * (1 - 2 * y / box["height"])]
+        for number, value in zip(numbers, expected, strict=True):
             page.wait_for_function(
-                "([field, wanted]) => Math.abs(field.value - wanted) < 0.03",
+                "([field, expected]) => Math.abs(field.value - expected) < 0.03",
                 arg=[number.element_handle(), value],
             )
-        see_that_decoded()
+        assert_decoded()
 
-    def see_that_decoded():
+    def assert_decoded():
         for _ in range(600):
-            z = [float(number.input_value()) for number in numbers]
-            expected = np.asarray(previews.preview(trained_models.predict(decoder, [z])[0]), int)
-            difference = np.abs(picture_of(page, "Decoded").astype(int) - expected).max()
+            z = np.array([[float(number.input_value()) for number in numbers]])
+            expected = enlarged(np.asarray(decoder(z))[0])
+            difference = np.abs(picture_of(page, "Decoded") - expected).max()
             if difference <= 1:
                 return
             page.wait_for_timeout(100)
-        pytest.fail(f"it differs from what is decoded by {difference} levels")
+        pytest.fail(f"differs from the decoded image by {difference} levels")
 
     plane.click(position={"x": 60, "y": 100})
-    see_that_it_follows(60, 100)
+    assert_code_at(60, 100)
     page.mouse.move(box["x"] + 60, box["y"] + 100)
     page.mouse.down()
     for step in range(1, 6):
         page.mouse.move(box["x"] + 60 + 50 * step, box["y"] + 100 + 30 * step)
         page.wait_for_timeout(100)
-    see_that_it_follows(310, 250)
+    assert_code_at(310, 250)
     page.mouse.up()
     numbers[0].fill("1.5")
     numbers[0].blur()
-    see_that_decoded()
+    assert_decoded()
 
 
-def test_clothes_of_ones_own_are_placed_on_the_plane(visit):
+def test_a_visitors_clothes_are_placed_on_the_plane(visit):
     page = visit("Walk the latent plane")
     page.get_by_role("button", name="New clothes").click()
     new = picture_of(page, "New clothes")
-    sample(page, 0)
-    said = value_when(page, "The code of yours", r"z = \(")
+    click_sample(page, 0)
+    status = value_when(page, "The code of yours", r"z = \(")
     z = [page.get_by_label(f"number input for {name}").input_value() for name in ("z_1", "z_2")]
-    assert said == "z = ({:.2f}, {:.2f}).".format(*map(float, z))
+    assert status == f"z = ({float(z[0]):.2f}, {float(z[1]):.2f})."
     assert all(re.fullmatch(r"-?\d(\.\d\d?)?", number) for number in z), z
     assert new.shape == (4 * 28 * 2, 8 * 28 * 2)
-    varied = picture_of(page, "New clothes")
-    factor = varied.shape[0] // (3 * 28)
-    clothing = clothes.clothes(60, seed=1)
-    original = clothing[0][clothing[1] == 0][0]
-    np.testing.assert_array_equal(varied[::factor, ::factor][:28, :28], original)
+    sheet = picture_of(page, "New clothes")
+    factor = sheet.shape[0] // (3 * 28)
+    images, labels = clothes.clothes(60, seed=1)
+    original = images[labels == 0][0]
+    np.testing.assert_array_equal(sheet[::factor, ::factor][:28, :28], original)
 
 
 def test_a_message_survives_damage_for_those_who_have_the_key(visit, tmp_path):
@@ -258,7 +263,7 @@ def test_a_message_survives_damage_for_those_who_have_the_key(visit, tmp_path):
     assert 0 < np.square(change).mean() < 255**2 * 10 ** (-36 / 10)
 
 
-def test_two_visitors_at_once_get_each_their_own_digit(visit, tmp_path):
+def test_two_visitors_at_once_each_get_their_own_digit(visit, tmp_path):
     images, _ = digits.digits(2, seed=5)
     visitors = []
     for number, image in enumerate(images):
@@ -271,7 +276,7 @@ def test_two_visitors_at_once_get_each_their_own_digit(visit, tmp_path):
         factor = rebuilt.shape[0] // 28
         np.testing.assert_array_equal(picture_of(page, "picture")[::factor, ::factor], image)
         error = metrics.mse(image / 255, rebuilt[::factor, ::factor] / 255)
-        text = labelled(page, r"linear, .* MSE").inner_text()
+        text = block_of(page, r"linear, .* MSE").inner_text()
         assert float(text.split("MSE")[1]) == pytest.approx(error, abs=2e-4)
         assert error < 0.05
 
@@ -294,7 +299,7 @@ def test_a_broken_file_is_named(visit, tmp_path, app, tab, name, content, messag
     assert str(app[2]) not in text
 
 
-def test_what_is_too_large_is_refused(visit, tmp_path):
+def test_large_files_are_refused(visit, tmp_path):
     Image.new("1", (7000, 6000)).save(tmp_path / "wide.png")
     page = visit("Hide a message")
     upload(page, tmp_path / "wide.png")
@@ -314,7 +319,7 @@ def test_a_scan_of_20_megapixels_does_not_block_the_plane(visit, tmp_path):
     scan[::50] = rng.integers(0, 200, (100, 1), np.uint8)
     Image.fromarray(scan).save(tmp_path / "scan.png", dpi=(400, 400))
     scanning, walking = visit("Clean a scan"), visit("Walk the latent plane")
-    plane = labelled(walking, "The latent plane").locator("img")
+    plane = block_of(walking, "The latent plane").locator("img")
     upload(scanning, tmp_path / "scan.png")
     scanning.wait_for_timeout(3_000)  # until the network is at work
     plane.click(position={"x": 100, "y": 100})
@@ -327,16 +332,15 @@ def test_a_scan_of_20_megapixels_does_not_block_the_plane(visit, tmp_path):
 
 def test_a_taken_port_is_named_and_an_open_host_warned_of(app, tmp_path):
     port = app[1].split(":")[-1]
-    process = start(tmp_path, "--host", "0.0.0.0", "--port", port)
-    lines = process.communicate()[0].splitlines()
+    process = start(tmp_path, "--host", "0.0.0.0", "--port", port, stderr=subprocess.PIPE)
+    _, errors = process.communicate()
     assert process.returncode == 2
-    assert len(lines) == 2, lines
-    assert "warning: --host 0.0.0.0" in lines[0]
-    assert f"port {port}" in lines[1]
+    assert "warning: --host 0.0.0.0" in errors
+    assert f"port {port}" in errors.splitlines()[-1]
     assert not list(tmp_path.glob("autoencoders_*"))
 
 
-def test_the_end_leaves_nothing_behind(app):
+def test_nothing_is_left_behind(app):
     process, _, folder = app
     assert list(folder.iterdir())
     process.send_signal(signal.SIGINT)

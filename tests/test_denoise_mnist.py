@@ -1,20 +1,27 @@
-"""denoise_mnist.py: the network, what it learns, and pictures of any size."""
-
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT, report_of
+from conftest import metrics_of
 from PIL import Image
 
 import denoise_mnist
-from common import batches, data, image_files, metrics, noise, trained_models
+import evaluation.denoise_mnist
+from common import data, images, metrics, noise, training
+
+
+def stand_ins(limit):
+    return data.load_mnist(denoise_mnist.Train(synthetic=True, limit=limit))
+
+
+# ---------------------------------------------------------------- the network
 
 
 def test_parameters_and_shapes_are_the_articles():
     model = denoise_mnist.build_denoiser()
+    assert model.name == denoise_mnist.NAME
     assert model.count_params() == 28_353
     assert model.input_shape == model.output_shape == (None, 28, 28, 1)
     assert model.get_layer("latent").output.shape == (None, 7, 7, 32)
@@ -22,10 +29,17 @@ def test_parameters_and_shapes_are_the_articles():
     assert counts == [320, 9_248, 9_248, 9_248, 289]
 
 
-def test_the_network_sees_a_window_of_some_24_pixels():
+def test_other_sizes_and_channels():
+    assert denoise_mnist.build_denoiser(32, 64, 3).output_shape == (None, 32, 64, 3)
+    for height, width in ((30, 28), (28, 29)):
+        with pytest.raises(ValueError, match="must be multiples of 4, not"):
+            denoise_mnist.build_denoiser(height, width)
+
+
+def test_the_receptive_field_is_about_24_pixels_wide():
     """By the gradient of single output pixels with respect to the input."""
     model = denoise_mnist.build_denoiser(64, 64)
-    model.set_weights([abs(weight) for weight in model.get_weights()])  # so that no relu is silent
+    model.set_weights([abs(weight) for weight in model.get_weights()])  # so that no ReLU is dead
     logits = keras.Model(model.input, model.layers[-2].output)
     sides = []
     for pixel in range(32, 36):  # the pooling grid repeats every four pixels
@@ -41,113 +55,95 @@ def test_the_network_sees_a_window_of_some_24_pixels():
     assert max(sides) <= 26
 
 
-def test_a_run_is_repeated_by_its_seed_and_by_no_other(figures_left_out):
-    words = ["--synthetic", "--limit", "60", "--epochs", "1", "--output-dir"]
-    denoise_mnist.main([*words, "one"])
-    denoise_mnist.main([*words, "same"])
-    denoise_mnist.main([*words, "other", "--seed", "1"])
-    one, same, other = (report_of(folder)["test"] for folder in ("one", "same", "other"))
+# ---------------------------------------------------------------- trainings
+
+
+def test_a_training_repeats_by_its_seed_and_by_no_other():
+    arguments = ["--synthetic", "--limit", "60", "--epochs", "1", "--steps-per-epoch", "4"]
+    denoise_mnist.main([*arguments, "--output-dir", "one"])
+    denoise_mnist.main([*arguments, "--output-dir", "same"])
+    denoise_mnist.main([*arguments, "--output-dir", "other", "--seed", "1"])
+    one, same, other = (metrics_of(folder)["test"] for folder in ("one", "same", "other"))
     assert one == same != other
 
 
-def test_training_learns(figures_left_out):
-    """Some hundreds of steps bring the loss far below that of the median filter."""
+def test_training_beats_the_median_filter():
     denoise_mnist.main(["--synthetic", "--limit", "1000", "--epochs", "2", "--output-dir", "run"])
-    report = report_of("run")
-    median = report["baselines"]["median_3x3"]
+    report = metrics_of("run")
+    median = report["baselines"]["median 3x3"]
     assert report["test"]["binary_crossentropy"] < 0.8 * median["binary_crossentropy"]
     assert report["test"]["psnr"] > median["psnr"] + 1
 
 
-def test_a_quick_try_ends_better_than_the_median(figures_left_out):
-    """A hundred images are three batches, after which an output would be one grey."""
-    denoise_mnist.main("--synthetic --limit 100 --epochs 2 --output-dir run".split())
-    report = report_of("run")
-    assert report["test"]["psnr"] > report["baselines"]["median_3x3"]["psnr"]
+def test_the_published_recipe_is_the_articles():
+    arguments = "--synthetic --limit 60 --epochs 2 --recipe published --output-dir run"
+    denoise_mnist.main(arguments.split())
+    settings = metrics_of("run")["settings"]
+    expected = {"recipe": "published", "batch_size": 128, "learning_rate": 0.001, "epochs": 2}
+    assert {name: settings[name] for name in expected} == expected
+    assert denoise_mnist.RECIPES["published"]["epochs"] == 100
 
 
-def test_the_published_recipe_is_the_articles(figures_left_out):
-    words = "--synthetic --limit 60 --epochs 2 --recipe published --output-dir run"
-    denoise_mnist.main(words.split())
-    report = report_of("run")
-    settings = [report[key] for key in ("recipe", "batch_size", "learning_rate", "epochs")]
-    assert settings == ["published", 128, 0.001, 2]
+@pytest.mark.parametrize("value", ["-0.1", "11", "nan", "much"])
+def test_noise_that_is_refused(value, capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        denoise_mnist.main(["--noise", value])
+    assert exit_info.value.code == 2
+    assert "--noise" in capsys.readouterr().err
 
 
-def shipped():
-    path = trained_models.SHIPPED / "denoise_mnist.keras"
-    return trained_models.load_model(path, denoise_mnist.Settings.names)[0]
+def test_the_wiener_filter_is_linear_and_beats_the_median():
+    digits = stand_ins(900)
+    noisy_val = noise.gaussian(digits.x_val, 0.5, 1)
+    settings = denoise_mnist.Train()
+    restore = evaluation.denoise_mnist.fit_wiener_filter(settings, digits, noisy_val)
+    noisy = noise.gaussian(digits.x_test, 0.5, 2)
+    median = metrics.psnr(digits.x_test, metrics.median_3x3(noisy))
+    assert metrics.psnr(digits.x_test, restore(noisy)) > median + 1
+    # Where nothing is clipped, the result of a mean is the mean of the results.
+    one, two = digits.x_test[:1], digits.x_test[1:2]
+    results = np.concatenate([restore(one), restore(two), restore((one + two) / 2)])
+    inside = ((results > 0) & (results < 1)).all(axis=0)
+    assert inside.any()
+    np.testing.assert_allclose(results[2][inside], results[:2].mean(0)[inside], atol=1e-4)
 
 
-@pytest.mark.parametrize(("height", "width"), [(28, 28), (61, 45), (1, 3)])
-def test_with_tile_input_of_any_size_keeps_its_size_and_name(height, width):
-    digits = data.load_mnist(synthetic=True, limit=10).x_test
-    sheet = np.tile(digits[0], (3, 3, 1))[:height, :width]
-    colour = np.repeat(np.round(sheet * 255).astype(np.uint8), 3, axis=-1)
-    Image.fromarray(colour).save("photo.png")
-    denoise_mnist.main(["--input", "photo.png", "--tile"])
-    result = image_files.read_grey("runs/denoise_mnist_denoised/photo.png")
-    assert result.shape == (height, width, 1)
+# ---------------------------------------------------------------- the model in models/
 
 
-def test_input_gives_what_the_model_gives():
-    noisy = noise.gaussian(data.load_mnist(synthetic=True, limit=10).x_test[:1], 0.5, seed=0)
-    image_files.write_image("digit.png", noisy[0])
-    denoise_mnist.main(["--input", "digit.png", "--output-dir", "out"])
-    stored = image_files.read_grey("digit.png")
-    expected = shipped().predict(stored[None], verbose=0)[0]
-    np.testing.assert_allclose(image_files.read_grey("out/digit.png"), expected, atol=0.51 / 255)
-
-
-def test_outputs_never_replace_inputs(error_of):
-    for name in ("a.png", "a_denoised.png"):
-        Image.new("L", (28, 28)).save(name)
-    before = {name: Path(name).read_bytes() for name in ("a.png", "a_denoised.png")}
-    words = "--input", "a.png", "a_denoised.png", "--output-dir", "."
-    assert "a.png: exists already" in error_of(denoise_mnist.main, *words)
-    assert {name: Path(name).read_bytes() for name in before} == before
-
-
-def test_shipped_model_denoises_and_is_small():
-    assert (ROOT / "models/denoise_mnist.keras").stat().st_size < 200_000
-    digits = data.load_mnist(synthetic=True, limit=200).x_test
+def test_the_model_is_small_and_denoises():
+    assert (training.MODELS / "denoise_mnist.keras").stat().st_size < 200_000
+    digits = stand_ins(200).x_test
     noisy = noise.gaussian(digits, 0.5, seed=0)
-    denoised = shipped().predict(noisy, verbose=0)
+    denoised = training.load_model(None, denoise_mnist.NAME).predict(noisy, verbose=0)
     assert metrics.psnr(digits, denoised) > metrics.psnr(digits, metrics.median_3x3(noisy)) + 3
 
 
-def test_shipped_model_is_as_good_as_the_readme_says(real_data):
-    digits = data.load_mnist(real_data)
-    noisy = noise.gaussian(digits.x_test, 0.5, batches.seed_for("test"))
-    denoised = shipped().predict(noisy, batch_size=500, verbose=0)
+def test_the_model_is_as_good_as_the_readme_says(real_data):
+    digits = data.load_mnist(denoise_mnist.Train(data_dir=real_data))
+    noisy = noise.gaussian(digits.x_test, 0.5, training.seed_for("test"))
+    model = training.load_model(None, denoise_mnist.NAME)
+    denoised = model.predict(noisy, batch_size=500, verbose=0)
     assert metrics.binary_crossentropy(digits.x_test, denoised) <= 0.0971
     assert metrics.psnr(digits.x_test, denoised) >= 19.8
 
 
-def test_resume_refuses_another_noise(error_of):
-    from conftest import stop_after_one_epoch
+def test_input_gives_what_the_model_gives():
+    noisy = noise.gaussian(stand_ins(10).x_test[:1], 0.5, seed=0)
+    images.write_image(Path("digit.png"), noisy[0])
+    denoise_mnist.main(["--input", "digit.png", "--output-dir", "out"])
+    stored = images.read_gray("digit.png")
+    model = training.load_model(None, denoise_mnist.NAME)
+    expected = model.predict(stored[np.newaxis], verbose=0)[0]
+    np.testing.assert_allclose(images.read_gray("out/digit.png"), expected, atol=0.51 / 255)
+    assert Path("out/digit_sheet.png").stat().st_size > 5_000
 
-    words = "--synthetic --limit 60 --epochs 2".split()
-    stop_after_one_epoch(denoise_mnist.main, words)
-    line = error_of(denoise_mnist.main, *words, "--noise", "0.3", "--resume")
-    assert "holds a training with noise 0.5, this one has 0.3" in line
 
-
-def test_the_linear_filter_is_the_best_linear_map():
-    """On images that are a linear mixture of a few patterns, far above any local filter."""
-    digits = data.load_mnist(synthetic=True, limit=900)
-
-    def add_noise(clean, seed):
-        return noise.gaussian(clean, 0.5, seed)
-
-    noisy = add_noise(digits.x_validation, 1)
-    restore = denoise_mnist.fit_linear_filter(digits, noisy, add_noise)
-    test = add_noise(digits.x_test, 2)
-    assert metrics.psnr(digits.x_test, restore(test)) > 1 + metrics.psnr(
-        digits.x_test, metrics.median_3x3(test)
-    )
-    # Linear where nothing is clipped: between two images lies what is between their results.
-    one, two = digits.x_test[:1], digits.x_test[1:2]
-    both = np.concatenate([restore(one), restore(two), restore((one + two) / 2)])
-    inside = ((both > 0) & (both < 1)).all(axis=0)
-    np.testing.assert_allclose(both[2][inside], both[:2].mean(0)[inside], atol=1e-4)
+@pytest.mark.parametrize(("height", "width"), [(28, 28), (61, 45), (1, 3)])
+def test_with_tile_a_picture_keeps_its_size_and_name(height, width):
+    sheet = np.tile(stand_ins(10).x_test[0], (3, 3, 1))[:height, :width]
+    color = np.repeat(np.round(sheet * 255).astype(np.uint8), 3, axis=-1)
+    Image.fromarray(color).save("photo.png")
+    denoise_mnist.main(["--input", "photo.png", "--tile"])
+    result = images.read_gray("runs/denoise_mnist_denoised/photo.png")
+    assert result.shape == (height, width, 1)

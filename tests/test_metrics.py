@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio
 
-from common import metrics, noise
+from common import metrics
 
 
 @pytest.fixture
@@ -65,44 +65,19 @@ def test_median_filter():
 def test_compare_names_rows_and_columns(pair):
     clean, noisy = pair
     table = metrics.compare(clean, {"noisy": noisy}, [metrics.mse, metrics.psnr])
-    assert table == {
-        "noisy": {"mse": metrics.mse(clean, noisy), "psnr": metrics.psnr(clean, noisy)}
-    }
+    expected = {"mse": metrics.mse(clean, noisy), "psnr": metrics.psnr(clean, noisy)}
+    assert table == {"noisy": expected}
 
 
-def test_gaussian_noise_statistics():
-    grey = np.full((40, 50, 50, 1), 0.5, "float32")
-    noisy = noise.gaussian(grey, 0.1, seed=3)
-    added = (noisy - grey).ravel()
-    n = added.size
-    assert noisy.dtype == np.float32
-    assert abs(added.mean()) < 4 * 0.1 / math.sqrt(n)
-    assert added.std() == pytest.approx(0.1, abs=4 * 0.1 / math.sqrt(2 * n))
-    assert abs(np.corrcoef(noisy[:, :-1].ravel(), noisy[:, 1:].ravel())[0, 1]) < 0.02
-    np.testing.assert_array_equal(noisy, noise.gaussian(grey, 0.1, seed=3))
-    assert not np.array_equal(noisy, noise.gaussian(grey, 0.1, seed=4))
+def test_knn_accuracy_by_hand():
+    codes = np.array([[0.0], [0.1], [0.2], [5.0], [5.1], [5.2]])
+    labels = np.array([0, 0, 1, 1, 1, 0])
+    test_codes, test_labels = np.array([[0.05], [5.05], [5.05]]), np.array([0, 1, 0])
+    assert metrics.knn_accuracy(codes, labels, test_codes, test_labels, k=3) == pytest.approx(2 / 3)
 
 
-def test_gaussian_noise_is_clipped_and_leaves_its_input():
-    black = np.zeros((10, 20, 20, 1), "float32")
-    noisy = noise.gaussian(black, 0.5, seed=0)
-    assert noisy.min() == 0
-    assert noisy.max() == 1
-    # Half of the values are below zero; 2.28% lie above two standard deviations.
-    assert (noisy == 0).mean() == pytest.approx(0.5, abs=0.04)
-    assert (noisy == 1).mean() == pytest.approx(0.0228, abs=0.012)
-    assert black.max() == 0
-
-
-def test_pca_against_a_singular_value_decomposition():
-    rng = np.random.default_rng(0)
-    train, test = rng.random((50, 4, 3, 1)), rng.random((5, 4, 3, 1))
-    mean = train.mean(0)
-    axes = np.linalg.svd((train - mean).reshape(50, 12))[2][:3]
-    expected = ((test - mean).reshape(5, 12) @ axes.T @ axes).reshape(test.shape) + mean
-    components = metrics.principal_components(train)
-    np.testing.assert_allclose(metrics.rebuild(test, *components, 3), expected, atol=1e-10)
-    np.testing.assert_allclose(metrics.rebuild(test, *components, 12), test, atol=1e-10)
+def test_bit_accuracy_by_hand():
+    assert metrics.bit_accuracy(np.array([0, 0, 1, 1]), np.array([0.4, 0.6, 0.7, 0.9])) == 0.75
 
 
 def test_ink_by_hand():
@@ -110,3 +85,11 @@ def test_ink_by_hand():
     page = np.where(truth, 0.2, 0.9).astype("float32").reshape(2, 3, 1)
     np.testing.assert_array_equal(metrics.ink(page).ravel(), truth)
     assert not metrics.ink(np.ones((4, 4, 1), "float32")).any()
+
+
+def test_f_measure_by_hand():
+    predicted, truth = np.array([1, 1, 0, 0], bool), np.array([1, 0, 1, 1], bool)
+    # Precision 1/2, recall 1/3.
+    assert metrics.f_measure(predicted, truth) == pytest.approx(2 * (1 / 6) / (5 / 6))
+    assert metrics.f_measure(truth, truth) == 1
+    assert metrics.f_measure(~truth, truth) == 0

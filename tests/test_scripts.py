@@ -1,335 +1,431 @@
-"""What every script promises, tried on each of them."""
+"""What all scripts promise, tried on each of them."""
 
-import csv
+import ast
+import contextlib
+import dataclasses
 import importlib
 import inspect
+import io
 import re
+import signal
+import subprocess
 import sys
+import time
+import typing
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
-from conftest import ROOT, contents, predict_elsewhere, python, report_of, stop_after_one_epoch
+import tyro
+from conftest import ROOT, contents, metrics_of, python
 from PIL import Image
 
-import clean_documents
-from common import trained_models
-from common.run_folder import RunFolder
-from synthetic import pages
+from common import training
 
-# {script: the words of a training that takes seconds}
+# {script: arguments of a training that takes seconds}
 SCRIPTS = {
-    "denoise_mnist": "",
-    "denoise_fashion": "--architecture unet",
-    "clean_documents": "--batch-size 4 --limit 12",
-    "vae_fashion": "--architecture dense",
-    "watermark_ae": "--noise 0.1",
-    "watermark_photo": "--batch-size 8 --limit 20",
+    "denoise_mnist": "--limit 60",
+    "denoise_fashion": "--limit 60 --architecture unet",
+    "clean_documents": "--limit 12 --batch-size 4",
+    "vae_fashion": "--limit 60 --architecture dense",
+    "watermark_ae": "--limit 60 --noise 0.1",
+    "watermark_photo": "--limit 20 --batch-size 8",
 }
-SHORT = "--synthetic --limit 60 --epochs 2".split()
-KEYS = [
-    *("script", "dataset", "recipe", "architecture", "parameters", "epochs", "batch_size"),
-    *("learning_rate", "seed", "seconds_training", "seconds_total", "peak_memory_mb", "versions"),
-    *("test", "baselines"),
-]
-EVERY = [*SCRIPTS, "latent_spaces"]  # trains several models, so it has its own tests of the rest
-PLOT = RunFolder.plot  # also where a test leaves figures out
+SHORT = "--synthetic --epochs 2 --steps-per-epoch 3"
+ALL = [*SCRIPTS, "latent_spaces"]  # trains several models, so it cannot evaluate or resume one
+APPLY_TO_IMAGES = ["denoise_mnist", "denoise_fashion", "vae_fashion", "latent_spaces"]
 each_script = pytest.mark.parametrize("name", SCRIPTS)
+all_scripts = pytest.mark.parametrize("name", ALL)
 
 
-@pytest.fixture(autouse=True)
-def small_documents(monkeypatch):
-    """Make a training of clean_documents.py one of seconds."""
-    monkeypatch.setattr(clean_documents, "SYNTHETIC_PAGES", 4)
-    monkeypatch.setattr(clean_documents, "OLD_SHEETS", 4)
-    monkeypatch.setattr(clean_documents, "PATCH", {"unet": 32, "autoencoder": 32})
-    monkeypatch.setattr(clean_documents, "PATCHES_PER_PAGE", 4)
-    real = pages.pages
-
-    def small_pages(*words, height=208, width=272, **options):
-        return real(*words, height=min(height, 208), width=min(width, 272), **options)
-
-    monkeypatch.setattr(pages, "pages", small_pages)
+def arguments_of(name, *more):
+    return [*SHORT.split(), *SCRIPTS[name].split(), *more]
 
 
-def words_of(name, *more):
-    return [*SHORT, *SCRIPTS[name].split(), *more]
+def main_of(name):
+    return importlib.import_module(name).main
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """Run a script shortly, once for all tests, and return its folder and what it printed."""
-    done = {}
+    """Return a function that trains a script once and returns its run folder and its output."""
+    runs = {}
 
     def run(name):
-        if name not in done:
-            folder = tmp_path_factory.mktemp(name)
-            with pytest.MonkeyPatch.context() as patch:
-                patch.chdir(folder)
-                patch.setattr(sys, "stdout", open("out.txt", "w"))
-                patch.setattr(RunFolder, "plot", PLOT)
-                importlib.import_module(name).main(words_of(name))
-                sys.stdout.close()
+        if name not in runs:
+            folder, output = tmp_path_factory.mktemp(name), io.StringIO()
+            with contextlib.chdir(folder), contextlib.redirect_stdout(output):
+                main_of(name)(arguments_of(name))
             [run_folder] = (folder / "runs").iterdir()
-            done[name] = run_folder, (folder / "out.txt").read_text()
-        return done[name]
+            runs[name] = run_folder, output.getvalue()
+        return runs[name]
 
     return run
 
 
-def readme_imports():
-    """Return the import lines that README says a copied build function needs."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    [block] = re.findall(r"<!-- imports -->\n```python\n(.*?)```", text, re.S)
-    return block
+def test_every_script_is_in_the_list():
+    assert {path.stem for path in ROOT.glob("*.py")} - {"app"} == set(ALL)
 
 
-def build_functions(name):
-    """Return the functions of a script that build on nothing but layers, and its own layers."""
-    script = importlib.import_module(name)
-    own = {n: v for n, v in vars(script).items() if getattr(v, "__module__", "") == name}
-    whole = ("build_and_compile", "build_vae", "build_watermark")
-    builders = [v for n, v in own.items() if n.startswith("build_") and n not in whole]
-    layer = [v for v in own.values() if inspect.isclass(v) and issubclass(v, keras.layers.Layer)]
-    return builders, [v for v in layer if not issubclass(v, keras.Model)]
-
-
-def test_build_functions_work_pasted_alone_under_readmes_imports(tmp_path):
-    """All of them in one fresh process, each in a file of its own."""
-    names, expected = [], []
-    for name in EVERY:
-        builders, own_layers = build_functions(name)
-        assert builders
-        for builder in builders:
-            parts = [part for part in own_layers if part.__name__ in inspect.getsource(builder)]
-            lines = [readme_imports(), *map(inspect.getsource, [*parts, builder])]
-            (tmp_path / f"{name}_{builder.__name__}.py").write_text("\n".join(lines))
-            names.append((f"{name}_{builder.__name__}", builder.__name__))
-            expected.append(str(builder().count_params()))
-    calls = "\n".join(
-        f"import {file} as m; print(m.{name}().count_params())" for file, name in names
-    )
-    done = python("-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{calls}", cwd=tmp_path)
-    assert done.stdout.split() == expected, done.stderr
+# ---------------------------------------------------------------- a run's results
 
 
 @each_script
-def test_a_run_leaves_what_was_announced_and_nothing_else(name, finished):
-    folder, printed = finished(name)
-    script = importlib.import_module(name)
-    announced = {*script.FIGURES, *getattr(script, "MODELS", [])}
-    always = {"model.keras", "history.csv", "metrics.json", "loss.png", "checkpoint"}
-    assert {path.name for path in folder.iterdir()} - {"encoder.png", "decoder.png"} == (
-        announced | always
-    )
-    for figure in folder.glob("*.png"):
+def test_a_run_leaves_model_history_metrics_and_figures(name, finished):
+    folder, output = finished(name)
+    files = {path.name for path in folder.iterdir()}
+    assert {"model.keras", "history.csv", "arguments.json", "metrics.json", "loss.png"} <= files
+    figures = list(folder.glob("*.png"))
+    assert len(figures) >= 2
+    for figure in figures:
         with Image.open(figure) as image:
-            assert min(image.size) > 200
+            assert min(image.size) > 100, figure
             assert np.asarray(image.convert("L")).std() > 5, figure
-    assert printed.splitlines()[-1].endswith(f"Results are in runs/{folder.name}/")
-    with (folder / "history.csv").open(newline="") as file:
-        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
-
-
-@each_script
-def test_metrics_json_has_the_schema(name, finished):
-    report = report_of(finished(name)[0])
-    assert list(report) == KEYS + ["typical"] * (name in ("denoise_mnist", "vae_fashion"))
-    assert report["script"] == name
+    assert [row["epoch"] for row in training.read_history(folder)] == [0, 1]
+    assert output.splitlines()[-1].endswith(f"Results are in runs/{folder.name}/")
+    report = metrics_of(folder)
     assert report["dataset"]["source"] == "synthetic"
-    assert list(report["dataset"]) == ["name", "source", "train", "validation", "test"]
-    assert (report["epochs"], report["seed"], report["recipe"]) == (2, 0, "fast")
-    assert list(report["versions"]) == ["python", "keras", "tensorflow", "numpy"]
-    assert (
-        report["parameters"]
-        == trained_models.load_model(
-            finished(name)[0] / "model.keras", importlib.import_module(name).Settings.names
-        )[0].count_params()
-    )
-    assert 100 < report["peak_memory_mb"] < 100_000
-    assert 0 < report["seconds_training"] < report["seconds_total"]
-    assert all(np.isfinite(list(report["test"].values())))
+    assert (report["settings"]["epochs"], report["settings"]["seed"]) == (2, 0)
+    model = keras.saving.load_model(folder / "model.keras", compile=False)
+    assert (report["model"], report["parameters"]) == (model.name, model.count_params())
+    assert report["seconds_training"] > 0
+    assert set(report["versions"]) == {"python", "tensorflow", "keras", "numpy"}
+    for results in (report["test"], *report["baselines"].values()):
+        assert all(np.isfinite([value for value in results.values() if value is not None]))
+    assert None not in report["test"].values()
 
 
 @each_script
-def test_a_given_model_is_evaluated_without_training_and_gives_the_same(name, finished):
+def test_a_model_that_is_given_measures_the_same_without_training(name, finished):
     folder, _ = finished(name)
     before = contents(folder)
-    words = [word for word in words_of(name) if word not in ("--epochs", "2")]
-    for flag in ("--architecture", "--batch-size"):
-        if flag in words:
-            del words[words.index(flag) : words.index(flag) + 2]
-    if name.startswith("watermark"):
-        words = [word for word in words if word not in ("--noise", "0.1")]
-    importlib.import_module(name).main([*words, "--model", str(folder / "model.keras")])
-    [evaluation] = Path("runs").iterdir()
-    assert evaluation.name == f"{folder.name}_evaluation"
-    report = report_of(evaluation)
-    assert report["test"] == pytest.approx(report_of(folder)["test"], rel=1e-5)
-    assert report["recipe"] is report["epochs"] is report["seconds_training"] is None
-    assert report["architecture"] == report_of(folder)["architecture"]
-    assert not (evaluation / "history.csv").exists()
+    arguments = arguments_of(name, "--model", str(folder / "model.keras"))
+    main_of(name)([*arguments, "--output-dir", "evaluation"])
+    evaluation = metrics_of("evaluation")
+    assert evaluation["test"] == pytest.approx(metrics_of(folder)["test"], rel=1e-5)
+    assert evaluation["epochs"] is evaluation["seconds_training"] is None
+    assert not Path("evaluation/history.csv").exists()
     assert contents(folder) == before
 
 
 @each_script
-def test_a_stopped_training_resumes_as_if_nothing_had_happened(name, finished, figures_left_out):
-    main, whole = importlib.import_module(name).main, finished(name)[0]
-    theirs = Path("runs", whole.name, "mine.txt")
-    theirs.parent.mkdir(parents=True)
-    theirs.write_text("mine")
-    note = stop_after_one_epoch(main, words_of(name))
-    stopped = Path("runs", f"{whole.name}_2")
-    assert f"Go on with: python {name}.py" in note
-    assert note.endswith(f"--output-dir {stopped} --resume")
-    assert not (stopped / "metrics.json").exists()
-    main(words_of(name, "--resume"))
-    assert sorted(Path("runs").iterdir()) == [theirs.parent, stopped]
-    assert list(theirs.parent.iterdir()) == [theirs]
-    assert report_of(stopped)["test"] == pytest.approx(report_of(whole)["test"], rel=1e-5)
-    losses = [
-        [row["loss"] for row in csv.DictReader((folder / "history.csv").open())]
-        for folder in (whole, stopped)
-    ]
-    assert losses[0] == losses[1]
-    assert {path.name for path in stopped.iterdir()} == {path.name for path in whole.iterdir()}
+def test_an_interrupted_training_resumes(name, finished, monkeypatch):
+    real = keras.callbacks.BackupAndRestore.on_epoch_end
+
+    def interrupt(callback, epoch, logs=None):
+        real(callback, epoch, logs)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keras.callbacks.BackupAndRestore, "on_epoch_end", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            main_of(name)(arguments_of(name, "--output-dir", "run"))
+    assert not Path("run/metrics.json").exists()
+    main_of(name)(["--resume", "run"])
+    assert [row["epoch"] for row in training.read_history(Path("run"))] == [0, 1]
+    uninterrupted, resumed = metrics_of(finished(name)[0]), metrics_of("run")
+    assert resumed["epochs"] == 2
+    assert list(resumed["test"]) == list(uninterrupted["test"])
+    assert {path.name for path in Path("run").iterdir()} == {
+        path.name for path in finished(name)[0].iterdir()
+    }
 
 
-def test_models_reload_in_a_fresh_process(finished, tmp_path):
-    part = {"vae_fashion": "decoder", "watermark_ae": "extractor", "watermark_photo": "extractor"}
-    paths = [finished(name)[0] / f"{part.get(name, 'model')}.keras" for name in SCRIPTS]
-    models = [keras.saving.load_model(path, compile=False) for path in paths]
-    rng = np.random.default_rng(0)
-    shapes = [[side or 32 for side in model.input_shape[1:]] for model in models]
-    inputs = [rng.uniform(size=(2, *shape)).astype("float32") for shape in shapes]
-    for model, x, there in zip(
-        models, inputs, predict_elsewhere(paths, inputs, tmp_path), strict=True
-    ):
-        np.testing.assert_allclose(model.predict(x, verbose=0), there, atol=1e-6)
-
-
-@pytest.mark.parametrize("name", EVERY)
-def test_help_ends_with_examples_and_lists_the_flags(name, capsys):
-    script = importlib.import_module(name)
-    with pytest.raises(SystemExit) as info:
-        script.main(["--help"])
-    text = capsys.readouterr().out
-    assert info.value.code == 0
-    assert f"\nexamples:\n  python {name}.py" in text
-    for flag in ("--epochs", "--limit", "--resume", "--seed", "--model", "--output-dir"):
-        assert flag in text
-
-
-@each_script
-def test_wrong_words_and_files_end_in_one_line(name, error_of, tmp_path):
-    main = importlib.import_module(name).main
-    assert error_of(main, "--epochs", "0").startswith(f"{name}.py: error: argument --epochs: '0'")
-    assert "is not a whole number from 1 to" in error_of(main, "--epochs", "9" * 40)
-    assert "from 0 to 4.29497e+09" in error_of(main, "--seed", 2**32)
-    assert "from 10 to" in error_of(main, "--limit", "3")
-    assert "unrecognized arguments: --nosie" in error_of(main, "--nosie", "1")
-    assert "none.keras: no such file" in error_of(main, "--synthetic", "--model", "none.keras")
-    assert "--epochs has no effect here; it is for training" in error_of(
-        main, "--model", "none.keras", "--epochs", "3"
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals to one process")
+def test_ctrl_c_ends_in_a_line_that_says_how_to_continue(tmp_path):
+    arguments = "--synthetic --limit 60 --epochs 100000 --steps-per-epoch 2".split()
+    process = subprocess.Popen(
+        [sys.executable, ROOT / "denoise_mnist.py", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Background jobs of a shell ignore SIGINT, and so would the processes they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    if name != "watermark_photo":
-        assert "--recipe tutorial is now --recipe published" in error_of(
-            main, "--recipe", "tutorial"
-        )
-        assert "exclude each other" in error_of(main, "--synthetic", "--data-dir", ".")
-    (tmp_path / "text.keras").write_text("no model")
-    assert "not a model that can be loaded" in error_of(
-        main, "--synthetic", "--model", "text.keras"
-    )
-    inputs = keras.Input((28, 28, 1))
-    other = keras.Model(inputs, keras.layers.Conv2D(1, 3)(inputs), name="other")
-    trained_models.save_model(other, tmp_path / "other.keras")
-    assert "holds a model named 'other'" in error_of(main, "--synthetic", "--model", "other.keras")
-    assert "no interrupted training there" in error_of(main, *words_of(name), "--resume")
-    (tmp_path / "file").write_text("")
-    assert "choose another --output-dir" in error_of(
-        main, *words_of(name), "--output-dir", tmp_path / "file" / "run"
-    )
-    assert not Path("runs").exists() or not list(Path("runs").iterdir())
+    model = tmp_path / "runs/denoise_mnist/model.keras"
+    while not model.exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    output, error = process.communicate()
+    assert process.returncode == 130
+    assert "Traceback" not in error
+    assert "Interrupted. A training continues with --resume" in error
+    assert "Continue after an interruption: --resume runs/denoise_mnist" in output
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
-@pytest.mark.parametrize("recipe", ["fast", "published"])
 @pytest.mark.parametrize("name", ["denoise_mnist", "denoise_fashion", "watermark_ae"])
-def test_no_noise_of_training_is_that_of_validation_or_test(name, recipe, seed, monkeypatch):
-    """By the seeds that each part's noise is made with."""
-    script, seen = importlib.import_module(name), {"train": set(), "other": set()}
-    real = np.random.default_rng
+def test_training_never_sees_the_noise_of_validation_or_test(name, monkeypatch):
+    """By the seeds of all random numbers."""
+    real, seeds = np.random.default_rng, []
 
     class StopError(Exception):
         pass
 
-    def note(seed=None):
-        seen[phase].add(seed if isinstance(seed, int) else repr(seed))
+    def record(seed=None):
+        seeds.append(seed)
         return real(seed)
 
-    def fit(model, dataset, **settings):
-        nonlocal phase
-        phase = "train"
-        next(iter(dataset))
+    def fit(model, batches, **arguments):
+        others = set(seeds)
+        seeds.clear()
+        for index in range(3):
+            batches[index]
+        assert training.seed_for("validation") in others
+        assert seeds
+        assert not set(seeds) & (others | {training.seed_for("test")})
         raise StopError
 
-    real_batches = script.batches.denoising_batches
-
-    def noted_batches(*words, **options):
-        nonlocal phase
-        phase = "train"
-        made = real_batches(*words, **options)
-        phase = "other"
-        return made
-
-    phase = "other"
-    monkeypatch.setattr(np.random, "default_rng", note)
+    monkeypatch.setattr(np.random, "default_rng", record)
     monkeypatch.setattr(keras.Model, "fit", fit)
-    monkeypatch.setattr(script.batches, "denoising_batches", noted_batches)
-    words = f"--synthetic --limit 20 --epochs 1 --recipe {recipe} --seed {seed}".split()
     with pytest.raises(StopError):
-        script.main(words)
-    assert seen["train"]
-    assert not seen["train"] & seen["other"]
-    assert script.batches.seed_for("test") not in seen["train"]
-    assert script.batches.seed_for("validation") in seen["other"]
+        main_of(name)(["--synthetic", "--limit", "60", "--seed", "1"])
 
 
-@pytest.mark.parametrize("name", ["denoise_mnist", "vae_fashion"])
-def test_a_model_trained_in_bfloat16_is_saved_in_float32(name, monkeypatch, figures_left_out):
+# ---------------------------------------------------------------- copying a model
+
+
+def readme_imports():
+    """Return the import lines that README names for a copied builder."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return re.search(r"<!-- imports -->\n```python\n(.*?)```", text, re.S)[1]
+
+
+def source_with_dependencies(name, builder):
+    """Return the source of a builder and of all functions and classes of its script it uses."""
+    own = {
+        key: value
+        for key, value in vars(importlib.import_module(name)).items()
+        if getattr(value, "__module__", "") == name
+    }
+    needed, new = set(), {builder}
+    while new:
+        needed |= new
+        trees = [ast.parse(inspect.getsource(own[each])) for each in new]
+        used = {node.id for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        new = (used & set(own)) - needed
+    return "\n\n".join(inspect.getsource(value) for key, value in own.items() if key in needed)
+
+
+TRAIN_AND_SAVE = """
+import importlib, inspect, sys
+import numpy as np
+for name in sys.argv[1:]:
+    build = getattr(importlib.import_module(name), name.split("__")[1])
+    open_sizes = [key for key in ("height", "width") if key in inspect.signature(build).parameters
+                  and inspect.signature(build).parameters[key].default is None]
+    model = build(**dict.fromkeys(open_sizes, 64))
+    def array(tensor):
+        return np.random.random((2, *tensor.shape[1:])).astype("float32")
+    inputs = keras.tree.map_structure(array, model.input)
+    targets = keras.tree.map_structure(np.asarray, model.predict(inputs, verbose=0))
+    model.compile("sgd", keras.tree.map_structure(lambda output: "mse", targets))
+    model.train_on_batch(inputs, targets)
+    model.save(f"{name}.keras")
+    flat = keras.tree.flatten(inputs) + keras.tree.flatten(model.predict(inputs, verbose=0))
+    np.savez(f"{name}.npz", *flat)
+    print(model.count_params())
+"""
+
+LOAD_AND_PREDICT = """
+import sys
+import keras
+import numpy as np
+for name in sys.argv[1:]:
+    if "class " in open(f"{name}.py").read():
+        __import__(name)  # registers its layers
+    model = keras.saving.load_model(f"{name}.keras", compile=False)
+    with np.load(f"{name}.npz") as arrays:
+        flat = [arrays[key] for key in arrays.files]
+    inputs = keras.tree.pack_sequence_as(model.input, flat[: len(model.inputs)])
+    outputs = keras.tree.flatten(model.predict(inputs, verbose=0))
+    for output, expected in zip(outputs, flat[len(model.inputs) :], strict=True):
+        np.testing.assert_allclose(output, expected, atol=1e-5)
+print("done")
+"""
+
+
+@all_scripts
+def test_copied_builders_train_and_load_elsewhere(name, tmp_path):
+    """Each builder in a file of its own, under README's import lines, in fresh processes."""
     script = importlib.import_module(name)
-    monkeypatch.setattr(script.command_line, "_refuse_bfloat16", lambda kind: None)
-    words = "--synthetic --limit 20 --epochs 1 --precision mixed_bfloat16 --output-dir run"
-    try:
-        script.main([*words.split(), *SCRIPTS[name].split()])
-    finally:
-        keras.config.set_dtype_policy("float32")
-    model = keras.saving.load_model("run/model.keras", compile=False)
-    assert {layer.dtype_policy.name for layer in model.layers} == {"float32"}
-    again = ["--synthetic", "--limit", "20", "--model", "run/model.keras"]
-    script.main([*again, "--output-dir", "evaluation"])
-    metric = next(iter(report_of("run")["test"]))
-    assert report_of("evaluation")["test"][metric] == pytest.approx(
-        report_of("run")["test"][metric], rel=1e-4
+    builders = [key for key in vars(script) if key.startswith("build_")]
+    assert builders
+    for builder in builders:
+        source = readme_imports() + "\n\n" + source_with_dependencies(name, builder)
+        (tmp_path / f"{name}__{builder}.py").write_text(source, encoding="utf-8")
+    files = [f"{name}__{builder}" for builder in builders]
+    trained = python("-c", f"{readme_imports()}{TRAIN_AND_SAVE}", *files, cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    counts = [str(getattr(script, builder)().count_params()) for builder in builders]
+    assert trained.stdout.split() == counts
+    loaded = python("-c", LOAD_AND_PREDICT, *files, cwd=tmp_path)
+    assert loaded.stdout == "done\n", loaded.stderr
+
+
+def test_a_copied_builder_trains_on_several_devices(tmp_path):
+    """The lines in docs/own_training.md, on two logical CPUs instead of GPUs."""
+    text = (ROOT / "docs/own_training.md").read_text(encoding="utf-8")
+    lines = re.search(r"<!-- several gpus -->\n```python\n(.*?)```", text, re.S)[1]
+    code = f"""
+import numpy as np
+import tensorflow as tf
+{readme_imports()}
+[cpu] = tf.config.list_physical_devices("CPU")
+tf.config.set_visible_devices([], "GPU")
+tf.config.set_logical_device_configuration(cpu, 2 * [tf.config.LogicalDeviceConfiguration()])
+{source_with_dependencies("denoise_mnist", "build_denoiser")}
+clean = np.random.default_rng(0).random((200, 28, 28, 1), dtype="float32")
+{lines.replace("epochs=10", "epochs=1, verbose=0")}
+weights = model.get_weights()
+assert all(np.isfinite(weight).all() for weight in weights)
+print(strategy.num_replicas_in_sync)
+"""
+    ended = python("-c", code, cwd=tmp_path)
+    assert ended.stdout == "2\n", ended.stderr
+    assert keras.saving.load_model(tmp_path / "denoiser.keras").count_params() == 28_353
+
+
+# ---------------------------------------------------------------- the command line
+
+
+def flags_of(command):
+    hints = typing.get_type_hints(command, include_extras=True)
+    return [
+        f"--{field.name.replace('_', '-')}"
+        for field in dataclasses.fields(command)
+        if tyro.conf.Suppress not in getattr(hints[field.name], "__metadata__", ())
+    ]
+
+
+@all_scripts
+def test_help_names_every_flag(name, capsys):
+    script = importlib.import_module(name)
+    commands = {"": script.Train}
+    if hasattr(script, "Apply"):
+        commands["--input"] = script.Apply
+    for chosen_by, command in commands.items():
+        with pytest.raises(SystemExit) as exit_info:
+            script.main([*chosen_by.split(), "--help"])
+        assert exit_info.value.code in (0, None)
+        text = capsys.readouterr().out
+        assert f"python {name}.py" in text
+        for flag in flags_of(command):
+            positive = flag if flag in text else flag.replace("--", "--no-", 1)
+            assert positive in text, flag
+
+
+@all_scripts
+def test_a_wrong_flag_is_named_with_the_right_one(name, capsys):
+    for arguments, right in (
+        (["--epohcs", "3"], "--epochs"),
+        (["--output_dirr", "a"], "--output-dir"),
+        (["--epochs", "three"], "--epochs"),
+        (["--epochs", "0"], "--epochs must be positive"),
+        (["--limit", "3"], "--limit must be at least 10"),
+        (["--seed", str(2**32)], "--seed must be between 0 and"),
+    ):
+        with pytest.raises(SystemExit) as exit_info:
+            main_of(name)(arguments)
+        assert exit_info.value.code == 2
+        error = capsys.readouterr().err
+        assert arguments[0].strip("-").split("_")[0] in error
+        assert right in error
+        assert "Traceback" not in error
+    assert not Path("runs").exists()
+
+
+@each_script
+def test_bad_files_and_folders_end_in_one_line(name, error_of):
+    main = main_of(name)
+    Path("text.keras").write_text("no model")
+    image = keras.Input((28, 28, 1))
+    keras.Model(image, keras.layers.Conv2D(1, 3)(image), name="other").save("other.keras")
+    Path("old.h5").write_bytes(b"")
+    Path("file").write_text("mine")
+    Path("full").mkdir()
+    Path("full/notes.txt").write_text("mine")
+    before = contents(".")
+    for arguments, text in (
+        (["--model", "none.keras"], "none.keras: no such file"),
+        (["--model", "text.keras"], "text.keras: not a model that can be loaded"),
+        (["--model", "other.keras"], "other.keras: holds a model named other; needed is"),
+        (["--model", "old.h5"], "old.h5: not a .keras file"),
+        (["--output-dir", "file/run"], "use another --output-dir"),
+        (["--output-dir", "full"], "use another --output-dir"),
+    ):
+        assert text in error_of(main, *arguments_of(name), *arguments)
+    assert "nowhere holds no interrupted training" in error_of(main, "--resume", "nowhere")
+    if name != "watermark_photo":
+        assert "nowhere: no such folder" in error_of(main, "--data-dir", "nowhere")
+    assert contents(".") == before
+    assert not Path("runs").exists()
+
+
+def test_a_finished_training_is_neither_resumed_nor_replaced(finished, error_of, monkeypatch):
+    folder, _ = finished("denoise_mnist")
+    before = contents(folder)
+    monkeypatch.setattr("common.data.load_mnist", lambda settings: pytest.fail("data were loaded"))
+    line = error_of(main_of("denoise_mnist"), "--resume", folder)
+    assert "holds a finished training; leave --resume out" in line
+    monkeypatch.undo()
+    monkeypatch.chdir(folder.parent)
+    line = error_of(
+        main_of("denoise_mnist"), *arguments_of("denoise_mnist"), "--output-dir", folder
     )
+    assert "is not empty; use another --output-dir" in line
+    assert contents(folder) == before
 
 
-def test_every_script_stands_here():
-    scripts = {path.stem for path in ROOT.glob("*.py")} - {"app"}
-    assert scripts == set(EVERY)
+# ---------------------------------------------------------------- the user's own files
 
 
-def test_no_script_imports_imgaug_before_it_is_needed():
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
-    code += "".join(f"import {name}\n" for name in EVERY)
-    code += "print({'imgaug'} & set(sys.modules))"
-    assert python("-c", code).stdout.strip() == "set()"
+@pytest.mark.parametrize("name", APPLY_TO_IMAGES)
+def test_if_one_input_is_damaged_nothing_is_written(name, error_of):
+    main = main_of(name)
+    Image.new("L", (40, 30), 90).save("a.png")
+    Path("b.png").write_bytes(Path("a.png").read_bytes()[:60])
+    assert "b.png: " in error_of(main, "--input", "a.png", "b.png", "--output-dir", "out")
+    assert "none.png: no such file" in error_of(main, "--input", "none.png", "--output-dir", "out")
+    line = error_of(main, "--input", "a.png", "--model", "none.keras", "--output-dir", "out")
+    assert "none.keras: no such file" in line
+    assert {path.name for path in Path().iterdir()} <= {"a.png", "b.png"}
 
 
-def test_main_functions_are_short_and_docstrings_too():
-    for name in EVERY:
-        script = importlib.import_module(name)
-        assert len(inspect.getsource(script.main).splitlines()) <= 60, name
-        assert len(script.__doc__.split()) <= 260, name
+@pytest.mark.parametrize("name", ["denoise_mnist", "denoise_fashion", "watermark_photo"])
+def test_no_file_of_the_users_is_replaced(name, error_of):
+    Image.new("L", (300, 300), 90).save("a.png")
+    before = contents(".")
+    message = ["--message", "x"] if name == "watermark_photo" else []
+    line = error_of(main_of(name), "--input", "a.png", *message, "--output-dir", ".")
+    assert "a.png" in line
+    assert "use another --output-dir" in line
+    assert contents(".") == before
+
+
+# ---------------------------------------------------------------- inside a host, such as a notebook
+
+
+def test_importing_and_running_change_nothing_in_the_host(tmp_path):
+    code = f"""
+import importlib, signal, sys
+import matplotlib
+matplotlib.use("svg")
+import matplotlib.pyplot as plt
+
+def state():
+    handlers = {{number: signal.getsignal(number) for number in signal.valid_signals()}}
+    return handlers, sys.stdout, sys.stderr, plt.get_backend(), plt.get_fignums()
+
+before = state()
+sys.path.insert(0, {str(ROOT)!r})
+scripts = [importlib.import_module(name) for name in {ALL!r}]
+assert state() == before
+assert "imgaug" not in sys.modules  # slow, and needed by one script alone
+scripts[0].main("--synthetic --limit 20 --epochs 1 --steps-per-epoch 1".split())
+assert state() == before
+print("unchanged")
+"""
+    ended = python("-c", code, cwd=tmp_path)
+    assert ended.stdout.endswith("unchanged\n"), ended.stderr

@@ -1,0 +1,269 @@
+"""Run the trainings whose results README.md and docs/results.md show, and plot them over time.
+
+How much faster than `published` is `fast`? Both train the same network on the same data, with the
+same validation images. The speed-up is the time that `published` takes to its best validation loss,
+over the time that `fast` takes to the same loss. One point says little about two curves, so losses
+1% and 5% above the best one are compared, too. Between the ends of two epochs the loss is taken to
+change linearly. watermark_ae.py has no speed-up: as published, it learns nothing.
+
+All trainings take about four hours on 2 cores, on which nothing else should run. Those that are in
+the results file already are not repeated, so an interrupted run continues where it stopped.
+
+Examples:
+  python -m benchmarks.trainings --data-dir DIR                      all trainings
+  python -m benchmarks.trainings denoise_mnist --data-dir DIR        those of one script
+  python -m benchmarks.trainings denoise_mnist/fast --data-dir DIR   one training
+  python -m benchmarks.tables                                        results to README.md
+"""
+
+import dataclasses
+import datetime
+import itertools
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import tyro
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
+
+from common import cli, files, plotting, training
+from common.cli import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results.json"
+FIGURE = ROOT / "docs" / "images" / "time_to_quality.png"
+LOGO = "benchmarks/logo.png"  # what watermark_ae.py embeds in each digit
+# {script/name: (flags, number of seeds)}: three seeds where a training takes up to five minutes.
+TRAININGS = {
+    "latent_spaces/fast": ([], 3),
+    "denoise_mnist/published": (["--recipe", "published"], 3),
+    "denoise_mnist/fast": ([], 3),
+    "denoise_fashion/published": (["--recipe", "published"], 1),
+    "denoise_fashion/fast": ([], 3),
+    "denoise_fashion/unet": (["--architecture", "unet"], 1),
+    "vae_fashion/published": (["--recipe", "published"], 1),
+    "vae_fashion/fast": ([], 3),
+    "vae_fashion/long": (["--epochs", "56"], 1),
+    "clean_documents/published": (
+        ["--architecture", "autoencoder", "--recipe", "published"],
+        1,
+    ),
+    "clean_documents/fast": (["--architecture", "autoencoder"], 3),
+    "clean_documents/unet": (["--architecture", "unet"], 1),
+    "clean_documents/shipped": (["--recipe", "shipped"], 1),
+    "watermark_ae/published": (["--recipe", "published"], 3),
+    "watermark_ae/fast": (["--watermark-image", LOGO], 3),
+    "watermark_ae/gray": (["--watermark", "gray", "--watermark-image", LOGO], 1),
+    "watermark_photo/fast": ([], 1),
+}
+MARGINS = (0.05, 0.01, 0.0)  # above the best validation loss
+PAIR = ("published", "fast")
+# {script: label of its validation loss}, in the order of the figure
+LOSSES = {
+    "denoise_mnist": "binary cross-entropy",
+    "denoise_fashion": "mean squared error",
+    "vae_fashion": "−ELBO (nats)",
+    "clean_documents": "mean squared error",
+    "watermark_ae": "share of correct bits",
+}
+COMPARED = [script for script in LOSSES if script != "watermark_ae"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    names: tyro.conf.Positional[tuple[str, ...]] = ()
+    """scripts, or single trainings such as denoise_mnist/fast; by default all"""
+    data_dir: Path | None = None
+    """folder with the datasets"""
+    synthetic: bool = False
+    """for a quick try"""
+    limit: int | None = None
+    """for a quick try"""
+    epochs: int | None = None
+    """for a quick try"""
+    seeds: int | None = None
+    """train each with seeds from 0 up to this"""
+    results: Path = RESULTS
+    """file that the results go to"""
+    figure: Path = FIGURE
+    """file that the figure goes to"""
+
+
+def read_results(path=RESULTS):
+    """Return what was measured so far, {"trainings": {script/name/seed: results}, ...}.
+
+    Raises UserError if the file cannot be read.
+    """
+    if not path.exists():
+        return {"trainings": {}}
+    try:
+        results = json.loads(files.read(path))
+        results["trainings"].keys()
+    except (ValueError, LookupError, AttributeError, TypeError) as error:
+        raise UserError(f"{path}: damaged ({error!r}); move it away to measure anew") from None
+    return results
+
+
+def store(path, name, measured):
+    """Put what another benchmark measured into the results file, with date, commit and machine."""
+    files.write_json(path, read_results(path) | {name: measured | circumstances()}, replace=True)
+    print(f"Wrote {path}")
+
+
+def circumstances():
+    """Return when, with which code and on what machine something is measured."""
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty=+"], capture_output=True, text=True, cwd=ROOT
+    )
+    processor = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").is_file():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+        processor = names[0] if names else processor
+    return {
+        "date": datetime.date.today().isoformat(),
+        "commit": commit.stdout.strip(),
+        "machine": f"{processor}, {os.cpu_count()} cores, {platform.system()}",
+    }
+
+
+def measure(name, seed, settings):
+    """Train with a seed in a process of its own, in a new folder in runs/; return the results."""
+    script, training_name = name.split("/")
+    command = ["python", f"{script}.py", *TRAININGS[name][0], "--seed", str(seed)]
+    for field in ("limit", "epochs"):
+        if getattr(settings, field):
+            command += [f"--{field}", str(getattr(settings, field))]
+    command += ["--synthetic"] if settings.synthetic else ["--data-dir", "DIR"]
+    values = {"python": sys.executable, "DIR": settings.data_dir, LOGO: ROOT / LOGO}
+    values[f"{script}.py"] = ROOT / f"{script}.py"
+    folder = files.output_folder(None, f"benchmark_{script}_{training_name}_{seed}")
+    arguments = [str(values.get(word, word)) for word in command] + ["--output-dir", str(folder)]
+    code = subprocess.run(arguments).returncode
+    if code:
+        raise UserError(f"{script}.py ended with exit code {code}")
+    results = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    del results["settings"]  # the command says it, without the names of this machine's folders
+    bits = script == "watermark_ae" and training_name in PAIR
+    column = "val_recovered_binary_accuracy" if bits else "val_loss"
+    rows = training.read_history(folder)
+    seconds, validation = [row["seconds"] for row in rows], [row[column] for row in rows]
+    if (folder / "networks.json").exists():  # of latent_spaces.py, which trains many
+        networks = json.loads((folder / "networks.json").read_text(encoding="utf-8"))
+        results["networks"] = networks
+        seconds = list(itertools.accumulate(net["seconds"] for net in networks.values()))
+        validation = [net["val_loss"] for net in networks.values()]
+    return {
+        "command": " ".join(command),
+        **results,
+        **circumstances(),
+        "seconds": [round(value, 1) for value in seconds],
+        "validation": [round(value, 6) for value in validation],
+    }
+
+
+def seconds_to(run, loss):
+    """Return after how many seconds a training first had a validation loss this low, or None."""
+    before = None
+    for seconds, value in zip(run["seconds"], run["validation"], strict=True):
+        if value <= loss:
+            if before is None:
+                return seconds
+            share = (before[1] - loss) / (before[1] - value)
+            return before[0] + share * (seconds - before[0])
+        before = seconds, value
+    return None
+
+
+def time_to_quality(published, fast, margin=0.0):
+    """Return a loss, and the seconds that `published` and `fast` took to it (None: not reached).
+
+    The loss is the best validation loss of `published`, times 1 + `margin`. Raises UserError if the
+    trainings were timed on different machines.
+    """
+    if published["machine"] != fast["machine"]:
+        raise UserError("a published and a fast recipe were timed on different machines")
+    loss = min(published["validation"]) * (1 + margin)
+    return loss, seconds_to(published, loss), seconds_to(fast, loss)
+
+
+def plot(trainings, path):
+    """Plot validation loss over time with seed 0, a panel for each script; replaces the file."""
+    figure = Figure(figsize=(9, 8.7), layout="constrained")
+    axes = figure.subplots(3, 2)
+    for axis, (script, label) in zip(axes.flat, LOSSES.items(), strict=False):
+        runs = {recipe: trainings.get(f"{script}/{recipe}/0") for recipe in PAIR}
+        runs = {recipe: run for recipe, run in runs.items() if run}
+        title = script
+        for recipe, run in runs.items():
+            color = f"C{PAIR.index(recipe)}"
+            axis.plot(run["seconds"], run["validation"], color, marker=".", ms=4, label=recipe)
+        if script in COMPARED and len(runs) == 2:
+            loss, *times = time_to_quality(runs["published"], runs["fast"])
+            axis.axhline(loss, color="0.6", lw=1, ls="--")
+            reached = [seconds for seconds in times if seconds is not None]
+            axis.plot(reached, [loss] * len(reached), "k*", ms=9, zorder=3)
+            if len(reached) == 2:
+                title += f": {times[1]:,.0f} s instead of {times[0]:,.0f} s"
+        if script in COMPARED and runs:
+            values = sorted(value for run in runs.values() for value in run["validation"])
+            low, high = values[0], values[int(0.85 * (len(values) - 1))]
+            span = (high - low) or 0.1 * abs(low)  # a quick try may have a single value
+            axis.set_ylim(low - 0.06 * span, high + 0.3 * span)
+        axis.set(xscale="log", ylabel=label, xlabel="seconds of training")
+        axis.set_title(title, fontsize=10)
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        axis.xaxis.set_major_formatter("{x:,.0f}")
+        axis.minorticks_off()
+        axis.grid(alpha=0.3)
+    axes.flat[-1].axis("off")
+    handles = {line.get_label(): line for axis in axes.flat for line in axis.get_lines()}
+    axes.flat[-1].legend(
+        handles=[handles[recipe] for recipe in PAIR if recipe in handles], loc="center"
+    )
+    names = dict.fromkeys(run["dataset"]["name"] for run in trainings.values())
+    machines = dict.fromkeys(run["machine"] for run in trainings.values())
+    path.unlink(missing_ok=True)
+    plotting.save(
+        figure,
+        path,
+        "Validation loss over time; of the watermark, the share of correct bits. The dashed line is"
+        " the best loss of the published recipe; stars show when each recipe gets there. As"
+        " published, the watermark's networks learn nothing: half of the bits are correct by"
+        f" chance. Data: {', '.join(names)}. Seed 0."
+        f" {'; '.join(machines)}.",
+    )
+
+
+def main(argv=None):
+    settings = tyro.cli(
+        Settings, args=argv, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,)
+    )
+    for name in settings.names:
+        if name not in {*TRAININGS, *(key.split("/")[0] for key in TRAININGS)}:
+            raise UserError(f"{name}: no such training; there are {', '.join(TRAININGS)}")
+    if not settings.data_dir and not settings.synthetic:
+        raise UserError("give the folder with the datasets by --data-dir")
+    chosen = [
+        (seed, name)
+        for name, (_, seeds) in TRAININGS.items()
+        for seed in range(settings.seeds or seeds)
+        if not settings.names or {name, name.split("/")[0]} & set(settings.names)
+    ]
+    for seed, name in sorted(chosen, key=lambda training: training[0]):  # seed 0 of all first
+        results = read_results(settings.results)
+        key = f"{name}/{seed}"
+        if key in results["trainings"]:
+            continue
+        print(f"\n=== {key}", flush=True)
+        results["trainings"][key] = measure(name, seed, settings)
+        files.write_json(settings.results, results, replace=True)
+    plot(read_results(settings.results)["trainings"], settings.figure)
+
+
+if __name__ == "__main__":
+    cli.run(main)

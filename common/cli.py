@@ -1,0 +1,156 @@
+"""Command line: every command is a frozen dataclass, parsed by tyro.
+
+`python script.py` trains. `python script.py --input FILE ...` applies a trained model. Each command
+has its own dataclass, so a flag that belongs to another command is rejected as unknown.
+"""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+import tyro
+
+T = TypeVar("T")
+Hidden = Annotated[T, tyro.conf.Fixed, tyro.conf.Suppress]  # a field that a script has no flag for
+
+
+class UserError(Exception):
+    """A problem that the user can fix. Shown as one line, without a traceback."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Train:
+    """Options shared by all trainings."""
+
+    recipe: Literal["fast", "published"] = "fast"
+    """`published` trains as the source article did, `fast` reaches its quality sooner"""
+    epochs: int | None = None
+    """number of epochs; by default the recipe's, as for the next three"""
+    batch_size: int | None = None
+    """examples per step"""
+    learning_rate: float | None = None
+    """peak learning rate"""
+    steps_per_epoch: int | None = None
+    """batches per epoch, at most 20 passes over the training images"""
+    data_dir: Path | None = None
+    """read the dataset from this folder instead of downloading it"""
+    synthetic: bool = False
+    """train on the synthetic stand-in for the dataset"""
+    limit: int | None = None
+    """use only this many training images and test images"""
+    seed: int = 0
+    """seed of all random numbers"""
+    output_dir: Path | None = None
+    """where results go; by default a new folder in runs/"""
+    resume: Path | None = None
+    """continue the interrupted training in this run folder, with its own flags"""
+    tensorboard: bool = False
+    """also log for TensorBoard"""
+    model: Path | None = None
+    """evaluate this model instead of training one"""
+    arguments: Hidden[tuple[str, ...]] = ()  # the command line, which a run folder keeps
+
+    def __post_init__(self):
+        for name in ("epochs", "batch_size", "learning_rate", "steps_per_epoch"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise ValueError(f"--{name.replace('_', '-')} must be positive")
+        if self.limit is not None and self.limit < 10:
+            raise ValueError("--limit must be at least 10")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError("--seed must be between 0 and 4294967295")
+        if self.synthetic and self.data_dir:
+            raise ValueError("--synthetic and --data-dir exclude each other")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Apply:
+    """Options for applying a trained model to files."""
+
+    input: list[Path]
+    """files to apply the model to"""
+    model: Path | None = None
+    """a trained model; by default the one in models/"""
+    output_dir: Path | None = None
+    """where results go; by default a new folder in runs/"""
+
+
+def parse(description, argv, *commands):
+    """Return the command that the user asks for: an instance of one of the dataclasses.
+
+    Args:
+        description: shown by --help.
+        argv: list of arguments; None for those of the process.
+        commands: dataclasses. The first one trains. Each of the others has one field without a
+            default, and is chosen when the command line has the flag of that field.
+    """
+    argv = sys.argv[1:] if argv is None else [str(argument) for argument in argv]
+    train, *others = commands
+    given = {argument.partition("=")[0] for argument in argv}
+    for command in others:
+        if _required_flag(command) in given:
+            return _parse(command, argv, description)
+    flags = ", ".join(_required_flag(command) for command in others)
+    hint = f"\nHelp for {flags}: python {Path(sys.argv[0]).name} FLAG --help" if flags else ""
+    settings = _parse(train, argv, description + hint)
+    if settings.resume:
+        folder = settings.resume
+        if len(argv) != (1 if argv[0].startswith("--resume=") else 2):
+            raise UserError(f"--resume {folder} brings its own flags; leave the others out")
+        argv = read_arguments(folder)
+        settings = dataclasses.replace(_parse(train, argv, description), resume=folder)
+    return dataclasses.replace(settings, arguments=tuple(argv))
+
+
+def _required_flag(command):
+    [name] = [f.name for f in dataclasses.fields(command) if f.default is dataclasses.MISSING]
+    return f"--{name.replace('_', '-')}"
+
+
+def _parse(command, argv, description):
+    # FlagCreatePairsOff: --synthetic alone, without a --no-synthetic.
+    config = (tyro.conf.FlagCreatePairsOff,)
+    return tyro.cli(command, args=argv, description=description, config=config)
+
+
+def read_arguments(folder):
+    """Return the command line of an interrupted training, which its run folder keeps."""
+    if (folder / "metrics.json").exists():
+        raise UserError(f"{folder} holds a finished training; leave --resume out to start another")
+    try:
+        arguments = json.loads((folder / "arguments.json").read_text(encoding="utf-8"))
+        return [str(argument) for argument in arguments]
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{folder} holds no interrupted training ({error})") from None
+
+
+def with_recipe(settings, recipe):
+    """Return the settings with what the command line left open filled in from a recipe.
+
+    `recipe` is a dict of field values, such as {"epochs": 12, "batch_size": 32}.
+    """
+    missing = {name: value for name, value in recipe.items() if getattr(settings, name) is None}
+    return dataclasses.replace(settings, **missing)
+
+
+def run(main):
+    """Call a script's main() and exit: code 2 and one line for a user's error, 130 for Ctrl-C."""
+    try:
+        sys.exit(main())
+    except UserError as error:
+        _exit_with_line(str(error))
+    except OSError as error:
+        _exit_with_line(f"{error.filename or 'input or output'}: {error.strerror or error}")
+    except MemoryError:
+        _exit_with_line("not enough memory; use smaller pictures or a smaller --batch-size")
+    except KeyboardInterrupt:
+        print("\nInterrupted. A training continues with --resume RUN_FOLDER.", file=sys.stderr)
+        sys.exit(130)
+
+
+def _exit_with_line(message):
+    printable = "".join(c if c.isprintable() else " " for c in message)
+    print(f"error: {' '.join(printable.split())}", file=sys.stderr)
+    sys.exit(2)

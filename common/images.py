@@ -1,0 +1,209 @@
+"""Reading and writing the user's own image files."""
+
+import contextlib
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from common import files
+from common.cli import UserError
+
+# What is opened, whatever a file is called. PostScript is not among them: Pillow would run it.
+# Pillow opens the photos with two frames of some phones (MPO) as JPEG.
+FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "AVIF", "BMP", "GIF", "JPEG2000")
+# Files of a folder with other suffixes are no pictures. HEIC is one, but cannot be read.
+SUFFIXES = ".png .jpg .jpeg .jfif .mpo .tif .tiff .webp .avif .bmp .gif .jp2 .heic".split()
+WRITTEN_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
+MAX_PIXELS = 100_000_000
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
+_NOT_A_PAGE = 1 | 4  # bits of TIFF's tag 254, NewSubfileType: a reduced copy, a mask
+
+
+def read_gray(path, background="black", content=None):
+    """Return an image file as float32 in [0, 1], shape (height, width, 1).
+
+    EXIF orientation is applied, color becomes gray (ITU-R BT.601), transparent pixels show the
+    `background`, 16 bits are kept, and of a file with several frames the first is read. ICC
+    profiles are not applied. `content` is a function that returns the file's bytes, if it is not
+    read from the path.
+
+    Raises UserError if the file is missing or damaged, has more than MAX_PIXELS, is not of FORMATS,
+    or is a TIFF of several pages.
+    """
+    return _read(path, background, "L", content)
+
+
+def read_color(path):
+    """Return an image file as `read_gray` does, in color: shape (height, width, 3)."""
+    return _read(path, "black", "RGB")
+
+
+def read_visible(path):
+    """Return `read_gray` of a picture, on white if it cannot be seen on black: dark ink."""
+    image = read_gray(path)
+    return image if np.ptp(image) > 0.2 else read_gray(path, background="white")
+
+
+def _read(path, background, mode, content=None):
+    with open_image(path, content) as image:
+        count = len(tiff_pages(image)) if image.format == "TIFF" else 1
+        if count > 1:
+            raise UserError(f"{path}: holds {count} pages; split it, one to a file")
+        values = _values(image, path, background, mode)
+    if values.dtype == np.uint8:
+        values = values.astype("float32")
+        values /= 255  # in place: a photo may be large
+    return np.repeat(values, 3, axis=-1) if mode == "RGB" and values.shape[-1] == 1 else values
+
+
+@contextlib.contextmanager
+def open_image(path, content=None):
+    """Give the Pillow image of a file. Raises UserError if it cannot be read."""
+    content = content() if content else files.read(path)
+    try:
+        with (
+            warnings.catch_warnings(action="ignore"),
+            Image.open(io.BytesIO(content), formats=FORMATS) as image,
+        ):
+            check_pixels(path, *image.size)
+            yield image
+    except Image.DecompressionBombError:
+        check_pixels(path, MAX_PIXELS, 2)
+    except UnidentifiedImageError:
+        reason = f"{', '.join(FORMATS)} are"
+        if content[4:8] == b"ftyp" and content[8:12] in _HEIC_BRANDS:
+            reason = "a HEIC photo; convert it first, for example: magick photo.heic photo.jpg"
+        raise UserError(f"{path}: not an image that can be read; {reason}") from None
+    except UserError:
+        raise
+    except Exception as error:  # Pillow raises whatever its decoders raise
+        reason = str(error) or type(error).__name__
+        raise UserError(f"{path}: cannot be read as an image ({reason})") from None
+
+
+def check_pixels(path, width, height, max_megapixels=MAX_PIXELS // 10**6):
+    """Raise UserError if an image is larger than `max_megapixels`."""
+    if width * height > max_megapixels * 10**6:
+        raise UserError(
+            f"{path}: has more than {max_megapixels} megapixels; scale it down or crop it first"
+        )
+
+
+def to_pixels(image, path):
+    """Return a Pillow image as uint8, upright: (height, width, 3), or (height, width, 1) if gray.
+
+    Transparent pixels become white.
+    """
+    values = _values(image, path, "white")
+    return values if values.dtype == np.uint8 else np.round(values * 255).astype(np.uint8)
+
+
+def _values(image, path, background, mode=None):
+    """Return an upright image as uint8 in a mode (None: its own), or as float32 if it is deep."""
+    image = _upright(image, background)
+    if not _is_deep(image):
+        mode = mode or ("L" if image.mode in ("1", "L") else "RGB")
+        return np.atleast_3d(np.asarray(image.convert(mode)))
+    pixels = np.asarray(image, "float32")[..., np.newaxis]
+    brightest = float(pixels.max())
+    if not np.isfinite(pixels).all() or brightest < 0:
+        raise UserError(f"{path}: holds values that are not finite, or all below zero")
+    white = 1 if image.mode == "F" else 255 if image.mode == "I" and brightest <= 255 else 65_535
+    return np.clip(pixels / max(brightest, white), 0, 1)
+
+
+def _upright(image, background):
+    image.load()  # here, because exif_transpose's error below is ignored
+    with contextlib.suppress(Exception):  # damaged EXIF is no reason to refuse a picture
+        image = ImageOps.exif_transpose(image)
+    if image.has_transparency_data and not _is_deep(image):
+        gray, image = image.mode == "LA", image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, background), image)
+        image = image.convert("L" if gray else "RGB")
+    return image
+
+
+def _is_deep(image):
+    return image.mode in ("I", "F") or image.mode.startswith("I;16")
+
+
+def tiff_pages(image):
+    """Return the numbers of a TIFF's frames that are pages, not reduced copies or masks."""
+    numbers = []
+    for number in range(image.n_frames):
+        image.seek(number)
+        if not int(image.tag_v2.get(254, 0)) & _NOT_A_PAGE:
+            numbers.append(number)
+    image.seek(0)
+    return numbers
+
+
+def write_image(path, image):
+    """Write values in [0, 1], shape (height, width, 1 or 3), with 8 bits; the suffix is the format.
+
+    Three equal channels are written as one. Raises UserError if the file exists or cannot be
+    written.
+    """
+    pixels = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
+    if (pixels == pixels[..., :1]).all():
+        pixels = pixels[..., 0]
+    with files.write_whole(path) as temporary:
+        if temporary.suffix.lower() in (".jpg", ".jpeg"):
+            # Pillow's own quality of 75 leaves artifacts around letters.
+            Image.fromarray(pixels).save(temporary, quality=95)
+        else:
+            Image.fromarray(pixels).save(temporary)
+    print(f"Wrote {files.printable(path)}", flush=True)
+
+
+def output_paths(inputs, output_dir, name, suffixes=WRITTEN_SUFFIXES):
+    """Return [(input, path to write)] for image files, after all of them could be read.
+
+    Args:
+        inputs: the files. Each output has the name of its input.
+        output_dir: where the outputs go; None: a new folder in runs/ called `name`.
+        suffixes: that outputs may have; an input with another one gets the first of them.
+
+    Raises UserError if an input cannot be read, or an output exists.
+    """
+    inputs = list(dict.fromkeys(Path(path) for path in inputs))
+    for path in inputs:
+        read_gray(path)
+    names = [
+        path.name if path.suffix.lower() in suffixes else f"{path.stem}{suffixes[0]}"
+        for path in inputs
+    ]
+    folder = files.output_folder(output_dir, name)
+    files.ensure_not_taken(folder, names)
+    return [(path, folder / name) for path, name in zip(inputs, names, strict=True)]
+
+
+def border_of(image):
+    """Return the gray values of the outer fourteenth of an image, shape (n,)."""
+    width = max(1, min(image.shape[:2]) // 14)
+    edge = np.ones(image.shape, bool)
+    edge[width:-width, width:-width] = False
+    return image[edge]
+
+
+def resize(image, height, width, method=Image.Resampling.BOX):
+    """Return an image, shape (height, width, 1), at another size; values stay in [0, 1]."""
+    picture = Image.fromarray(image[..., 0]).resize((width, height), method)
+    return np.clip(np.asarray(picture), 0, 1)[..., np.newaxis]
+
+
+def fit_square(image, side, background=None):
+    """Return an image, shape (height, width, 1), fitted into (side, side, 1).
+
+    Its proportions are kept. The rest is filled with `background`, by default the median of the
+    image's border.
+    """
+    background = np.median(border_of(image)) if background is None else background
+    height, width = (max(1, round(n * side / max(image.shape[:2]))) for n in image.shape[:2])
+    top, left = (side - height) // 2, (side - width) // 2
+    square = np.full((side, side, 1), background, "float32")
+    square[top : top + height, left : left + width] = resize(image, height, width)
+    return square

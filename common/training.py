@@ -1,0 +1,257 @@
+"""Training: reproducible batches, learning-rate schedule, run folder, callbacks and report."""
+
+import csv
+import dataclasses
+import functools
+import hashlib
+import importlib.metadata
+import json
+import math
+import platform
+import time
+import zipfile
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from common import files
+from common.cli import UserError
+
+MODELS = Path(__file__).resolve().parent.parent / "models"  # trained, ready to use
+MAX_PASSES_PER_EPOCH = 20
+
+
+def seed_for(*names):
+    """Return a seed that belongs to these names alone, such as ("test",) or (0, "train", 12).
+
+    With plain numbers the noise of a training with seed 1 could be that of the validation set.
+    """
+    return int.from_bytes(hashlib.sha256(repr(names).encode()).digest()[:16], "big")
+
+
+class Batches(keras.utils.PyDataset):
+    """Shuffled batches that depend only on the seed and the step.
+
+    Two runs with the same seed therefore see the same batches, and so does a resumed run. An epoch
+    may be shorter than a pass over the data; the next one then continues where it stopped.
+
+    Args:
+        make_batch: function of (indices, seed) that returns (inputs, targets).
+        count: number of training examples.
+        settings: `cli.Train`; its batch size, steps per epoch and seed are used.
+    """
+
+    def __init__(self, make_batch, count, settings):
+        super().__init__()
+        self.make_batch, self.count, self.seed = make_batch, count, settings.seed
+        self.batch_size = settings.batch_size
+        self.steps_per_pass = math.ceil(count / self.batch_size)
+        max_steps = MAX_PASSES_PER_EPOCH * self.steps_per_pass
+        self.steps = min(settings.steps_per_epoch or self.steps_per_pass, max_steps)
+        self.epoch = 0  # set by a callback, see `callbacks`
+        self._order = functools.lru_cache(2)(self._shuffle)
+
+    def _shuffle(self, number):
+        return np.random.default_rng(seed_for(self.seed, "order", number)).permutation(self.count)
+
+    def __len__(self):
+        return self.steps
+
+    def __getitem__(self, index):
+        step = self.epoch * self.steps + index
+        number, position = divmod(step, self.steps_per_pass)
+        indices = self._order(number)[position * self.batch_size :][: self.batch_size]
+        batch = self.make_batch(indices, seed_for(self.seed, "train", step))
+        # TensorFlow may use an array's memory as its own and write to it. A copy keeps the training
+        # images safe, and an image that is its own target.
+        return keras.tree.map_structure(np.array, batch)
+
+
+def warmup_cosine(peak, steps, warmup=0.2):
+    """Return a learning rate that rises linearly to `peak`, then falls to zero along a cosine.
+
+    Loshchilov and Hutter 2016, https://arxiv.org/abs/1608.03983. It rises over a share `warmup` of
+    the steps, but over at least 100: the first steps at the peak would ruin the initial weights.
+    """
+    warmup_steps = max(int(warmup * steps), 100)
+    return keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=peak / 50,
+        warmup_target=peak,
+        warmup_steps=warmup_steps,
+        decay_steps=max(steps - warmup_steps, 1),
+    )
+
+
+def init_output_bias(model, images):
+    """Set the bias of the final sigmoid so that the untrained model predicts the mean pixel.
+
+    Karpathy 2019, "init well": https://karpathy.github.io/2019/04/25/recipe/
+    """
+    bias = [layer for layer in model.layers if layer.weights][-1].bias
+    mean = float(np.clip(np.mean(images), 0.01, 0.99))
+    bias.assign(np.full(bias.shape, np.log(mean / (1 - mean))))
+
+
+def run_folder(settings, name):
+    """Make and return the folder of a training or evaluation, which keeps its command line.
+
+    It is --resume's, --output-dir's, or a new one in runs/.
+    """
+    if settings.resume:
+        return settings.resume
+    arguments = Path(settings.output_dir or "", "arguments.json")
+    if settings.output_dir and settings.output_dir.exists():
+        # A training that was interrupted before its first epoch has left nothing to continue.
+        unused = arguments.exists() and not read_history(settings.output_dir)
+        allowed = {"arguments.json", "history.csv", "tensorboard"} if unused else set()
+        if {path.name for path in settings.output_dir.iterdir()} - allowed:
+            raise UserError(f"{settings.output_dir} is not empty; use another --output-dir")
+    folder = files.output_folder(settings.output_dir, name)
+    files.write_json(folder / "arguments.json", settings.arguments, replace=True)
+    resume = "" if settings.model else f". Continue after an interruption: --resume {folder}"
+    print(f"Results go to {folder}{resume}", flush=True)
+    return folder
+
+
+def callbacks(folder, settings, batches, patience=None):
+    """Return the callbacks for `fit`: history.csv, the best model, and what --resume needs."""
+    history = read_history(folder)
+    best = min((row["val_loss"] for row in history), default=math.inf)
+    seconds_before = history[-1]["seconds"] if history else 0.0
+    start = time.perf_counter()
+
+    def on_epoch_begin(epoch, logs):
+        batches.epoch = epoch
+
+    def on_epoch_end(epoch, logs):
+        logs["seconds"] = seconds_before + time.perf_counter() - start  # CSVLogger writes it
+
+    callbacks = [
+        keras.callbacks.LambdaCallback(on_epoch_begin=on_epoch_begin, on_epoch_end=on_epoch_end),
+        keras.callbacks.TerminateOnNaN(),
+        keras.callbacks.CSVLogger(folder / "history.csv", append=bool(history)),
+        keras.callbacks.ModelCheckpoint(
+            folder / "model.keras", save_best_only=True, initial_value_threshold=best
+        ),
+        keras.callbacks.BackupAndRestore(
+            folder / "backup", double_checkpoint=True, delete_checkpoint=False
+        ),
+    ]
+    if patience:
+        callbacks.append(keras.callbacks.EarlyStopping(patience=patience))
+    if settings.tensorboard:
+        callbacks.append(keras.callbacks.TensorBoard(folder / "tensorboard"))
+    return callbacks
+
+
+def read_history(folder):
+    """Return the rows of history.csv as dicts of numbers; none if there is no such file.
+
+    An epoch that was logged, interrupted and repeated has two rows; the later one counts.
+    """
+    path = folder / "history.csv"
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    return list({row["epoch"]: row for row in rows}.values())
+
+
+def best_model(folder, name):
+    """Return the model with the lowest validation loss of the training in a folder.
+
+    Its file is rewritten without optimizer and loss: a third of the size, loaded without them.
+    """
+    path = folder / "model.keras"
+    if not path.exists():
+        raise UserError("training diverged in its first epoch; lower --learning-rate")
+    model = load_model(path, name)
+    save_model(model, path)
+    return model
+
+
+def save_model(model, path):
+    """Save a model whole or not at all."""
+    with files.write_whole(path, replace=True) as temporary:
+        model.save(temporary)
+
+
+def load_model(path, *names):
+    """Return a trained model, without loss and optimizer. `names` are those that it may have.
+
+    `path` is None for the one in models/ with the first of the names. Raises UserError if the file
+    is not a Keras model, or a model of another name.
+    """
+    path = Path(path or MODELS / f"{names[0]}.keras")
+    files.check_file(path)
+    if path.suffix != ".keras":  # Keras also reads older formats, which may hold code
+        raise UserError(f"{path}: not a .keras file")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            name = json.loads(archive.read("config.json"))["config"]["name"]
+        if name in names:
+            return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # Keras raises whatever the parts of a model raise
+        raise UserError(f"{path}: not a model that can be loaded ({error})") from None
+    raise UserError(f"{path}: holds a model named {name}; needed is {' or '.join(names)}")
+
+
+def trained_on(path, name):
+    """Return the name of the dataset that a model was trained on, "" if it is unknown.
+
+    It is in the .json file beside a model in models/, and in the metrics.json of a run folder.
+    """
+    path = Path(path or MODELS / f"{name}.keras")
+    for report in (path.with_suffix(".json"), path.with_name("metrics.json")):
+        try:
+            return str(json.loads(report.read_text(encoding="utf-8"))["dataset"]["name"])
+        except (OSError, ValueError, TypeError, LookupError):
+            continue
+    return ""
+
+
+def report(folder, settings, dataset, model, results, row="model", others=()):
+    """Write metrics.json and print the final table.
+
+    Args:
+        folder: the run folder.
+        settings: the script's `Train`.
+        dataset: has `summary()`.
+        model: the trained model.
+        results: {row: {metric: value}}.
+        row: the model's row. The other rows are baselines, but for `others`.
+        others: rows of other networks, which are only printed.
+    """
+    history = read_history(folder)
+    not_baselines = {row, *others}
+    content = {
+        "model": model.name,
+        "settings": dataclasses.asdict(settings),
+        "dataset": dataset.summary(),
+        "parameters": model.count_params(),
+        "epochs": len(history) or None,
+        "seconds_training": history[-1]["seconds"] if history else None,
+        "versions": {"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "numpy")},
+        "test": results[row],
+        "baselines": {name: results[name] for name in results if name not in not_baselines},
+    }
+    files.write_json(folder / "metrics.json", content)
+    print(f"\n{dataset}")
+    print_table(results)
+    seconds = f"Trained in {history[-1]['seconds']:.0f} s. " if history else ""
+    print(f"{seconds}Results are in {folder}/", flush=True)
+
+
+def print_table(results):
+    """Print {row: {column: value}} with aligned columns."""
+    columns = list(dict.fromkeys(column for row in results.values() for column in row))
+    label_width = max(map(len, results))
+    print(" " * label_width + "".join(f"  {column:>8}" for column in columns))
+    for name, row in results.items():
+        line = f"{name:<{label_width}}"
+        for column in columns:
+            value = f"{row[column]:.4f}" if column in row else "-"
+            line += f"  {value:>{max(len(column), 8)}}"
+        print(line)

@@ -1,0 +1,91 @@
+"""How good the MNIST denoiser is, beside a median and a Wiener filter, and what it looks like."""
+
+import keras
+import numpy as np
+from sklearn.linear_model import Ridge
+
+from common import metrics, noise, plotting, training
+
+
+def report(folder, settings, model, digits, noisy_val):
+    """Measure a model on the test set, write figures and metrics.json, and print the table."""
+    print(f"Evaluating on {len(digits.x_test):,} test images ...", flush=True)
+    noisy = noise.gaussian(digits.x_test, settings.noise, training.seed_for("test"))
+    wiener = fit_wiener_filter(settings, digits, noisy_val)
+    candidates = {
+        "noisy": noisy,
+        "median 3x3": metrics.median_3x3(noisy),
+        "Wiener filter": wiener(noisy),
+        "autoencoder": model.predict(noisy, batch_size=500, verbose=0),
+    }
+    measures = [metrics.binary_crossentropy, metrics.mse, metrics.psnr, metrics.ssim]
+    results = metrics.compare(digits.x_test, candidates, measures)
+    plot_digits(folder, settings, digits, candidates, results)
+    plot_latent(folder, model, digits, noisy)
+    plotting.plot_history(
+        training.read_history(folder),
+        folder / "loss.png",
+        ylabel="binary cross-entropy (nats per pixel)",
+        caption=f"Data: {digits}.",
+    )
+    training.report(folder, settings, digits, model, results, row="autoencoder")
+
+
+def fit_wiener_filter(settings, digits, noisy_val):
+    """Return the best linear denoiser, as a function of noisy images.
+
+    Each clean pixel is predicted from all noisy ones by ridge regression on the training images;
+    the ridge is chosen on the validation images.
+    """
+    noisy = noise.gaussian(digits.x_train, settings.noise, training.seed_for("linear filter"))
+    flat_noisy, flat_clean = (images.reshape(len(images), -1) for images in (noisy, digits.x_train))
+
+    def fit(alpha):
+        ridge = Ridge(alpha).fit(flat_noisy, flat_clean)
+
+        def apply(images):
+            predicted = ridge.predict(images.reshape(len(images), -1))
+            return np.clip(predicted, 0, 1).reshape(images.shape).astype("float32")
+
+        return apply
+
+    filters = [fit(alpha) for alpha in (1, 10, 100, 1_000)]
+    return max(filters, key=lambda apply: metrics.psnr(digits.x_val, apply(noisy_val)))
+
+
+def plot_digits(folder, settings, digits, candidates, results):
+    """Plot ten test images: clean, noisy, and restored by each method."""
+    examples = digits.examples()
+    chosen = list(examples.values())
+    rows = {"clean": digits.x_test[chosen]}
+    for name, restored in candidates.items():
+        rows[f"{name}\n{results[name]['psnr']:.2f} dB"] = restored[chosen]
+    plotting.image_grid(
+        rows,
+        folder / "digits.png",
+        title=f"Test images with Gaussian noise, standard deviation {settings.noise:g}",
+        caption="The median filter sees nine pixels and cannot tell an edge from a streak of noise."
+        " The Wiener filter knows which pixels belong together but treats every image alike. The"
+        " network has learned what digits look like. Where the noise hides too much it guesses,"
+        f" which shows as blur. PSNR is the mean over all test images. Data: {digits}.",
+        column_titles=list(examples),
+    )
+
+
+def plot_latent(folder, model, digits, noisy):
+    """Plot the 32 feature maps of the latent for three noisy test images."""
+    encoder = keras.Model(model.input, model.get_layer("latent").output)
+    examples = dict(list(digits.examples().items())[2:5])
+    maps = encoder.predict(noisy[list(examples.values())], verbose=0)
+    maps = np.moveaxis(maps, -1, 1)[..., np.newaxis]  # (3, 32, 7, 7, 1)
+    maps = maps / np.maximum(maps.max(axis=(2, 3), keepdims=True), 1e-6)
+    plotting.image_grid(
+        dict(zip(examples, maps, strict=True)),
+        folder / "latent.png",
+        title="The latent: 32 feature maps of 7x7 for each of three noisy images",
+        caption="Each map is scaled to its own maximum. Some respond to the background, others to"
+        " strokes of one direction. A map that is dark for every image belongs to a dead filter: a"
+        " ReLU that never fires. Together they hold 1,568 numbers, twice as many as there are"
+        f" pixels. Data: {digits}.",
+        cell=0.32,
+    )

@@ -1,0 +1,310 @@
+"""What the five kinds of bottlenecks hold: errors beside PCA, codes and units, and figures."""
+
+import math
+
+import numpy as np
+from matplotlib.figure import Figure
+from scipy.linalg import orthogonal_procrustes, subspace_angles
+from scipy.spatial.distance import pdist
+from sklearn.decomposition import PCA
+from sklearn.neighbors import NearestNeighbors
+
+from common import files, metrics, plotting, training
+
+COUNT_JACOBIANS = 500  # test images whose Jacobian is computed
+COUNT_PLANE = 2_000  # places and codes tried for the gaps of a latent plane
+LABELS = {  # of the rows in autoencoders.png
+    "PCA 32": "PCA, 32",
+    "linear_32": "linear, 32",
+    "plain_32": "plain, 32",
+    "sparse": "sparse, 51 of 1,024",
+    "copying": "all 1,024",
+    "contractive": "contractive, 128",
+    "uncontracted": "not contracted, 128",
+    "variational_32": "variational, 32",
+}
+
+
+def report(folder, settings, digits, models, parts, log):
+    """Measure all models on the test set, write figures and reports, and print the table.
+
+    Args:
+        folder: the run folder.
+        settings: the script's `Train`.
+        digits: `data.Images`.
+        models: {name of the experiment: its model}.
+        parts: {name: (encoder, decoder)}.
+        log: {name: {loss, val_loss and seconds}} of the trainings.
+    """
+    print(f"Evaluating on {len(digits.x_test):,} test images ...", flush=True)
+    x = digits.x_test
+    rebuilt = {name: np.asarray(model(x)) for name, model in models.items()}
+    pca = PCA(svd_solver="covariance_eigh").fit(digits.x_train.reshape(len(digits.x_train), -1))
+    sizes = [int(name.split("_")[1]) for name in models if name.startswith("plain_")]
+    for size in (*sizes, 51):  # 51 as many as the sparse one has active units
+        rebuilt[f"PCA {size}"] = rebuild(pca, x, size)
+    results = metrics.compare(x, rebuilt, [metrics.mse, metrics.psnr])
+    for name in ("linear_2", "linear_32"):
+        results[name]["angle_to_pca"] = angle_to_pca(models[name], pca)
+    for name in ("sparse", "copying"):
+        results[name] |= sparsity(parts[name][0], x)
+    spectra = {}
+    for name in ("contractive", "uncontracted"):
+        kernel = models[name].get_layer("tied").get_weights()[0]
+        spectra[name], contraction = measure_contraction(parts[name][0], kernel, x)
+        results[name] |= contraction
+    planes = {name: parts[name] for name in ("plain_2", "variational_2")}
+    for name, (encoder, decoder) in planes.items():
+        results[name] |= measure_plane(encoder, decoder, digits)
+
+    plot_planes(folder, planes, digits, results)
+    plot_autoencoders(folder, parts, rebuilt, digits, pca, results)
+    plot_errors(folder, sizes, digits, results)
+    plot_components(folder, models["linear_32"], digits, pca, results)
+    plot_spectra(folder, spectra, digits, results)
+    networks = {
+        name: {"parameters": model.count_params(), **log[name], "test": results[name]}
+        for name, model in models.items()
+    }
+    files.write_json(folder / "networks.json", networks)
+    training.report(
+        folder, settings, digits, models["plain_32"], results, row="plain_32", others=models
+    )
+
+
+# ---------------------------------------------------------------- what the codes are like
+
+
+def rebuild(pca, images, count):
+    """Return images rebuilt from their first `count` principal components."""
+    axes = pca.components_[:count]
+    projected = (images.reshape(len(images), -1) - pca.mean_) @ axes.T
+    return (projected @ axes + pca.mean_).reshape(images.shape)
+
+
+def angle_to_pca(model, pca):
+    """Return the largest angle in degrees between the linear autoencoder's space and PCA's."""
+    rows = model.get_layer("rows").get_weights()[0]
+    angles = subspace_angles(rows.T, pca.components_[: len(rows)].T)
+    return float(np.degrees(angles.max()))
+
+
+def sparsity(encoder, images):
+    """Return the share of units that are on for an image, and of those that never are."""
+    active = np.asarray(encoder(images)) != 0
+    return {"active_units": float(active.mean()), "dead_units": float(1 - active.any(0).mean())}
+
+
+def measure_contraction(encoder, kernel, images):
+    """Return the mean singular values of the Jacobian at the first images, and its norm.
+
+    Args:
+        encoder: (n, 28, 28, 1) to sigmoid(x·W + b), shape (n, units).
+        kernel: its W, shape (pixels, units).
+        images: shape (n, 28, 28, 1).
+
+    Returns:
+        An array of shape (units,), largest first, and a dict: `jacobian`, the mean Frobenius norm;
+        `jacobian_normalized`, the same divided by the mean distance between codes;
+        `movement`, how far a code moves under noise of σ = 0.1, also divided by that distance.
+    """
+    images = images[:COUNT_JACOBIANS]
+    h = np.asarray(encoder(images))
+    # J = diag(h(1 - h))·Wᵀ; the eigenvalues of J·Jᵀ are the squares of its singular values.
+    slopes = h * (1 - h)
+    squares = np.linalg.eigvalsh(slopes[:, :, None] * (kernel.T @ kernel) * slopes[:, None, :])
+    singular = np.sqrt(np.maximum(squares[:, ::-1], 0))
+    norm, distance = float(np.sqrt((singular**2).sum(1)).mean()), float(pdist(h).mean()) + 1e-12
+    rng = np.random.default_rng(training.seed_for("test"))
+    noisy = images + rng.normal(0, 0.1, images.shape).astype("float32")
+    movement = np.linalg.norm(np.asarray(encoder(noisy)) - h, axis=1).mean()
+    return singular.mean(0), {
+        "jacobian": norm,
+        "jacobian_normalized": norm / distance,
+        "movement": float(movement) / distance,
+    }
+
+
+def measure_plane(encoder, decoder, digits):
+    """Return the `gaps` and the `knn_accuracy` of a latent space of two dimensions.
+
+    Gaps: the share of places, evenly spread over the ellipse that holds 95% of the codes, whose
+    decoded image is farther from all training images than 95% of reconstructions of test images.
+    The accuracy is that of the 10 nearest training codes.
+
+    Args:
+        encoder: (n, 28, 28, 1) to (n, 2).
+        decoder: (n, 2) to (n, 28, 28, 1).
+        digits: `data.Images`.
+    """
+    rng = np.random.default_rng(training.seed_for("test"))
+    train_codes, codes = (np.asarray(encoder(x)) for x in (digits.x_train, digits.x_test))
+    mean, root = codes.mean(0), covariance_root(codes)
+    radii = np.linalg.norm(np.linalg.solve(root, (codes - mean).T), axis=0)
+    angle = rng.uniform(0, 2 * np.pi, COUNT_PLANE)
+    radius = np.quantile(radii, 0.95) * np.sqrt(rng.uniform(size=COUNT_PLANE))
+    places = (root @ (radius * [np.cos(angle), np.sin(angle)])).T + mean
+    sample = codes[rng.permutation(len(codes))[:COUNT_PLANE]]
+    in_between, reconstructions = (
+        distance_to_nearest(np.asarray(decoder(z)), digits.x_train) for z in (places, sample)
+    )
+    return {
+        "gaps": float(np.mean(in_between > np.quantile(reconstructions, 0.95))),
+        "knn_accuracy": metrics.knn_accuracy(train_codes, digits.y_train, codes, digits.y_test),
+    }
+
+
+def covariance_root(codes):
+    """Return L with L·Lᵀ the covariance of codes, shape (n, 2), even if all lie on a line."""
+    return np.linalg.cholesky(np.cov(codes.T) + 1e-12 * np.eye(2))
+
+
+def distance_to_nearest(images, others):
+    """Return how far each image is from the nearest of the others, shape (n,).
+
+    The distance is the root mean square over the pixels.
+    """
+    images, others = (x.reshape(len(x), -1) for x in (images, others))
+    search = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(others)
+    return search.kneighbors(images)[0][:, 0] / math.sqrt(images.shape[1])
+
+
+# ---------------------------------------------------------------- figures
+
+
+def plot_planes(folder, planes, digits, results):
+    """Plot latent planes side by side: codes by class, and the decoded grid of the same region."""
+    label_length = max(len(plotting.shorten(name, 20)) for name in digits.class_names)
+    figure = Figure(
+        figsize=(3.7 * len(planes) + 0.9 + 0.1 * label_length, 7.6), layout="constrained"
+    )
+    axes = figure.subplots(2, len(planes))
+    figure.suptitle("Two latent dimensions: plain and variational", fontsize=12)
+    for (above, below), (name, (encoder, decoder)) in zip(axes.T, planes.items(), strict=True):
+        codes = np.asarray(encoder(digits.x_test))
+        low, high = np.quantile(codes, [0.025, 0.975], axis=0)
+        grid = np.stack(np.meshgrid(*np.linspace(low, high, 16).T), axis=-1)[::-1]
+        images = np.asarray(decoder(grid.reshape(-1, 2)))
+        plotting.scatter_classes(above, codes[:3_000], digits.y_test[:3_000], digits.class_names)
+        gaps, accuracy = results[name]["gaps"], results[name]["knn_accuracy"]
+        title = f"{name.split('_')[0]}: gaps {gaps:.0%}, 10 nearest {accuracy:.0%}"
+        above.set(title=title, xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="auto")
+        region = (low[0], high[0], low[1], high[1])
+        below.imshow(plotting.mosaic(images, 16), cmap="gray", vmin=0, vmax=1, extent=region)
+        below.set(aspect="auto", **plotting.LATENT_AXES)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", markerscale=2.5, frameon=False)
+    plotting.save(
+        figure,
+        folder / "planes.png",
+        "Above: the codes of test images, the middle 95% in each direction. Below: what the decoder"
+        " makes of the same region. Nothing determines where the plain autoencoder puts its codes;"
+        " those of the variational one are pulled towards the origin. 'Gaps' are places whose image"
+        " is farther from all training images than 95% of reconstructions are. '10 nearest' is how"
+        f" often the 10 nearest training codes predict the class. Data: {digits}.",
+    )
+
+
+def around_gray(changes):
+    """Return changes, shape (n, 28, 28, 1), each scaled to its own range: 0.5 where it is zero."""
+    return 0.5 + changes / np.maximum(2 * abs(changes).max((1, 2, 3), keepdims=True), 1e-6)
+
+
+def unit_effects(encoder, decoder, images, count):
+    """Return what changes in the mean image when a unit rises by its standard deviation.
+
+    The units are those in the middle of how much they vary; those that never do are left out.
+
+    Returns:
+        At most (count, 28, 28, 1), gray 0.5 where nothing changes, each scaled to its own range.
+    """
+    codes = np.asarray(encoder(images))
+    mean, step = codes.mean(0), codes.std(0)
+    varying = np.argsort(step)[np.count_nonzero(step == 0) :]
+    units = varying[max(0, (len(varying) - count) // 2) :][:count]
+    moved = np.repeat(mean[np.newaxis], len(units), axis=0)
+    moved[np.arange(len(units)), units] += step[units]
+    return around_gray(np.asarray(decoder(moved)) - np.asarray(decoder(mean[np.newaxis])))
+
+
+def plot_autoencoders(folder, parts, rebuilt, digits, pca, results):
+    """Plot a row for each autoencoder: reconstructions, and what single units stand for."""
+    examples = digits.examples(8)
+    chosen = list(examples.values())
+    count = len(chosen)  # a small test set has fewer
+    rows = {"input": [*digits.x_test[chosen], *[None] * (1 + count)]}
+    for name, label in LABELS.items():
+        if name in parts:
+            encoder, decoder = parts[name]
+            units = list(unit_effects(encoder, decoder, digits.x_test[:1_000], count))
+            units += [None] * (count - len(units))
+        else:
+            units = around_gray(pca.components_[:count].reshape(count, 28, 28, 1))
+        images = np.clip(rebuilt[name][chosen], 0, 1)
+        rows[f"{label}\nMSE {results[name]['mse']:.4f}"] = [*images, None, *units]
+    plotting.image_grid(
+        rows,
+        folder / "autoencoders.png",
+        title="Eight bottlenecks: test images, reconstructions, and what single units stand for",
+        caption="Right: what changes in the image when one unit rises, white where it gets brighter,"
+        " black where it gets darker; the units in the middle of how much they vary. Those"
+        " of the sparse one are strokes. With all of its units on, the same network copies, and its"
+        f" units stand for nothing. Data: {digits}.",
+        column_titles=[*examples, "", "units", *[""] * (count - 1)],
+        cell=0.55,
+    )
+
+
+def plot_errors(folder, sizes, digits, results):
+    """Plot the error over the size of the bottleneck."""
+    names = {"PCA": "PCA {}", "linear": "linear_{}", "plain": "plain_{}"}
+    plotting.plot_lines(
+        {
+            label: (sizes, [results[name.format(size)]["mse"] for size in sizes])
+            for label, name in names.items()
+        },
+        folder / "error.png",
+        title="Error over the size of the bottleneck",
+        caption="The linear autoencoder lies on PCA. The plain one needs fewer numbers for the same"
+        " error, until there are so many that the training time limits it."
+        f" Data: {digits}.",
+        xlabel="numbers in the code",
+        ylabel="MSE on test images",
+        xscale="log",
+    )
+
+
+def plot_components(folder, model, digits, pca, results):
+    """Plot the axes of the linear autoencoder beside the principal components."""
+    rows = model.get_layer("rows").get_weights()[0]
+    components = pca.components_[: len(rows)]
+    # An orthonormal basis of its space, then the rotation that brings it nearest to PCA's.
+    basis = np.linalg.svd(rows, full_matrices=False)[2]
+    aligned = orthogonal_procrustes(basis.T, components.T)[0].T @ basis
+    axes = {"its own axes": rows, "aligned": aligned, "PCA": components}
+    plotting.image_grid(
+        {label: around_gray(x[:8].reshape(-1, 28, 28, 1)) for label, x in axes.items()},
+        folder / "components.png",
+        title="The linear autoencoder spans PCA's space of 32 dimensions, in axes of its own",
+        caption="First row: what the first numbers of its code stand for, mixtures of components."
+        " Second row: the same space, after orthogonal Procrustes alignment. Third row: principal"
+        " components. The largest angle between the two spaces is"
+        f" {results['linear_32']['angle_to_pca']:.2f}°. Data: {digits}.",
+    )
+
+
+def plot_spectra(folder, spectra, digits, results):
+    """Plot the Jacobian's singular values with and without the penalty."""
+    labels = {"contractive": "contractive", "uncontracted": "its twin without the penalty"}
+    plotting.plot_lines(
+        {
+            f"{labels[name]}, MSE {results[name]['mse']:.4f}": (np.arange(1, 1 + len(s)), s)
+            for name, s in spectra.items()
+        },
+        folder / "jacobian.png",
+        title="How far a code moves when the image does",
+        caption="Singular values of the encoder's Jacobian, mean over 500 test images. The penalty"
+        f" lowers all of them, the small ones a little more. Data: {digits}.",
+        xlabel="singular value, by size",
+        ylabel="mean over images",
+    )

@@ -1,0 +1,220 @@
+"""How good the variational autoencoder is, beside the mean image and PCA, and what it draws."""
+
+import importlib.util
+import itertools
+import shutil
+
+import keras
+import numpy as np
+from matplotlib.figure import Figure
+from scipy.special import logsumexp
+from sklearn.decomposition import PCA
+
+from common import files, metrics, plotting, training
+
+COUNT_IMPORTANCE_WEIGHTED = 1_000  # test images that the importance-weighted bound is taken on
+PLANE_LIMIT, PLANE_COUNT = 2.3, 20  # of the manifold: its last z, images along a side
+WALKS = [(7, 9), (1, 3), (0, 2), (5, 8)]  # pairs of classes
+
+
+def report(folder, settings, model, dataset):
+    """Measure a model on the test set, write figures and metrics.json, and print the table."""
+    print(f"Evaluating on {len(dataset.x_test):,} test images ...", flush=True)
+    for part in (model.encoder, model.decoder):
+        plot_layers(part, folder / f"{part.name}.png")
+    z_mean, z_log_var, _ = model.encoder.predict(dataset.x_test, batch_size=500, verbose=0)
+    results = baselines(dataset, z_mean.shape[1])
+    results["model"] = evaluate(model, dataset, z_mean, z_log_var)
+    plot_plane(folder, model.decoder, dataset, z_mean)
+    plot_reconstructions(folder, model.decoder, dataset, z_mean)
+    plot_new(folder, settings, model.decoder, dataset, z_mean.shape[1])
+    plot_walks(folder, model.decoder, dataset, z_mean)
+    plotting.plot_history(
+        training.read_history(folder),
+        folder / "loss.png",
+        ylabel="negative ELBO (nats per image)" if settings.beta == 1 else "loss (nats per image)",
+        caption=f"Data: {dataset}.",
+    )
+    training.report(folder, settings, dataset, model, results)
+
+
+def plot_layers(model, path):
+    """Draw a model's layers with keras.utils.plot_model, where Graphviz and pydot are installed."""
+    if shutil.which("dot") and importlib.util.find_spec("pydot"):
+        with files.write_whole(path) as temporary:
+            keras.utils.plot_model(model, temporary, show_shapes=True, show_layer_names=True)
+        print(f"Wrote {path}", flush=True)
+
+
+def decode(decoder, z):
+    return decoder.predict(z, batch_size=500, verbose=0)
+
+
+def quality(images, decoded):
+    """Return the cross-entropy in nats per image and the mean squared error."""
+    pixels = images[0].size
+    return {
+        "reconstruction": pixels * metrics.binary_crossentropy(images, decoded),
+        "mse": metrics.mse(images, decoded),
+    }
+
+
+def baselines(dataset, latent_dim):
+    """Return the quality of the mean image, and of PCA with as many numbers as the code has."""
+    train, test = (x.reshape(len(x), -1) for x in (dataset.x_train, dataset.x_test))
+    pca = PCA(latent_dim, svd_solver="covariance_eigh").fit(train)
+    rebuilt = pca.inverse_transform(pca.transform(test)).reshape(dataset.x_test.shape)
+    # Clipped, or a single pixel that is certain and wrong would cost more than all others.
+    return {
+        "mean image": quality(dataset.x_test, np.clip(dataset.x_train.mean(0), 0.01, 0.99)),
+        "PCA": quality(dataset.x_test, np.clip(rebuilt, 0.01, 0.99)),
+    }
+
+
+def evaluate(model, dataset, z_mean, z_log_var):
+    """Return {metric: value} on the test images, whose codes are given."""
+    x, first = dataset.x_test, slice(COUNT_IMPORTANCE_WEIGHTED)
+    rng = np.random.default_rng(training.seed_for("test"))
+    epsilon = rng.standard_normal(z_mean.shape, "float32")
+    decoded = decode(model.decoder, z_mean + np.exp(z_log_var / 2) * epsilon)
+    kl = 0.5 * np.sum(z_mean**2 + np.exp(z_log_var) - 1 - z_log_var, axis=-1)
+    train_codes = model.encoder.predict(dataset.x_train, batch_size=500, verbose=0)[0]
+    of_all, of_first = quality(x, decoded), quality(x[first], decoded[first])
+    return {
+        "negative_elbo": of_all["reconstruction"] + float(kl.mean()),
+        "reconstruction": of_all["reconstruction"],
+        "kl": float(kl.mean()),
+        # Of the first images alone: 100 samples of each take their time.
+        "negative_elbo_first": of_first["reconstruction"] + float(kl[first].mean()),
+        "importance_weighted_first": importance_weighted_bound(
+            model.encoder, model.decoder, x[first]
+        ),
+        "active_dimensions": int(np.sum(z_mean.var(0) > 0.01)),
+        "knn_accuracy": metrics.knn_accuracy(train_codes, dataset.y_train, z_mean, dataset.y_test),
+        "mse": of_all["mse"],
+    }
+
+
+def importance_weighted_bound(encoder, decoder, x, samples=100):
+    """Return a bound on -log p(x) in nats, mean over the images; tighter than the negative ELBO.
+
+    It is -log of the mean over samples z of q(z|x) of p(x|z)·p(z) / q(z|x): Burda et al. 2015,
+    https://arxiv.org/abs/1509.00519
+
+    Args:
+        encoder: (n, height, width, 1) to [z_mean, z_log_var, z].
+        decoder: (n, latent_dim) to (n, height, width, 1), the probability of white.
+        x: the images.
+        samples: per image.
+    """
+    rng, bounds = np.random.default_rng(training.seed_for("importance weights")), []
+    for images in np.array_split(x, max(len(x) // 10, 1)):
+        z_mean, z_log_var, _ = (np.asarray(part) for part in encoder(images))
+        epsilon = rng.standard_normal((samples, *z_mean.shape), dtype="float32")
+        z = z_mean + np.exp(z_log_var / 2) * epsilon
+        log_ratio = 0.5 * np.sum(epsilon**2 + z_log_var - z**2, axis=-1)  # of p(z) to q(z|x)
+        y = np.asarray(decoder(z.reshape(-1, z.shape[-1]))).reshape(samples, *images.shape)
+        y = np.clip(y, 1e-7, 1 - 1e-7)
+        log_likelihood = np.sum(images * np.log(y) + (1 - images) * np.log1p(-y), axis=(2, 3, 4))
+        bounds.extend(np.log(samples) - logsumexp(log_ratio + log_likelihood, axis=0))
+    return float(np.mean(bounds))
+
+
+def plot_plane(folder, decoder, dataset, codes):
+    """Plot the two most active latent dimensions: the decoded manifold, and the test codes."""
+    first, second = sorted(np.argsort(codes.var(0))[::-1][:2])
+    note = ""
+    if codes.shape[1] > 2:
+        note = (
+            f" Of the {codes.shape[1]} dimensions the two most active ones are shown, {first + 1}"
+            f" and {second + 1}; in the manifold all others are zero."
+        )
+    places = np.linspace(-PLANE_LIMIT, PLANE_LIMIT, PLANE_COUNT)
+    grid = np.zeros((PLANE_COUNT**2, codes.shape[1]), "float32")
+    grid[:, second] = np.repeat(places[::-1], PLANE_COUNT)
+    grid[:, first] = np.tile(places, PLANE_COUNT)
+
+    figure = Figure(figsize=(8.8, 9.2), layout="constrained")
+    axis = figure.subplots()
+    edge = PLANE_LIMIT * PLANE_COUNT / (PLANE_COUNT - 1)  # half an image further out
+    mosaic = plotting.mosaic(decode(decoder, grid), PLANE_COUNT)
+    axis.imshow(mosaic, cmap="gray", vmin=0, vmax=1, extent=(-edge, edge, -edge, edge))
+    axis.set(**plotting.LATENT_AXES)
+    figure.suptitle("The manifold: what the decoder makes of each place", fontsize=12)
+    plotting.save(
+        figure,
+        folder / "manifold.png",
+        "Each image is a decoded point, at its place in the scatter plot of latent.png. Neighbors"
+        f" look alike; where two kinds meet, the decoder mixes them.{note} Data: {dataset}.",
+    )
+
+    figure = Figure(figsize=(7.6, 6), layout="constrained")
+    axis = figure.subplots()
+    points = codes[:, [first, second]]
+    plotting.scatter_classes(axis, points, dataset.y_test, dataset.class_names)
+    plotting.draw_prior(axis)
+    axis.set(title="The test set in latent space", **plotting.LATENT_AXES)
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2.5, frameon=False)
+    plotting.save(
+        figure,
+        folder / "latent.png",
+        "Where the encoder puts the test images (z_mean). It has never seen the labels. The"
+        " circles hold 39% and 86% of the prior: the cloud should fill them, and nothing should"
+        f" lie far outside.{note} Data: {dataset}.",
+    )
+
+
+def plot_reconstructions(folder, decoder, dataset, codes):
+    """Plot ten test images and their reconstructions."""
+    examples = dataset.examples()
+    chosen = list(examples.values())
+    rows = {
+        "test image": dataset.x_test[chosen],
+        "reconstruction": decode(decoder, codes[chosen]),
+    }
+    plotting.image_grid(
+        rows,
+        folder / "reconstructions.png",
+        title="Test images and their reconstructions",
+        caption=f"The decoder is given {codes.shape[1]} numbers for each image. Details that they"
+        " cannot carry come back as the mean over all images with the same numbers: blurred."
+        f" Data: {dataset}.",
+        column_titles=list(examples),
+    )
+
+
+def plot_new(folder, settings, decoder, dataset, latent_dim):
+    """Plot fifty decoded samples of the prior."""
+    rng = np.random.default_rng(training.seed_for(settings.seed, "new"))
+    plotting.image_sheet(
+        decode(decoder, rng.standard_normal((50, latent_dim), "float32")),
+        folder / "new.png",
+        title="New images",
+        caption="Decoded samples of the prior N(0, 1), not selected. A sample between two kinds is"
+        f" a bit of both. Data: {dataset}.",
+        columns=10,
+    )
+
+
+def plot_walks(folder, decoder, dataset, codes):
+    """Plot what lies between the codes of two test images, each near the median of its class."""
+    central = {}
+    for label in np.unique(dataset.y_test):
+        distances = np.square(codes - np.median(codes[dataset.y_test == label], axis=0)).sum(1)
+        central[label] = codes[np.argmin(distances)]
+    pairs = list(itertools.pairwise(central))[:4] if dataset.own else WALKS
+    steps, names, rows = np.linspace(0, 1, 10)[:, np.newaxis], dataset.class_names, {}
+    for start, end in pairs:
+        if start in central and end in central:
+            label = f"{plotting.shorten(names[start], 24)}\nto {plotting.shorten(names[end], 24)}"
+            line = central[start] + steps * (central[end] - central[start])
+            rows[label] = decode(decoder, line)
+    if rows:
+        plotting.image_grid(
+            rows,
+            folder / "walk.png",
+            title="Walks through latent space",
+            caption="Decoded points on the straight line between the codes of two test images,"
+            " each one in the middle of its class. Some walks lead through a third kind."
+            f" Data: {dataset}.",
+        )

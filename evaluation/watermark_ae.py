@@ -1,0 +1,264 @@
+"""How well W is hidden in digits and how much of it comes back, beside classical watermarks."""
+
+import numpy as np
+from scipy.stats import norm
+
+from common import metrics, plotting, training
+
+SIGMAS = [0.02, 0.05, 0.1, 0.15, 0.25, 0.5]  # of the noise in noise.png
+
+
+def report(folder, settings, model, digits, watermarks, logo=None):
+    """Measure a model on the test set, write figures and metrics.json, and print the table.
+
+    Args:
+        folder: the run folder.
+        settings: the script's `Train`.
+        model: of `build_watermark`.
+        digits: `data.Images`.
+        watermarks: a W for each test image.
+        logo: a picture as a W, shape (28, 28, 1), to embed in all test images as well.
+    """
+    print(f"Evaluating on {len(digits.x_test):,} test images ...")
+    kind, images = settings.watermark, digits.x_test
+    marked, extract = embed(model, images, watermarks), extractor_of(model)
+    results = {"model": evaluate(kind, images, watermarks, marked, extract)}
+    results.update(evaluate_baselines(kind, images, watermarks, results["model"]["psnr"]))
+    plot_noise(folder, settings, digits, watermarks, marked, extract, results)
+    plot_trade_off(folder, kind, digits)
+    plot_examples(
+        folder / "watermarks.png",
+        "Embedded and extracted again",
+        kind,
+        digits,
+        watermarks,
+        marked,
+        extract,
+        results["model"],
+    )
+    if logo is not None:
+        watermarks = np.repeat(logo[np.newaxis], len(images), axis=0)
+        marked = embed(model, images, watermarks)
+        logo_results = evaluate(kind, images, watermarks, marked, extract)
+        plot_examples(
+            folder / "watermark_image.png",
+            f"{settings.watermark_image.name} in each image",
+            kind,
+            digits,
+            watermarks,
+            marked,
+            extract,
+            logo_results,
+        )
+        for name in ("psnr", metric_of(kind), f"{metric_of(kind)}_noise_0.1"):
+            results["model"][f"logo_{name}"] = logo_results[name]
+    plotting.plot_history(
+        training.read_history(folder),
+        folder / "loss.png",
+        ylabel=f"loss ({'cross-entropy' if kind == 'bits' else 'squared error'} of W, and penalty)",
+        caption=f"The penalty is for images below the quality that is asked for. Data: {digits}.",
+    )
+    training.report(folder, settings, digits, model, results)
+
+
+def embed(model, images, watermarks):
+    """Return the marked images."""
+    inputs = {"image": images, "watermark": watermarks}
+    return model.predict(inputs, batch_size=500, verbose=0)["marked"]
+
+
+def extractor_of(model):
+    """Return a function that extracts W from marked images."""
+    extractor = model.get_layer("extractor")
+    return lambda images: extractor.predict(images, batch_size=500, verbose=0)
+
+
+def metric_of(kind):
+    """Return the name of the metric of W."""
+    return "bit_accuracy" if kind == "bits" else "watermark_psnr"
+
+
+def accuracy(kind, watermarks, recovered):
+    """Return the share of correct bits, or the PSNR of gray values in dB."""
+    function = metrics.bit_accuracy if kind == "bits" else metrics.psnr
+    return function(watermarks, recovered)
+
+
+def add_noise(marked, sigma):
+    """Return marked images with Gaussian noise, not clipped, as in training."""
+    rng = np.random.default_rng(training.seed_for("noise"))
+    return marked + np.float32(sigma) * rng.standard_normal(marked.shape, dtype="float32")
+
+
+def evaluate(kind, images, watermarks, marked, extract):
+    """Return {metric: value} of marked images and of the W that `extract` reads from them."""
+    name, recovered = metric_of(kind), extract(marked)
+    results = {
+        "psnr": metrics.psnr(images, marked),
+        "ssim": metrics.ssim(images, marked),
+        name: accuracy(kind, watermarks, recovered),
+    }
+    for sigma in (0.1, 0.25, 0.5):
+        through_noise = extract(add_noise(marked, sigma))
+        results[f"{name}_noise_{sigma}"] = accuracy(kind, watermarks, through_noise)
+    for part, mask in (("black", images == 0), ("stroke", images > 0)):
+        if mask.any():  # photos may have no black pixel
+            pair = (values[mask].reshape(1, -1, 1, 1) for values in (watermarks, recovered))
+            results[f"{name}_{part}"] = accuracy(kind, *pair)
+    return results
+
+
+def evaluate_baselines(kind, images, watermarks, psnr):
+    """Return {baseline: {metric: value}}; quantization has at least this PSNR in dB."""
+    if kind == "gray":
+        marked = embed_in_last_bits(images, watermarks, 4)
+        mean = np.full_like(watermarks, watermarks.mean())
+        return {
+            "four_last_bits": evaluate(
+                kind, images, watermarks, marked, lambda images: extract_last_bits(images, 4)
+            ),
+            "mean_of_w": {metric_of(kind): accuracy(kind, watermarks, mean)},
+        }
+    marked, step = embed_by_quantization(images, watermarks, psnr)
+    last_bits = embed_in_last_bits(images, watermarks)
+    return {
+        "quantization": evaluate(
+            kind, images, watermarks, marked, lambda images: extract_quantized(images, step)
+        ),
+        "least_significant_bit": evaluate(kind, images, watermarks, last_bits, extract_last_bits),
+    }
+
+
+def embed_in_last_bits(images, values, count=1):
+    """Return images with values, in [0, 1], in the last `count` bits of their 8-bit levels."""
+    levels, max_value = np.round(images * 255).astype(np.uint8), 2**count - 1
+    kept_bits = levels & (255 - max_value)
+    return (kept_bits | np.round(values * max_value).astype(np.uint8)) / np.float32(255)
+
+
+def extract_last_bits(images, count=1):
+    """Return the values in the last bits of each pixel, from 0 to 1."""
+    max_value = 2**count - 1
+    levels = np.round(np.clip(images, 0, 1) * 255).astype(np.uint8)
+    return (levels & max_value) / np.float32(max_value)
+
+
+def embed_by_quantization(images, bits, psnr):
+    """Return images whose gray values are even or odd multiples of a step, by the bit; the step.
+
+    Quantization index modulation, which withstands some noise: Chen and Wornell 2001,
+    https://doi.org/10.1109/18.923725. The step is the largest with this PSNR in dB, or more.
+    """
+
+    def quantize(step):
+        levels = 2 * np.round((images / step - bits) / 2) + bits
+        return step * (levels - 2 * (levels * step > 1))  # a level above white would be lost
+
+    low, high = 1e-3, 1.0
+    for _ in range(20):  # bisection
+        step = (low + high) / 2
+        low, high = (low, step) if metrics.psnr(images, quantize(step)) < psnr else (step, high)
+    return quantize(low).astype("float32"), low
+
+
+def extract_quantized(images, step):
+    """Return 1 where a pixel is next to an odd multiple of the step, else 0."""
+    return (np.round(images / step) % 2).astype("float32")
+
+
+def one_pixel_limit(change, sigma):
+    """Return how often a detector can be right that looks at one black pixel alone.
+
+    On black, a bit can only add light: `a` for a 1, nothing for a 0. The mean square change is
+    r² = a²/2, so the two levels are a = r·√2 apart. Under noise σ the detector decides half-way and
+    is right with probability Φ(a / 2σ) = Φ(r / (σ√2)): 0.76 for r = σ = 0.1, which is 20 dB. A gray
+    pixel can change both ways, which is better.
+
+    Args:
+        change: r.
+        sigma: standard deviation of the Gaussian noise, above 0.
+    """
+    return float(norm.cdf(change / (sigma * np.sqrt(2))))
+
+
+def plot_examples(path, title, kind, digits, watermarks, marked, extract, results):
+    """Plot eight images and their W, as embedded and as extracted."""
+    examples = list(digits.examples(8).values())
+    images, watermarks, noisy = (
+        values[examples] for values in (digits.x_test, watermarks, add_noise(marked, 0.1))
+    )
+    marked = marked[examples]
+    change = marked - images
+    gain = 0.5 / np.quantile(np.abs(change), 0.98)
+
+    def show(recovered):
+        if kind == "gray":
+            return np.clip(recovered, 0, 1)
+        wrong = (recovered > 0.5) != (watermarks > 0.5)
+        return np.where(wrong, [0.9, 0.3, 0.1], (recovered > 0.5) * [1.0, 1.0, 1.0])
+
+    rows = {
+        "image": images,
+        "W": show(watermarks),
+        "marked": marked,
+        f"difference,\nx {gain:.0f}": np.clip(0.5 + gain * change, 0, 1),
+        "W extracted": show(extract(marked)),
+        "marked, with\nnoise 0.1": np.clip(noisy, 0, 1),
+        "W extracted\nfrom that": show(extract(noisy)),
+    }
+    value, through_noise = results[metric_of(kind)], results[f"{metric_of(kind)}_noise_0.1"]
+    if kind == "bits":
+        caption = (
+            f"Wrong bits are orange. {value:.1%} of the bits come back without noise, "
+            f"{through_noise:.1%} with noise of 0.1"
+        )
+    else:
+        caption = f"The extracted W has {value:.1f} dB, with noise of 0.1 {through_noise:.1f} dB"
+    caption += f"; the marked images have {results['psnr']:.1f} dB. Means over all test images."
+    plotting.image_grid(rows, path, title=title, caption=f"{caption} Data: {digits}.")
+
+
+def plot_noise(folder, settings, digits, watermarks, marked, extract, results):
+    """Plot how much of W comes back over the noise."""
+    kind = settings.watermark
+    values = [accuracy(kind, watermarks, extract(add_noise(marked, s))) for s in SIGMAS]
+    lines = {"the networks": (SIGMAS, values)}
+    if kind == "bits":
+        change = float(np.sqrt(np.mean(np.square(marked - digits.x_test))))
+        limits = [one_pixel_limit(change, sigma) for sigma in SIGMAS]
+        lines["limit for one black pixel alone"] = SIGMAS, limits
+        caption = (
+            "The limit, Φ(r / (σ√2)) with r the root-mean-square change, is that of a detector "
+            "that looks at one pixel on black."
+        )
+    else:
+        mean = results["mean_of_w"]["watermark_psnr"]
+        lines["the mean of W, whatever the image"] = SIGMAS, [mean] * len(SIGMAS)
+        caption = "Below the line, guessing the mean is better."
+    plotting.plot_lines(
+        lines,
+        folder / "noise.png",
+        title="How much of W comes back through noise",
+        caption=f"Marked images of {results['model']['psnr']:.1f} dB. {caption} Data: {digits}.",
+        xlabel="standard deviation of the noise",
+        ylabel="share of correct bits" if kind == "bits" else "PSNR of the extracted W (dB)",
+        xscale="log",
+    )
+
+
+def plot_trade_off(folder, kind, digits):
+    """Plot how much of W comes back over the image quality, in the course of training."""
+    history = training.read_history(folder)
+    rows = history[len(history) // 10 :]  # before that it learns to embed W at all
+    column = "val_recovered_binary_accuracy" if kind == "bits" else "val_recovered_psnr"
+    if rows:
+        points = [row["val_marked_psnr"] for row in rows], [row[column] for row in rows]
+        plotting.plot_lines(
+            {"epochs of training": points},
+            folder / "trade_off.png",
+            title="What image quality costs",
+            caption="As training asks for better images, W gets harder to extract. Without noise,"
+            f" on the validation images. Data: {digits}.",
+            xlabel="PSNR of the marked images (dB)",
+            ylabel="share of correct bits" if kind == "bits" else "PSNR of the extracted W (dB)",
+        )

@@ -1,0 +1,140 @@
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from common import cli
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Train(cli.Train):
+    noise: float = 0.5
+    """standard deviation"""
+    batch_size: cli.Hidden[int | None] = 8
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Apply(cli.Apply):
+    invert: bool = True
+    """keep dark on light"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Generate:
+    generate: int
+    """how many"""
+
+
+def parse(*argv):
+    return cli.parse("Trains a network.", argv, Train, Apply, Generate)
+
+
+def test_the_flag_that_a_command_requires_chooses_it():
+    assert isinstance(parse(), Train)
+    assert parse("--epochs", "3", "--noise", "0.1").noise == 0.1
+    assert parse("--synthetic").synthetic
+    assert parse("--input", "a.png", "b.png") == Apply(input=[Path("a.png"), Path("b.png")])
+    assert parse("--input=a.png", "--no-invert") == Apply(input=[Path("a.png")], invert=False)
+    assert parse("--generate", "7") == Generate(generate=7)
+
+
+@pytest.mark.parametrize(
+    ("argv", "text"),
+    [
+        (["--epoch", "3"], "--epochs"),
+        (["--input", "a.png", "--epochs", "3"], "--epochs"),
+        (["--epochs", "three"], "--epochs"),
+        (["--epochs", "0"], "--epochs must be positive"),
+        (["--learning-rate", "nan"], "--learning-rate must be positive"),
+        (["--limit", "9"], "--limit must be at least 10"),
+        (["--seed", "-1"], "--seed must be between"),
+        (["--synthetic", "--data-dir", "a"], "exclude each other"),
+        (["--recipe", "slow"], "--recipe"),
+        (["--batch-size", "4"], "--batch-size"),
+        (["--no-synthetic"], "--no-synthetic"),
+    ],
+)
+def test_a_wrong_flag_is_named_and_ends_with_code_2(argv, text, capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        parse(*argv)
+    assert exit_info.value.code == 2
+    assert text in capsys.readouterr().err
+
+
+def test_help_shows_the_fields_docstrings_and_the_other_commands(capsys):
+    with pytest.raises(SystemExit):
+        parse("--help")
+    text = capsys.readouterr().out
+    for expected in ("Trains a network.", "--noise", "standard deviation", "--input, --generate"):
+        assert expected in text
+    assert "--batch-size" not in text
+    with pytest.raises(SystemExit):
+        parse("--input", "--help")
+    assert "--no-invert" in capsys.readouterr().out
+
+
+def test_a_recipe_fills_in_what_the_command_line_leaves_open():
+    settings = cli.with_recipe(parse("--epochs", "3"), {"epochs": 12, "learning_rate": 0.01})
+    assert (settings.epochs, settings.learning_rate) == (3, 0.01)
+
+
+def test_resume_takes_the_flags_of_the_run_folder(tmp_path):
+    (tmp_path / "arguments.json").write_text('["--epochs", "3", "--noise", "0.25"]')
+    settings = parse("--resume", str(tmp_path))
+    assert (settings.epochs, settings.noise, settings.resume) == (3, 0.25, tmp_path)
+    assert settings.arguments == ("--epochs", "3", "--noise", "0.25")
+    with pytest.raises(cli.UserError, match="brings its own flags; leave the others out"):
+        parse("--resume", str(tmp_path), "--epochs", "5")
+
+
+@pytest.mark.parametrize("content", [None, "no json", '{"a": 1}', "3"])
+def test_resume_without_an_interrupted_training_is_refused(tmp_path, content):
+    if content:
+        (tmp_path / "arguments.json").write_text(content)
+    if content == '{"a": 1}':
+        (tmp_path / "metrics.json").write_text("{}")
+        reason = "holds a finished training; leave --resume out"
+    else:
+        reason = "holds no interrupted training"
+    with pytest.raises(cli.UserError, match=reason):
+        parse("--resume", str(tmp_path))
+
+
+def test_arguments_are_kept_for_resuming():
+    assert json.loads(json.dumps(parse("--limit", "20").arguments)) == ["--limit", "20"]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (cli.UserError("a\nb\x1b: no"), 2, "error: a b : no"),
+        (FileNotFoundError(2, "No such file", "x.png"), 2, "error: x.png: No such file"),
+        (MemoryError(), 2, "error: not enough memory; use smaller pictures"),
+        (KeyboardInterrupt(), 130, "Interrupted. A training continues with --resume RUN_FOLDER"),
+    ],
+)
+def test_errors_end_in_one_line(error, code, line, capsys):
+    def main():
+        raise error
+
+    with pytest.raises(SystemExit) as exit_info:
+        cli.run(main)
+    assert exit_info.value.code == code
+    text = capsys.readouterr().err
+    assert text.strip().startswith(line)
+    assert text.strip().count("\n") == 0
+
+
+def test_a_programming_error_stays_a_traceback():
+    with pytest.raises(ZeroDivisionError):
+        cli.run(lambda: 1 / 0)
+
+
+def test_the_exit_code_is_mains(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["script.py"])
+    for returned, code in ((None, None), (1, 1)):
+        with pytest.raises(SystemExit) as exit_info:
+            cli.run(lambda returned=returned: returned)
+        assert exit_info.value.code == code

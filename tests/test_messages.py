@@ -1,0 +1,328 @@
+"""tools/messages: the code, the grid, a message in a photo, and what becomes of files."""
+
+import hashlib
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+from conftest import ROOT, contents, python
+from PIL import Image, ImageCms
+
+import watermark_photo
+from benchmarks import attacks
+from common import images, metrics, training
+from common.cli import UserError
+from tools.messages import code, files, grid, photo
+from tools.messages.damage import to_image
+
+PHOTO = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
+KEY, OTHER_KEY = code.derive_key("test"), code.derive_key("other")
+TEXT = "sixteen bytes ok"
+
+
+@pytest.fixture(scope="module")
+def watermark():
+    return photo.Watermark(training.load_model(None, "watermark_photo"))
+
+
+@pytest.fixture(scope="module")
+def small():
+    """A picture of 360x352 pixels with smooth places and texture."""
+    return attacks.load("coffee")[:352, 120:480]
+
+
+@pytest.fixture(scope="module")
+def marked(watermark, small):
+    return watermark.mark(small, code.encode(TEXT, 44, 45, KEY))
+
+
+# ---------------------------------------------------------------- the code
+
+
+@pytest.mark.parametrize(
+    "text", ["x", "© 2026 me", "日本語, 24 bytes", "y" * 40, "z" * 160, "w" * 640]
+)
+def test_a_message_comes_back_from_its_bits(text):
+    bits = code.encode(text, 144, 160, KEY)
+    assert bits.shape == (144, 160)
+    assert 0.4 < bits.mean() < 0.6
+    log_odds = 2.0 * bits - 1
+    assert code.decode(log_odds, KEY) == text
+    assert code.decode(log_odds, OTHER_KEY) is None
+    # A crop from anywhere, with a twentieth of the cells wrong.
+    part = log_odds[11:, 13:]
+    wrong = np.random.default_rng(0).random(part.shape) < 0.05
+    assert code.decode(np.where(wrong, -part, part), KEY, (11, 13)) == text
+    # Where the pilots' period begins is known, where the tile begins is not.
+    assert code.decode(part[21:, 3:], KEY, (0, 0)) == text
+
+
+def test_a_seventh_of_the_cells_of_a_tile_may_be_wrong():
+    rng = np.random.default_rng(1)
+    log_odds = 2.0 * code.encode(TEXT, 32, 32, KEY) - 1
+    texts = [
+        code.decode(np.where(rng.random((32, 32)) < 0.15, -log_odds, log_odds), KEY)
+        for _ in range(10)
+    ]
+    assert texts == [TEXT] * 10
+
+
+def test_the_format_never_changes():
+    """What derives the bits is part of the format: no library may change it."""
+    bits = code.encode("© 2026 me", 64, 64, code.derive_key("secret"))
+    assert hashlib.sha256(np.packbits(bits).tobytes()).hexdigest()[:16] == "45040faec89727cd"
+    pilots = code.pilots()
+    assert np.count_nonzero(pilots) == pilots.size // 4
+
+
+def test_a_marked_file_of_this_format_is_still_read(watermark):
+    gray = photo.luminance(images.read_color(Path(__file__).with_name("marked_2.jpg")))
+    assert watermark.extract(gray, code.derive_key("for ever"), search=False) == "read me"
+
+
+def test_messages_that_do_not_fit_are_refused():
+    with pytest.raises(UserError, match="641 bytes; no image holds more than 640"):
+        code.encode("a" * 641, 400, 600, KEY)
+    with pytest.raises(UserError, match="empty"):
+        code.encode("", 400, 600, KEY)
+    with pytest.raises(UserError, match="zero byte"):
+        code.encode("a\0b", 400, 600, KEY)
+
+
+def test_there_is_no_message_in_noise_or_in_constants():
+    rng = np.random.default_rng(0)
+    planes = [rng.standard_normal((40, 50)) for _ in range(100)]
+    planes += [np.full((40, 50), value) for value in (-1.0, 0.0, 1.0)]
+    assert [code.decode(plane, KEY) for plane in planes] == [None] * 103
+    assert code.decode(np.zeros((3, 3)), KEY) is None
+
+
+def test_a_correct_frame_with_a_wrong_checksum_is_no_message():
+    log_odds = 2.0 * code.encode(TEXT, 32, 32, KEY) - 1
+    assert code.decode(log_odds, code.Key(KEY.layout, OTHER_KEY.checksum)) is None
+
+
+# ---------------------------------------------------------------- the grid
+
+
+def test_the_grid_is_found_where_it_was_put(watermark, marked):
+    """The placement says by how much a picture was scaled, rotated and mirrored."""
+    picture = Image.fromarray(photo.luminance(marked))
+    angle, scale = np.radians(2), 1.3
+    matrix = scale * np.array([[-np.cos(angle), np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    center = np.array(picture.size) / 2
+    shift = np.array([280, 260]) - matrix @ center  # of the grid, in the changed picture
+    back = grid.Placement(np.linalg.inv(matrix), -np.linalg.inv(matrix) @ shift, center)
+    changed = Image.fromarray(back.pixels(picture, (0, 0), (560, 520)))
+    [placements] = grid.correlate(changed, watermark.pilots, [1.29], np.radians([1.75, -1.75]))
+    best = max(placements, key=lambda placement: placement.score)
+    scaled, placement = grid.refine(changed, watermark.pilots, best)
+    stretch = np.diag(np.array(changed.size) / scaled.size)
+    np.testing.assert_allclose(stretch @ placement.matrix, matrix, atol=0.004)
+    # Where cells of the original are now, up to full tiles.
+    for point in ([40, 40], [180, 176], [300, 300]):
+        on_grid = np.linalg.solve(
+            stretch @ placement.matrix, matrix @ point + shift - stretch @ placement.shift
+        )
+        error = (on_grid - point + grid.TILE / 2) % grid.TILE - grid.TILE / 2
+        assert np.abs(error).max() < 1
+
+
+def test_a_screenshot_of_grass_is_read(watermark, monkeypatch):
+    """Blocks of grass seem to have any offset, if all are allowed."""
+    number = list(attacks.PICTURES).index("grass")
+    marked, is_read = attacks.our_method(watermark)(attacks.load("grass"), number)
+    monkeypatch.setattr(grid, "SCALES", [2 ** (7 / 48)])  # half a percent too large
+    monkeypatch.setattr(grid, "ANGLES", [0.0])
+    assert is_read(attacks.attack(marked, "screenshot at", 1.1, number))
+
+
+# ---------------------------------------------------------------- extracting
+
+
+def test_nothing_is_found_in_an_unmarked_picture(watermark, small):
+    assert list(watermark.readings(photo.luminance(small))) == []
+
+
+SURVIVED = {
+    name: strengths[len(strengths) // 2] for name, (_, strengths, _) in attacks.ATTACKS.items()
+}
+SURVIVED |= {"JPEG, quality": 50, "noise, σ": 0.05, "turn, degrees": 3, "resize to": 0.75}
+SURVIVED |= {"crop to": 0.5}
+
+
+@pytest.mark.parametrize("name", SURVIVED)
+def test_a_message_survives_each_attack(name, watermark, marked):
+    attacked = attacks.attack(marked, name, SURVIVED[name], 1)
+    assert watermark.extract(photo.luminance(attacked), KEY) == TEXT
+
+
+def test_wrong_keys_read_nothing(watermark, marked):
+    readings = list(watermark.readings(photo.luminance(marked)))
+    assert code.decode(readings[0][0], KEY, readings[0][1]) == TEXT
+    for number in range(20):
+        key = code.derive_key(str(number))
+        assert all(code.decode(log_odds, key, origin) is None for log_odds, origin in readings)
+
+
+# ---------------------------------------------------------------- embedding
+
+
+def test_marked_pictures_have_the_quality_that_is_promised(small, marked):
+    assert metrics.psnr(small[None], marked[None]) == pytest.approx(photo.PSNR, abs=0.1)
+    np.testing.assert_allclose(marked * 255, np.round(marked * 255), atol=1e-4)  # 8-bit levels
+
+
+def test_smooth_places_change_at_most_half_as_much(watermark, small, marked):
+    even = watermark.mark(small, code.encode(TEXT, 44, 45, KEY), even=True)
+
+    def blocks_of(picture):
+        return photo.luminance(picture)[:, :352].reshape(22, 16, 22, 16)
+
+    contrasts = blocks_of(small).std((1, 3))
+    smooth = contrasts <= np.quantile(contrasts, 0.25)
+    change, even_change = (
+        np.abs(blocks_of(picture - small)).mean((1, 3))[smooth].mean() for picture in (marked, even)
+    )
+    assert change <= even_change / 2
+
+
+def test_bands_leave_no_seam(watermark, small, marked, monkeypatch):
+    picture = Image.fromarray(photo.luminance(small))
+    unchanged = grid.Placement(np.eye(2), np.zeros(2), np.zeros(2))
+    log_odds, _ = watermark.read_cells(picture, unchanged, 1000)
+    monkeypatch.setattr(photo, "CELLS_PER_BAND", 3 * 45)
+    in_bands = watermark.mark(small, code.encode(TEXT, 44, 45, KEY))
+    np.testing.assert_array_equal(in_bands, marked)
+    np.testing.assert_allclose(
+        watermark.read_cells(picture, unchanged, 1000)[0], log_odds, atol=1e-3
+    )
+
+
+def test_a_message_that_jpeg_would_destroy_is_refused(watermark, small, monkeypatch):
+    """It is read from the file as it is, and from JPEG 75."""
+    seen = []
+
+    def extract(gray, key, search):
+        seen.append(gray)
+        return TEXT if len(seen) == 1 else None
+
+    monkeypatch.setattr(watermark, "mark", lambda picture, bits: picture)
+    monkeypatch.setattr(watermark, "extract", extract)
+    assert watermark.embed(small, TEXT, KEY) is None
+    compressed = photo.from_file(photo.to_file(small, "jpeg", 75), "jpeg")
+    for gray, picture in zip(seen, (small, compressed), strict=True):
+        np.testing.assert_array_equal(gray, photo.luminance(picture))
+    assert 20 < metrics.psnr(small[None], compressed[None]) < 45
+
+
+@pytest.mark.parametrize(("name", "side", "size"), [("coffee", 256, 8), ("portrait", 256, 8)])
+def test_minimum_capacities(name, side, size, watermark):
+    picture = attacks.load(name)[:side, :side]
+    assert watermark.embed(picture, "x" * size, KEY) is not None
+
+
+# ---------------------------------------------------------------- files
+
+
+def test_embed_and_extract_from_the_command_line(tmp_path):
+    Image.open(PHOTO).crop((0, 0, 501, 403)).save(tmp_path / "photo.png")
+    script = ROOT / "watermark_photo.py"
+    arguments = "--input", "photo.png", "--message", "© 2026 me", "--key", "secret"
+    result = python(script, *arguments, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    path = Path("runs/watermark_photo_marked/photo.png")
+    assert f"Wrote {path}" in result.stdout
+    before, after = (np.asarray(Image.open(p), int) for p in (tmp_path / "photo.png", path))
+    assert before.shape == after.shape == (403, 501, 3)
+    assert 0 < np.abs(before - after).max() <= 8
+    result = python(script, "--input", path, "--extract", "--key", "secret", cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (0, f"{path}: © 2026 me\n")
+
+
+def test_extracting_goes_on_after_a_file_without_a_message(tmp_path, marked, capsys):
+    to_image(marked).save("marked.png")
+    to_image(marked[:, ::-1]).save("mirrored.png")
+    Image.new("L", (64, 64), 128).save("gray.png")
+    (tmp_path / "t.png").write_text("text")
+    inputs = ["--input", "gray.png", "t.png", "marked.png", "mirrored.png"]
+    assert watermark_photo.main([*inputs, "--extract", "--key", "test"]) == 1
+    output = capsys.readouterr()
+    assert output.out == f"marked.png: {TEXT}\nmirrored.png: {TEXT}\n"
+    assert "gray.png: no message with this key" in output.err
+    assert "t.png: not an image" in output.err
+    assert watermark_photo.main(["--input", "gray.png", "--extract"]) == 1
+
+
+def test_a_message_cannot_control_the_terminal(watermark, monkeypatch, capsys):
+    monkeypatch.setattr(watermark, "extract", lambda *_, **__: "a\x1b[31m\nb")
+    Image.new("L", (64, 64), 128).save("gray.png")
+    assert files.extract_from_files(watermark, ["gray.png"], "") == 0
+    assert capsys.readouterr().out == "gray.png: a\\x1b[31m\\nb\n"
+
+
+@pytest.mark.parametrize("file_format", ["png", "jpeg"])
+def test_a_marked_copy_has_its_format_and_color_profile(file_format, small, capsys):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    to_image(small).save("photo.png", icc_profile=profile)
+    arguments = ["--input", "photo.png", "--message", TEXT, "--format", file_format]
+    assert not watermark_photo.main([*arguments, "--output-dir", "out"])
+    [path] = Path("out").iterdir()
+    with Image.open(path) as image:
+        assert image.format == file_format.upper()
+        assert image.info["icc_profile"] == profile
+    assert watermark_photo.main(["--input", str(path), "--extract"]) == 0
+    assert f"{path}: {TEXT}" in capsys.readouterr().out
+
+
+def test_transparent_parts_are_refused(small, error_of):
+    image = to_image(small).convert("RGBA")
+    image.save("opaque.png")
+    image.putpixel((0, 0), (0, 0, 0, 254))
+    image.save("photo.png")
+    arguments = "--message", TEXT, "--output-dir", "out"
+    line = error_of(watermark_photo.main, "--input", "photo.png", *arguments)
+    assert "photo.png: has transparent parts, which a copy would lose" in line
+    assert contents("out") == {}
+    assert not watermark_photo.main(["--input", "opaque.png", *arguments])
+
+
+@pytest.mark.parametrize(("name", "size"), [("small", 16), ("flat", 600), ("photo", 300)])
+def test_nothing_is_written_that_cannot_be_read_back(name, size, small, error_of):
+    pictures = {
+        "small": np.random.default_rng(0).uniform(0.4, 0.6, (72, 80, 3)),
+        "flat": np.zeros((400, 400, 3)),
+        "photo": small,
+    }
+    to_image(pictures[name]).save(f"{name}.png")
+    arguments = "--input", f"{name}.png", "--message", "x" * size, "--output-dir", "out"
+    line = error_of(watermark_photo.main, *arguments)
+    assert f"{name}.png: not written, because {size} bytes could not be read back" in line
+    assert "and holds" in line
+    assert contents("out") == {}
+
+
+def test_embedding_goes_on_after_a_picture_that_holds_too_little(small, capsys):
+    to_image(np.zeros((72, 80, 3))).save("flat.png")
+    to_image(small).save("photo.png")
+    arguments = ["--input", "flat.png", "photo.png", "--message", TEXT, "--output-dir", "out"]
+    assert watermark_photo.main(arguments) == 1
+    assert [path.name for path in contents("out")] == ["photo.png"]
+    assert "flat.png: not written" in capsys.readouterr().err
+
+
+def test_capacity_is_what_can_be_embedded(tmp_path, small, capsys, error_of):
+    to_image(small).save("photo.png")
+    (tmp_path / "t.png").write_text("text")
+    Image.new("L", (64, 64), 128).save("gray.png")
+    assert watermark_photo.main(["--capacity", "t.png", "gray.png", "photo.png"]) == 1
+    output = capsys.readouterr()
+    assert "t.png: not an image" in output.err
+    assert output.out.startswith("gray.png: 0 bytes\nphoto.png: ")
+    size = int(output.out.split()[-2])
+    assert size >= 16
+    arguments = ["--input", "photo.png", "--output-dir", "out", "--message"]
+    line = error_of(watermark_photo.main, *arguments, "x" * (size + 1))
+    assert f"holds {size} bytes" in line
+    assert not watermark_photo.main([*arguments, "x" * size])

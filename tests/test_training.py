@@ -1,0 +1,322 @@
+import csv
+import json
+
+import keras
+import numpy as np
+import pytest
+from conftest import python
+
+from common import cli, training
+from common.cli import UserError
+from common.training import Batches, seed_for
+
+
+def settings(**changes):
+    return cli.Train(**{"epochs": 3, "batch_size": 4, "learning_rate": 0.1, **changes})
+
+
+# ---------------------------------------------------------------- batches
+
+
+def test_seeds_of_different_names_never_meet():
+    names = [(seed,) for seed in range(50)] + [(seed, 0) for seed in range(50)]
+    names += [(s, "train") for s in range(50)] + [("validation",), ("test",), ("1",), (1, "1")]
+    assert len({seed_for(*name) for name in names}) == len(names)
+
+
+def test_seeds_are_the_same_everywhere():
+    """A test set must not change with the Python or the machine."""
+    assert seed_for("test") % 10**9 == 561_741_404
+
+
+def batches(count=10, make_batch=lambda indices, seed: (indices, np.array(seed % 997)), **changes):
+    return Batches(make_batch, count, settings(**changes))
+
+
+def test_a_pass_has_every_example_once_and_the_next_another_order():
+    stream = batches()
+    assert len(stream) == 3
+    passes = []
+    for stream.epoch in (0, 1):
+        passes.append(np.concatenate([stream[index][0] for index in range(3)]).tolist())
+    assert sorted(passes[0]) == sorted(passes[1]) == list(range(10))
+    assert passes[0] != passes[1]
+
+
+def test_a_short_epoch_goes_on_where_the_last_one_stopped():
+    stream = batches(steps_per_epoch=2)
+    assert len(stream) == 2
+    first = [stream[0][0], stream[1][0]]
+    stream.epoch = 1
+    assert sorted(np.concatenate([*first, stream[0][0]])) == list(range(10))
+
+
+def test_few_examples_make_an_epoch_of_at_most_20_passes():
+    assert len(batches(steps_per_epoch=50)) == 50
+    assert len(batches(steps_per_epoch=5_000)) == 60
+
+
+def test_a_batch_depends_on_seed_and_step_alone():
+    one, two = batches(seed=3), batches(seed=3)
+    for index in (2, 1, 0):
+        _ = two[index]
+    np.testing.assert_array_equal(one[1][0], two[1][0])
+    assert one[1][1] == two[1][1] != one[2][1]
+    assert any((one[i][0] != batches(seed=4)[i][0]).any() for i in range(2))
+
+
+def test_no_two_arrays_of_a_batch_share_memory():
+    """TensorFlow may write to the memory of an array that it was given."""
+    images = np.ones((4, 1024), "float32")
+    inputs, target = batches(4, lambda indices, seed: ({"image": images}, images))[0]
+    assert not np.shares_memory(inputs["image"], images)
+    assert not np.shares_memory(inputs["image"], target)
+
+
+def test_fit_sees_the_batches_of_each_epoch_in_order(tmp_path):
+    """Keras calls on_epoch_end once before the first epoch, so the epoch is set by a callback."""
+    x, seen = np.arange(10, dtype="float32")[:, np.newaxis], []
+
+    def make_batch(indices, seed):
+        seen.append(indices.tolist())
+        return x[indices], x[indices]
+
+    stream = batches(make_batch=make_batch)
+    model = small_model()
+    model.fit(
+        stream,
+        epochs=3,
+        shuffle=False,
+        validation_data=(x, x),
+        callbacks=training.callbacks(tmp_path, settings(), stream),
+        verbose=0,
+    )
+    expected = batches()
+    for expected.epoch in range(3):
+        for index in range(3):
+            assert expected[index][0].tolist() in seen
+    rows = training.read_history(tmp_path)
+    assert [row["epoch"] for row in rows] == [0, 1, 2]
+    assert rows[0]["seconds"] < rows[2]["seconds"]
+
+
+# ---------------------------------------------------------------- schedule and bias
+
+
+def test_the_learning_rate_warms_up_and_falls_along_a_cosine():
+    schedule = training.warmup_cosine(0.5, 1_000, warmup=0.2)
+    rates = [float(schedule(step)) for step in (0, 100, 200, 600, 999, 1_000)]
+    assert rates[0] == pytest.approx(0.01)
+    assert rates[1] == pytest.approx((0.01 + 0.5) / 2)
+    assert rates[2] == pytest.approx(0.5)
+    assert rates[3] == pytest.approx(0.25, abs=1e-3)
+    assert rates[4] == pytest.approx(0, abs=1e-4)
+    assert rates[5] == 0
+    short = training.warmup_cosine(0.5, 6)
+    assert max(float(short(step)) for step in range(6)) < 0.05
+
+
+@pytest.mark.parametrize(("images", "mean"), [([[0.6, 0.0]], 0.3), ([[0.0, 0.0]], 0.01)])
+def test_init_output_bias_predicts_the_mean_pixel(images, mean):
+    inputs = keras.Input((3,))
+    x = keras.layers.Dense(4, activation="sigmoid", kernel_initializer="zeros")(inputs)
+    model = keras.Model(inputs, keras.layers.Reshape((2, 2))(x))
+    training.init_output_bias(model, np.array(images))
+    np.testing.assert_allclose(model(np.ones((5, 3))), np.full((5, 2, 2), mean), rtol=1e-5)
+
+
+# ---------------------------------------------------------------- run folder
+
+
+def small_model(name="toy"):
+    inputs = keras.Input((1,))
+    model = keras.Model(inputs, keras.layers.Dense(1)(inputs), name=name)
+    model.compile("adam", "mse")
+    return model
+
+
+def history_row(folder, epoch, val_loss=0.5):
+    path = folder / "history.csv"
+    new = not path.exists() or not path.read_text()
+    with path.open("a", newline="") as file:
+        writer = csv.writer(file)
+        if new:
+            writer.writerow(["epoch", "loss", "seconds", "val_loss"])
+        writer.writerow([epoch, 1.0, 2.0, val_loss])
+
+
+def test_a_run_folder_keeps_the_command_line(tmp_path):
+    folder = training.run_folder(settings(arguments=("--epochs", "3")), "toy")
+    assert str(folder) == "runs/toy"
+    assert json.loads((folder / "arguments.json").read_text()) == ["--epochs", "3"]
+    assert str(training.run_folder(settings(), "toy")) == "runs/toy_2"
+    assert training.run_folder(settings(resume=folder), "toy") == folder
+
+
+def test_a_run_never_goes_into_a_folder_with_other_things(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("the user's")
+    with pytest.raises(UserError, match="out is not empty; use another --output-dir"):
+        training.run_folder(settings(output_dir=tmp_path / "out"), "toy")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["notes.txt"]
+
+
+def test_after_an_interruption_before_the_first_epoch_the_same_command_works(tmp_path):
+    out = tmp_path / "out"
+    training.run_folder(settings(output_dir=out), "toy")
+    (out / "history.csv").write_text("")
+    assert training.run_folder(settings(output_dir=out), "toy") == out
+    history_row(out, 0)
+    with pytest.raises(UserError, match="out is not empty"):
+        training.run_folder(settings(output_dir=out), "toy")
+
+
+def test_an_epoch_that_was_repeated_counts_once(tmp_path):
+    for epoch, val_loss in ((0, 0.5), (1, 0.4), (1, 0.3)):
+        history_row(tmp_path, epoch, val_loss)
+    assert [row["val_loss"] for row in training.read_history(tmp_path)] == [0.5, 0.3]
+    assert training.read_history(tmp_path / "none") == []
+
+
+def test_a_worse_epoch_never_replaces_the_best_model_even_after_resuming(tmp_path):
+    """Losses are set by hand: the second epoch is worse, and so is the first after resuming."""
+    x = np.zeros((4, 1), "float32")
+    best = []
+
+    def fit(model, epochs, val_losses):
+        stream = batches(4, lambda indices, seed: (x[indices], x[indices]))
+        given = iter(val_losses)
+
+        def set_loss(epoch, logs):
+            logs["val_loss"] = next(given)
+
+        callbacks = training.callbacks(tmp_path, settings(), stream)
+        first = keras.callbacks.LambdaCallback(on_epoch_end=set_loss)
+        model.fit(
+            stream, epochs=epochs, validation_data=(x, x), callbacks=[first, *callbacks], verbose=0
+        )
+        best.append((tmp_path / "model.keras").read_bytes())
+
+    fit(small_model(), 1, [0.5])
+    fit(small_model(), 2, [0.7])
+    assert best[0] == best[1]
+    fit(small_model(), 3, [0.6])
+    assert best[0] == best[2]
+    fit(small_model(), 4, [0.4])
+    assert best[0] != best[3]
+    losses = [row["val_loss"] for row in training.read_history(tmp_path)]
+    assert losses == [0.5, 0.7, 0.6, 0.4]
+
+
+def test_a_training_that_diverged_ends_in_its_line(tmp_path):
+    x = np.full((4, 1), np.nan, "float32")
+    stream = batches(4, lambda indices, seed: (x[indices], x[indices]))
+    callbacks = training.callbacks(tmp_path, settings(), stream)
+    small_model().fit(stream, epochs=3, validation_data=(x, x), callbacks=callbacks, verbose=0)
+    with pytest.raises(UserError, match="training diverged in its first epoch; lower"):
+        training.best_model(tmp_path, "toy")
+
+
+def test_patience_ends_a_training(tmp_path):
+    x = np.zeros((4, 1), "float32")
+    stream = batches(4, lambda indices, seed: (x[indices], x[indices]))
+    model = small_model()
+    model.layers[-1].trainable = False
+    model.compile("sgd", "mse")
+    callbacks = training.callbacks(tmp_path, settings(), stream, patience=2)
+    model.fit(stream, epochs=20, validation_data=(x, x), callbacks=callbacks, verbose=0)
+    assert len(training.read_history(tmp_path)) == 3
+
+
+# ---------------------------------------------------------------- models
+
+
+def test_the_best_model_is_kept_without_its_optimizer(tmp_path):
+    model = small_model()
+    model.fit(np.ones((4, 1)), np.ones((4, 1)), verbose=0)
+    model.save(tmp_path / "model.keras")
+    before = (tmp_path / "model.keras").stat().st_size
+    best = training.best_model(tmp_path, "toy")
+    np.testing.assert_array_equal(best.get_weights()[0], model.get_weights()[0])
+    assert (tmp_path / "model.keras").stat().st_size < before
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert getattr(loaded, "optimizer", None) is None
+
+
+def test_a_model_of_another_script_is_named(tmp_path):
+    small_model("other").save(tmp_path / "other.keras")
+    with pytest.raises(UserError, match="holds a model named other; needed is toy or toy_2"):
+        training.load_model(tmp_path / "other.keras", "toy", "toy_2")
+    # Also where it has layers that only its own script knows, in a process that knows none.
+    path = training.MODELS / "vae_fashion.keras"
+    code = (
+        f"import sys; sys.path.insert(0, {str(training.MODELS.parent)!r})\n"
+        "from common import training\n"
+        f"training.load_model({str(path)!r}, 'denoise_mnist')"
+    )
+    done = python("-c", code)
+    assert "holds a model named vae_fashion; needed is denoise_mnist" in done.stderr
+
+
+@pytest.mark.parametrize("content", [b"", b"text", None])
+def test_what_is_no_model_is_named(tmp_path, content):
+    path = tmp_path / "model.keras"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=r"model.keras: (not a model|no such file)"):
+        training.load_model(path, "toy")
+    (tmp_path / "model.h5").write_bytes(b"")
+    with pytest.raises(UserError, match=r"model.h5: not a .keras file"):
+        training.load_model(tmp_path / "model.h5", "toy")
+
+
+def test_code_in_a_model_is_not_run(tmp_path):
+    inputs = keras.Input((1,))
+    outputs = keras.layers.Lambda(lambda x: x + 1)(inputs)
+    keras.Model(inputs, outputs, name="toy").save(tmp_path / "model.keras")
+    with pytest.raises(UserError, match="not a model that can be loaded"):
+        training.load_model(tmp_path / "model.keras", "toy")
+
+
+def test_the_dataset_of_a_model_is_in_the_json_file_beside_it(tmp_path):
+    assert training.trained_on(None, "denoise_mnist") == "MNIST"
+    report = {"dataset": {"name": "synthetic digits"}}
+    (tmp_path / "metrics.json").write_text(json.dumps(report))
+    assert training.trained_on(tmp_path / "model.keras", "toy") == "synthetic digits"
+    (tmp_path / "model.json").write_text("[1]")
+    (tmp_path / "metrics.json").unlink()
+    assert training.trained_on(tmp_path / "model.keras", "toy") == ""
+
+
+# ---------------------------------------------------------------- report
+
+
+class Dataset:
+    def summary(self):
+        return {"name": "toy data", "source": "synthetic", "train": 8, "val": 1, "test": 2}
+
+    def __str__(self):
+        return "toy data (synthetic)"
+
+
+def test_the_report_has_metrics_and_an_aligned_table(tmp_path, capsys):
+    history_row(tmp_path, 0)
+    results = {
+        "noisy": {"psnr": 9.5},
+        "network": {"psnr": 20.0, "mse": float("inf")},
+        "other network": {"psnr": 19.0},
+    }
+    training.report(
+        tmp_path, settings(), Dataset(), small_model(), results, "network", ["other network"]
+    )
+    content = json.loads((tmp_path / "metrics.json").read_text())
+    assert content["test"] == {"psnr": 20.0, "mse": None}
+    assert content["baselines"] == {"noisy": {"psnr": 9.5}}
+    assert content["dataset"]["name"] == "toy data"
+    assert (content["parameters"], content["epochs"]) == (2, 1)
+    assert content["seconds_training"] == 2.0
+    lines = capsys.readouterr().out.splitlines()
+    table = lines[lines.index("toy data (synthetic)") + 1 :][:4]
+    assert len({len(line) for line in table}) == 1
+    assert table[1].split() == ["noisy", "9.5000", "-"]
+    assert lines[-1] == f"Trained in 2 s. Results are in {tmp_path}/"

@@ -1,0 +1,126 @@
+"""User pictures, prepared like the images of 28x28 pixels that a model was trained on."""
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from common import data, images, plotting
+
+SIDE = 28  # pixels
+DIGIT_SIDE = 20  # MNIST's digits fit into 20x20 pixels
+MAX_SHOWN = 400  # pixels of a picture's longer side on a sheet
+DIGITS = ("MNIST", "synthetic digits")
+CLOTHES = ("Fashion-MNIST", "synthetic clothes")
+
+
+def prepare(picture, dataset_name, invert=True):
+    """Return (image, inverted): a picture as a model expects it, and whether it was inverted.
+
+    MNIST and Fashion-MNIST are light on dark, so dark on light is inverted. For a model that was
+    trained on the user's own pictures the whole picture is fitted into the square, as they were.
+
+    Args:
+        picture: float32 in [0, 1], shape (height, width, 1).
+        dataset_name: what the model was trained on, see `training.trained_on`.
+        invert: whether a picture may be inverted.
+
+    Returns:
+        image: float32 in [0, 1], shape (28, 28, 1).
+        inverted: bool.
+    """
+    inverted = False
+    if invert and not dataset_name.startswith(data.OWN):
+        picture, inverted = light_on_dark(picture)
+    if picture.shape[:2] == (SIDE, SIDE):
+        return picture, inverted
+    if dataset_name in DIGITS:
+        return center_strokes(picture), inverted
+    if dataset_name in CLOTHES:
+        return fill_square(picture), inverted
+    return images.fit_square(picture, SIDE), inverted
+
+
+def light_on_dark(image):
+    """Return (image, inverted): inverted if what stands out from its border is darker."""
+    difference = ndimage.gaussian_filter(image, max(image.shape) / 200)
+    difference = difference - np.median(images.border_of(image))
+    contrast = np.abs(difference).max()
+    salient = np.abs(difference) > contrast / 2
+    inverted = bool(contrast >= 0.1 and (difference[salient] < 0).mean() > 0.8)
+    return (1 - image if inverted else image), inverted
+
+
+def center_strokes(image):
+    """Return light strokes on dark as MNIST has them, (28, 28, 1), from a picture of any size.
+
+    It is cropped to what stands out from its border, scaled until the longer side has 20 pixels,
+    and moved until the center of mass is in the middle: LeCun et al. 1998,
+    http://yann.lecun.com/exdb/publis/pdf/lecun-98.pdf. Gray values are stretched so that the border
+    becomes black and the strokes white.
+    """
+    piece, black, white = _crop(image)
+    if white == black:
+        return images.fit_square(image, SIDE)
+    piece = np.clip((piece - black) / (white - black), 0, 1).astype("float32")
+    scale = DIGIT_SIDE / max(piece.shape[:2])
+    height, width = (max(1, round(side * scale)) for side in piece.shape[:2])
+    small = images.resize(piece, height, width, Image.Resampling.BILINEAR)
+    row, column = ndimage.center_of_mass(small[..., 0])
+    top = int(np.clip(round((SIDE - 1) / 2 - row), 0, SIDE - height))
+    left = int(np.clip(round((SIDE - 1) / 2 - column), 0, SIDE - width))
+    digit = np.zeros((SIDE, SIDE, 1), "float32")
+    digit[top : top + height, left : left + width] = small
+    return digit
+
+
+def fill_square(image):
+    """Return clothes on black as Fashion-MNIST has them, (28, 28, 1), from a picture of any size.
+
+    It is cropped to what stands out from its border, then fitted into the square: Xiao et al. 2017,
+    https://arxiv.org/abs/1708.07747, section 2.
+    """
+    piece, black, _ = _crop(image)
+    return images.fit_square(piece, SIDE, black)
+
+
+def _crop(image):
+    """Return (piece, black, white): an image cropped to what is lighter than its border.
+
+    `black` is the gray value of the border, `white` that of most of what stands out. If nothing
+    does, they are equal and the piece is the full image. Specks are ignored.
+    """
+    smooth = ndimage.gaussian_filter(image[..., 0], max(image.shape) / 100)
+    black = np.median(images.border_of(image))
+    brightest = smooth.max()  # below the border's median where nothing is lighter
+    white = np.median(smooth[smooth >= min((black + brightest) / 2, brightest)])
+    if white - black < 0.05:
+        return image, black, black
+    blobs, count = ndimage.label(smooth > (black + white) / 2)
+    areas = ndimage.sum_labels(np.ones_like(smooth), blobs, np.arange(1, count + 1))
+    salient = np.isin(blobs, 1 + np.flatnonzero(areas > 0.03 * areas.sum()))
+    rows, columns = (np.flatnonzero(salient.any(axis)) for axis in (1, 0))
+    return image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], black, white
+
+
+def write_sheet(path, picture, prepared, results):
+    """Write a figure that shows whether a result can be trusted.
+
+    Args:
+        path: the file to write.
+        picture: the user's picture, float32 in [0, 1], shape (height, width, 1).
+        prepared: what the network was given, shape (28, 28, 1).
+        results: {label: what the network made of it, shape (28, 28, 1)}.
+    """
+    scale = MAX_SHOWN / max(picture.shape[:2])
+    if scale < 1:
+        height, width = (max(1, round(side * scale)) for side in picture.shape[:2])
+        picture = images.resize(picture, height, width)
+    plotting.image_grid(
+        {"": [picture, prepared, *results.values()]},
+        path,
+        title="What the network was given and what it made of it",
+        caption="A network knows only images like those it was trained on. If the second one does"
+        " not look like them, the result means little.",
+        column_titles=["your picture", "as the network sees it", *results],
+        cell=1.8,
+    )

@@ -1,0 +1,79 @@
+"""Pictures of any size through a convolutional denoiser, one tile after the other."""
+
+import numpy as np
+
+from common import images
+from tools import small_images
+
+TILE, MARGIN = 512, 48  # pixels; no network here has a receptive field wider than twice the margin
+
+
+def denoise_files(network, outputs, multiple, plus=0, invert=False):
+    """Write a denoised copy of each image file, in gray and at its own size.
+
+    Args:
+        network, multiple, plus: as for `denoise`.
+        outputs: [(input, path to write)], as `images.output_paths` returns.
+        invert: whether to invert pictures with a light background, and their results back.
+    """
+    for path, target in outputs:
+        picture, inverted = images.read_visible(path), False
+        if invert:
+            picture, inverted = small_images.light_on_dark(picture)
+        denoised = denoise(network, picture, multiple, plus)
+        images.write_image(target, 1 - denoised if inverted else denoised)
+
+
+def denoise(network, image, multiple, plus=0):
+    """Return a picture denoised by a convolutional network, in tiles without visible seams.
+
+    The network's memory therefore does not grow with the picture: about 300 MB for those here.
+
+    Args:
+        network: function of (1, height, width, 1) to the same shape.
+        image: float32 in [0, 1], shape (height, width, 1).
+        multiple, plus: the network needs sides that are `plus` more than a multiple of `multiple`.
+    """
+
+    def apply(piece):
+        return np.asarray(network(piece[np.newaxis], training=False))[0]
+
+    # The image is mirrored on all sides. At the edge of its input a network expects the edge of a
+    # training image, and would draw a frame there.
+    framed = np.pad(image, [(MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0)], mode="symmetric")
+    padded = pad_to_multiple(framed, multiple, plus)
+    denoised = in_tiles(apply, padded, TILE, MARGIN, plus)
+    return denoised[MARGIN:, MARGIN:][: image.shape[0], : image.shape[1]]
+
+
+def pad_to_multiple(image, multiple, plus=0):
+    """Return an image whose last rows and columns are mirrored until both sides fit.
+
+    Its shape is (height, width, channels); a side fits if it is `plus` more than a multiple.
+    """
+    height, width = ((plus - side) % multiple for side in image.shape[:2])
+    # "symmetric" works for any size; "reflect" would need more pixels than it adds.
+    return np.pad(image, [(0, height), (0, width), (0, 0)], mode="symmetric")
+
+
+def in_tiles(function, image, tile, margin, plus=0):
+    """Return function(image), computed on one tile of the image after the other.
+
+    Args:
+        function: from (height, width, channels) to the same shape. Each output pixel depends on
+            input pixels at most `margin` away.
+        image: shape (height, width, channels).
+        tile: side of the tiles in pixels.
+        margin: width of the surroundings that are passed with each tile, in pixels.
+        plus: the sides of the function's input are this many pixels more than a multiple of some
+            number, of which `tile` and `margin` are multiples.
+    """
+    result = np.empty_like(image)
+    for top in range(0, image.shape[0], tile):
+        for left in range(0, image.shape[1], tile):
+            above, before = max(top - margin, 0), max(left - margin, 0)
+            below, after = top + tile + margin + plus, left + tile + margin + plus
+            piece = function(image[above:below, before:after])
+            piece = piece[top - above :, left - before :][:tile, :tile]
+            result[top : top + tile, left : left + tile] = piece
+    return result
