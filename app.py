@@ -61,18 +61,20 @@ INKS = {
 }
 # With it the browser itself refuses to ask another host for anything.
 POLICY = b"default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:"
-# A drag: while the pointer moves with its button down, each place is clicked.
+# A drag: while the pointer moves with its button down, its last place is clicked every 60 ms.
 DRAG = """() => {
   const plane = document.querySelector("#plane");
   if (plane.dataset.drag) return;
   plane.dataset.drag = "on";
-  let last = 0;
+  let place, timer;
   plane.addEventListener("dragstart", event => event.preventDefault());
   plane.addEventListener("pointermove", event => {
-    if (event.buttons !== 1 || event.target.tagName !== "IMG" || Date.now() - last < 60) return;
-    last = Date.now();
-    const at = {clientX: event.clientX, clientY: event.clientY, bubbles: true};
-    event.target.dispatchEvent(new MouseEvent("click", at));
+    if (event.buttons !== 1 || event.target.tagName !== "IMG") return;
+    place = {clientX: event.clientX, clientY: event.clientY, bubbles: true};
+    timer ??= setTimeout(() => {
+      timer = undefined;
+      plane.querySelector("img").dispatchEvent(new MouseEvent("click", place));
+    }, 60);
   });
 }"""
 # Labels and buttons stand above a picture; in Gradio's own style they hide its corners.
@@ -407,9 +409,8 @@ def comparison_box(label, height, **options):
 
 def clean_tab(samples):
     gr.Markdown(
-        "The network distinguishes dirt from ink: look at letters under a stain, and at what a "
-        "fold hid. Of a PDF or TIFF the first page is cleaned. The model is that of "
-        "`clean_documents.py`."
+        "The network tells dirt from ink: look at letters under a stain, and at what a fold hid. "
+        "Of a PDF or TIFF the first page is cleaned. The model is that of `clean_documents.py`."
     )
     with gr.Row():
         with gr.Column(scale=1):

@@ -39,7 +39,7 @@ import evaluation.clean_documents
 from common import cli, noisy_office, training
 from common.noisy_office import Page
 from synthetic import old_pages, pages
-from tools.scans import batch
+from tools.scans import batch, document
 
 NAMES = {"unet": "clean_documents", "autoencoder": "clean_documents_autoencoder"}
 PUBLISHED = {"epochs": 200, "batch_size": 16, "learning_rate": 0.001}
@@ -288,7 +288,7 @@ def cut_patch(page, side, rng, vary=False):
 def clean_files(settings):
     """Clean the --input files, folders and patterns; return the exit code."""
     model = training.load_model(settings.model, *NAMES.values())
-    options = batch.Options(settings.format, settings.bilevel, settings.gray)
+    options = document.Options(settings.format, settings.bilevel, settings.gray)
     return batch.clean_files(
         model, settings.input, settings.output_dir, options, settings.force, settings.dask
     )

@@ -269,7 +269,8 @@ def main(argv=None):
     models, log = {}, {}
     for name, experiment in EXPERIMENTS.items():
         models[name], log[name] = train(experiment, settings, digits)
-        print("{}: loss {loss:.4g} after {seconds:.0f} s".format(name, **log[name]), flush=True)
+        loss, seconds = log[name]["val_loss"], log[name]["seconds"]
+        print(f"{name}: validation loss {loss:.4g} after {seconds:.0f} s", flush=True)
     for kind, name in KINDS.items():
         training.save_model(models[name], folder / f"{kind}.keras")
     parts = {name: split(model) for name, model in models.items()}

@@ -133,14 +133,14 @@ def build_watermark(height=28, width=28, channels=1, noise=0.0, slope=0.2, name=
 
 
 class RaisePsnr(keras.callbacks.Callback):
-    """Lowers the largest MSE that costs nothing, from 6 dB to that of `psnr`.
+    """Raises the demand on marked images during training, from 6 dB to `psnr`.
 
-    At 6 dB, bits cost no image quality. The networks learn to embed them first and keep them while
-    images get better, between 10% and 70% of the steps, but for 100 steps at least.
+    At 6 dB bits cost no image quality. So the networks learn to embed them first, and keep them
+    while images get better: between 10% and 70% of the steps, but not in the first 100.
 
     Args:
-        max_mse: keras.Variable.
-        psnr: in dB, of the end.
+        max_mse: keras.Variable, the mean squared error above which images are penalized.
+        psnr: in dB.
         steps: of the training.
         steps_per_epoch: of the training.
     """
@@ -170,30 +170,28 @@ def main(argv=None):
     model = None
     if settings.model:
         model = training.load_model(settings.model, NAMES["bits"], NAMES["gray"])
-        kind = "bits" if model.name == NAMES["bits"] else "gray"
-        settings = dataclasses.replace(settings, watermark=kind)
-    logo = read_logo(settings.watermark_image, settings.watermark)
+        trained_for = "bits" if model.name == NAMES["bits"] else "gray"
+        settings = dataclasses.replace(settings, watermark=trained_for)
+    path, kind = settings.watermark_image, settings.watermark
+    logo = read_logo(path, kind) if path else None
     digits = data.load_mnist(settings)
-    folder = training.run_folder(settings, NAMES[settings.watermark])
+    folder = training.run_folder(settings, NAMES[kind])
     if model is None:
         model = train(settings, digits, folder)
     for name in ("encoder", "decoder", "extractor"):
         training.save_model(model.get_layer(name), folder / f"{name}.keras")
-    seed = training.seed_for("test")
-    test_watermarks = random_watermarks(settings.watermark, digits.x_test.shape, seed)
+    test_watermarks = random_watermarks(kind, digits.x_test.shape, training.seed_for("test"))
     evaluation.watermark_ae.report(folder, settings, model, digits, test_watermarks, logo)
 
 
 def read_logo(path, kind):
-    """Return a picture as a W, shape (28, 28, 1), or None if the path is None.
+    """Return a picture as a W, shape (28, 28, 1).
 
     It is scaled to fit; transparent pixels become white, or black if that shows more. As bits it is
     1 where it is bright, by Otsu's threshold.
 
     Raises UserError if the file cannot be read, or has the same gray everywhere.
     """
-    if path is None:
-        return None
     on_white, on_black = (images.read_gray(path, background) for background in ("white", "black"))
     picture = on_black if np.ptp(on_black) > np.ptp(on_white) else on_white
     gray = images.fit_square(picture, 28)
@@ -227,11 +225,10 @@ def train(settings, digits, folder):
         inputs = {"image": images, "watermark": watermarks}
         return inputs, {"marked": images, "recovered": watermarks}
 
-    batches = training.Batches(
-        lambda indices, seed: with_watermarks(digits.x_train[indices], seed),
-        len(digits.x_train),
-        settings,
-    )
+    def make_batch(indices, seed):
+        return with_watermarks(digits.x_train[indices], seed)
+
+    batches = training.Batches(make_batch, len(digits.x_train), settings)
     keras.utils.set_random_seed(settings.seed)
     model, callbacks = compile_model(settings, len(batches))
     model.summary()

@@ -212,11 +212,10 @@ def train(settings, pictures, folder):
         targets = {"marked": images, "recovered": bits, "recovered_blurred": bits}
         return {"image": images, "watermark": bits}, targets
 
-    batches = training.Batches(
-        lambda indices, seed: with_bits(pictures.x_train[indices], seed),
-        len(pictures.x_train),
-        settings,
-    )
+    def make_batch(indices, seed):
+        return with_bits(pictures.x_train[indices], seed)
+
+    batches = training.Batches(make_batch, len(pictures.x_train), settings)
     keras.utils.set_random_seed(settings.seed)
     model = build_photo_watermark(noise=settings.noise, strength=settings.strength)
     schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * len(batches))

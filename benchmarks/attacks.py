@@ -141,7 +141,7 @@ def our_method(watermark):
         key = code.derive_key(str(number))
         content, _ = watermark.embed(picture, text, key)
         marked = photo.from_file(content, "png")
-        return marked, lambda seen: watermark.extract(photo.luminance(seen), key) == text
+        return marked, lambda attacked: watermark.extract(photo.luminance(attacked), key) == text
 
     return embed
 
@@ -157,8 +157,8 @@ def invisible_watermark(method):
         levels = np.asarray(to_image(picture))[..., ::-1].copy()  # OpenCV's order of colors
         marked = encoder.encode(levels, method)[..., ::-1].astype("float32") / 255
 
-        def is_read(seen):
-            levels = np.asarray(to_image(seen))[..., ::-1].copy()
+        def is_read(attacked):
+            levels = np.asarray(to_image(attacked))[..., ::-1].copy()
             with contextlib.suppress(Exception):  # raised for pictures smaller than it expects
                 decoder = imwatermark.WatermarkDecoder("bytes", 128)
                 return decoder.decode(levels, method) == content
@@ -199,7 +199,7 @@ def count_survivors(name, embed, counts, save):
 
 
 def measure_smooth_places(watermark):
-    """Return by how much smooth places change, as a share of the change at even strength.
+    """Return by how much smooth places change, as a share of the change at uniform strength.
 
     They are the quarter of the blocks of 16x16 pixels with the least contrast. The result is
     {"median": …, "max": …} over the pictures.
@@ -218,8 +218,8 @@ def measure_smooth_places(watermark):
         contrasts = blocks_of(photo.luminance(picture)).std(axis=1)
         smooth = contrasts <= np.quantile(contrasts, 0.25)
         changes = [
-            np.abs(blocks_of(photo.luminance(watermark.mark(picture, bits, even) - picture)))
-            for even in (False, True)
+            np.abs(blocks_of(photo.luminance(watermark.mark(picture, bits, uniform) - picture)))
+            for uniform in (False, True)
         ]
         ratios.append(changes[0][smooth].mean() / changes[1][smooth].mean())
     return {"median": float(np.median(ratios)), "max": float(max(ratios))}
@@ -234,8 +234,8 @@ def count_false_messages(watermark, tries=1000):
     keys = [code.derive_key(f"wrong {n}") for n in range(tries // (2 * len(PICTURES)))]
     for number, name in enumerate(PICTURES):
         picture = load(name)
-        for seen in (picture, embed(picture, number)[0]):
-            readings = list(watermark.readings(photo.luminance(seen)))
+        for unreadable in (picture, embed(picture, number)[0]):
+            readings = list(watermark.readings(photo.luminance(unreadable)))
             for key in keys:
                 texts = [code.decode(log_odds, key, origin) for log_odds, origin in readings]
                 found += sum(text is not None for text in texts)
@@ -261,7 +261,7 @@ def plot_example(watermark, path):
     picture = load("coffee")
     height, width = picture.shape[:2]
     bits = code.encode(text, height // photo.CELL, width // photo.CELL, key)
-    marked, even = (watermark.mark(picture, bits, even) for even in (False, True))
+    marked, uniform = (watermark.mark(picture, bits, uniform) for uniform in (False, True))
     difference = photo.luminance(marked - picture)[..., np.newaxis].repeat(3, -1)
     gain = 0.5 / np.quantile(np.abs(difference), 0.99)
     rows, columns = slice(90, 170), slice(250, 370)  # inside the cup
@@ -271,16 +271,16 @@ def plot_example(watermark, path):
         f"difference, x {gain:.0f}": np.clip(0.5 + gain * difference, 0, 1),
         "original at 3x": picture[rows, columns],
         "marked at 3x": marked[rows, columns],
-        "at 3x if all places changed alike": even[rows, columns],
+        "at 3x if all places changed alike": uniform[rows, columns],
     }
     for name, strength, title in [
         ("crop to", 0.33, "cropped to a third"),
         ("turn, degrees", 3, "rotated by 3°"),
         ("resize to 0.9, then JPEG", 75, "at 90%, then JPEG 75"),
     ]:
-        seen = attack(marked, name, strength, 0)
-        message = watermark.extract(photo.luminance(seen), key)
-        panels[f"{title}: {message or 'nothing read'}"] = seen
+        attacked = attack(marked, name, strength, 0)
+        message = watermark.extract(photo.luminance(attacked), key)
+        panels[f"{title}: {message or 'nothing read'}"] = attacked
     figure = Figure(figsize=(9, 7), layout="constrained")
     for axis, (title, pixels) in zip(figure.subplots(3, 3).flat, panels.items(), strict=True):
         axis.imshow(pixels, interpolation="nearest" if "3x" in title else "auto")

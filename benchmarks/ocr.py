@@ -1,41 +1,47 @@
-"""Does cleaning a page help to read it? Tesseract's character error rate, dirty and cleaned.
+"""Does cleaning a page help OCR? Tesseract's character error rate, dirty and cleaned.
 
-The pages are synthetic, so that their text is known; no network was trained on them. Each is read
-as it is, after a background-median filter, after the network, and as it was before the dirt, all
-enlarged three times, because Tesseract wants letters of a scan at 300 dpi.
+The pages are synthetic, so that their text is known, and none was trained on. Tesseract reads each
+as it is, divided by its median, cleaned by the network, and as it was before the dirt, all enlarged
+three times, because it needs letters as large as in a scan at 300 dpi.
 
-Run it:
-  python benchmarks/ocr.py                    the model in models/, 40 pages, in five minutes
-  python benchmarks/ocr.py --model runs/clean_documents/model.keras --pages 10
+Examples:
+  python -m benchmarks.ocr                    the model in models/, 40 pages, in five minutes
+  python -m benchmarks.ocr --model runs/clean_documents/model.keras --pages 10
 """
 
-import argparse
+import collections
+import dataclasses
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+import numpy as np
+import tyro
+from PIL import Image
 
-# common comes first: it keeps TensorFlow's start-up messages off the console.
-from common import command_line, metrics, trained_models  # noqa: E402
-from applications import page_cleaning  # noqa: E402
-from synthetic import pages  # noqa: E402
-
-import clean_documents  # noqa: E402
-import time_to_quality  # noqa: E402
-
-import numpy as np  # noqa: E402
-from PIL import Image  # noqa: E402
+from benchmarks.trainings import RESULTS, store
+from common import cli, training
+from evaluation.clean_documents import background_median
+from synthetic import pages
+from tools.scans.page import cleaner
 
 ENLARGE = 3
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    model: Path | None = None
+    """of clean_documents.py; by default the one in models/"""
+    pages: int = 40
+    """number of pages"""
+    results: Path = RESULTS
+    """file that the results go to"""
+
+
 def edit_distance(one, other):
-    """Return the least number of insertions, deletions and replacements from one text to the other.
+    """Return the minimum number of insertions, deletions and replacements between two texts.
 
     Wagner and Fischer 1974, https://doi.org/10.1145/321796.321811
     """
@@ -43,9 +49,9 @@ def edit_distance(one, other):
     letters = np.array(list(other), dtype="U1")
     row = columns.copy()
     for number, letter in enumerate(one, start=1):
-        changed = np.minimum(row[1:] + 1, row[:-1] + (letters != letter))
-        # What an insertion costs comes from the left, letter by letter: a running minimum.
-        row = np.minimum.accumulate(np.append(number, changed) - columns) + columns
+        replaced = np.minimum(row[1:] + 1, row[:-1] + (letters != letter))
+        # The cost of insertions is passed on from the left, letter by letter: a running minimum.
+        row = np.minimum.accumulate(np.append(number, replaced) - columns) + columns
     return int(row[-1])
 
 
@@ -64,53 +70,43 @@ def read(page, folder):
         check=True,
         env={**os.environ, "OMP_THREAD_LIMIT": "1"},
     )
-    return done.stdout
+    return " ".join(done.stdout.split())
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    shipped = ROOT / "models" / "clean_documents.keras"
-    parser.add_argument("--model", default=shipped, help="of clean_documents.py")
-    parser.add_argument("--pages", type=command_line.whole(1), default=40)
-    parser.add_argument("--results", type=Path, default=time_to_quality.RESULTS)
-    args = parser.parse_args(argv)
+    settings = tyro.cli(Settings, args=argv, description=__doc__)
     if not shutil.which("tesseract"):
         print("Nothing measured: Tesseract is missing (Debian: apt install tesseract-ocr).")
         return
-    network = trained_models.load_model(args.model, {"unet": "clean_documents"})[0]
     methods = {
         "dirty": lambda dirty: dirty,
-        "background_median": clean_documents.background_median,
-        "cleaned": page_cleaning.cleaner(network),
+        "background_median": background_median,
+        "cleaned": cleaner(training.load_model(settings.model, "clean_documents")),
     }
-    errors, letters = {}, {}
+    errors, letters = collections.Counter(), collections.Counter()  # by method and kind of dirt
     with tempfile.TemporaryDirectory() as folder:
-        for number, page in enumerate(pages.pages(args.pages, seed=100, scale=1)):
-            dirty, clean, kind, lines = page
+        made = pages.pages(settings.pages, seed=100, scale=1)
+        for number, (dirty, clean, kind, lines) in enumerate(made, start=1):
             text = " ".join(lines)
-            variants = {
-                name: method(dirty.astype("float32") / 255) for name, method in methods.items()
-            }
-            variants["clean"] = clean.astype("float32") / 255
-            for name, picture in variants.items():
-                found = " ".join(read(picture, folder).split())
+            page = dirty.astype("float32") / 255
+            images = {name: method(page) for name, method in methods.items()}
+            images["clean"] = clean.astype("float32") / 255
+            for name, image in images.items():
+                distance = edit_distance(text, read(image, folder))
                 for group in (kind, "all"):
-                    key = name, group
-                    errors[key] = errors.get(key, 0) + edit_distance(text, found)
-                    letters[key] = letters.get(key, 0) + len(text)
-            print(f"page {number + 1} of {args.pages}", flush=True)
-    print("\nCharacter error rate:")
+                    errors[name, group] += distance
+                    letters[name, group] += len(text)
+            print(f"page {number} of {settings.pages}", flush=True)
     groups = ["all", *sorted({group for _, group in errors} - {"all"})]
     rates = {
-        name: {g: errors[name, g] / letters[name, g] for g in groups}
+        name: {group: errors[name, group] / letters[name, group] for group in groups}
         for name in [*methods, "clean"]
     }
-    metrics.print_table(rates)
+    print("\nCharacter error rate:")
+    training.print_table(rates)
     rates = {name: rate["all"] for name, rate in rates.items()}
-    time_to_quality.store(args.results, "ocr", {"pages": args.pages, "error_rate": rates})
+    store(settings.results, "ocr", {"pages": settings.pages, "error_rate": rates})
 
 
 if __name__ == "__main__":
-    command_line.start(main)
+    cli.run(main)

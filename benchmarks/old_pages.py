@@ -1,42 +1,45 @@
-"""How well are pages cleaned that the network has never seen the like of?
+"""How well are pages cleaned that resemble none of the training pages?
 
-DIR holds pictures of pages in img/ and, under the same names, what is ink on them in gt/ (black):
-the layout in which the pages of the DIBCO contests are passed on. They are free for research, so
-they are not part of this project, and no network in it was trained on them.
+DIR holds images of pages in img/ and, under the same names, their ink in gt/ (black): the layout
+in which the pages of the DIBCO contests are distributed. They are free for research only, so they
+are not part of this project, and nothing in it was trained on them.
 
 Each page is cleaned, made black and white at Otsu's threshold, and compared by the F-measure; so is
-the page as it is, divided by its background, and as Sauvola's threshold has it. A stroke's core is
-the truth less a pixel all round; it is lost where the cleaned page is lighter than 200 of 255.
+the page as it is, divided by its background, and at Sauvola's threshold. The core of the ink is the
+truth without its outermost pixels; it is lost where the cleaned page is lighter than 200 of 255.
 
-Run it:
-  python benchmarks/old_pages.py DIR            figures go to results.json
-  python benchmarks/old_pages.py DIR --each     a line for each page, too
+Examples:
+  python -m benchmarks.old_pages DIR            results go to results.json
+  python -m benchmarks.old_pages DIR --each     also a line for each page
 """
 
-import argparse
-import sys
+import dataclasses
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+import numpy as np
+import tyro
+from scipy import ndimage
+from skimage.filters import threshold_sauvola
 
-# common comes first: it keeps TensorFlow's start-up messages off the console.
-from common import UserError, command_line, image_files, metrics, trained_models  # noqa: E402
-from applications import page_cleaning  # noqa: E402
-
-import clean_documents  # noqa: E402
-import time_to_quality  # noqa: E402
-
-import numpy as np  # noqa: E402
-from scipy import ndimage  # noqa: E402
-from skimage.filters import threshold_sauvola  # noqa: E402
+from benchmarks.trainings import RESULTS, store
+from common import cli, images, metrics, training
+from common.cli import UserError
+from evaluation.clean_documents import WIDE_WINDOW, background_median
+from tools.scans.page import cleaner
 
 CLASSES = {"0-50": 50, "50-75": 75, "75-100": 100, "100-130": 130, "130-255": 256}
 
 
-def sauvola(page):
-    """Return what is ink by Sauvola's local threshold, with its usual window and k = 0.2."""
-    return page[..., 0] < threshold_sauvola(page[..., 0], 25, k=0.2)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    folder: tyro.conf.Positional[Path]
+    """folder with img/ and gt/"""
+    model: Path | None = None
+    """of clean_documents.py; by default the one in models/"""
+    each: bool = False
+    """print a line for each page"""
+    results: Path = RESULTS
+    """file that the results go to"""
 
 
 def contrast(page, truth):
@@ -45,74 +48,68 @@ def contrast(page, truth):
 
 
 def measure(page, truth, clean):
-    """Return {method: {"f", "lost"}} of one page: F-measure, and the share of cores lost."""
-    divided = clean_documents.background_median(page, 63)
-    grey = {"otsu": page, "division": divided, "cleaned": clean(page)}
+    """Return {method: {"f", "lost"}} of a page: F-measure, and the lost share of the core."""
     core = ndimage.binary_erosion(truth[..., 0], np.ones((3, 3)))
-    found = {
-        name: {
-            "f": clean_documents.f_measure(metrics.ink(picture), truth),
-            "lost": float(np.mean(np.round(picture[core] * 255) >= 200)) if core.any() else 0.0,
+    divided = background_median(page, WIDE_WINDOW)
+    results = {}
+    for name, image in {"otsu": page, "division": divided, "cleaned": clean(page)}.items():
+        lost = float(np.mean(np.round(image[core] * 255) >= 200)) if core.any() else 0.0
+        results[name] = {"f": metrics.f_measure(metrics.ink(image), truth), "lost": lost}
+    # Sauvola's local threshold, with its usual window and k.
+    sauvola = page[..., 0] < threshold_sauvola(page[..., 0], 25, k=0.2)
+    results["sauvola"] = {"f": metrics.f_measure(sauvola[..., np.newaxis], truth)}
+    return results
+
+
+def summarize(pages):
+    """Return the means over pages: a list of (contrast, what `measure` returned)."""
+    summary = {"pages": len(pages)}
+    for name, keys in pages[0][1].items():
+        summary[name] = {
+            key: float(np.mean([page[name][key] for _, page in pages])) for key in keys
         }
-        for name, picture in grey.items()
-    }
-    found["sauvola"] = {"f": clean_documents.f_measure(sauvola(page)[..., np.newaxis], truth)}
-    return found
-
-
-def summary(pages):
-    """Return the means over pages: [(contrast, {method: {metric: value}})]."""
-    result = {"pages": len(pages)}
-    for name in pages[0][1]:
-        keys = pages[0][1][name]
-        result[name] = {key: float(np.mean([page[name][key] for _, page in pages])) for key in keys}
     behind = [page["division"]["f"] - page["cleaned"]["f"] for _, page in pages]
-    return {**result, "more_than_5_points_below_division": sum(gap > 0.05 for gap in behind)}
+    return {**summary, "more_than_5_points_below_division": sum(gap > 0.05 for gap in behind)}
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    settings = tyro.cli(
+        Settings, args=argv, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,)
     )
-    shipped = ROOT / "models" / "clean_documents.keras"
-    parser.add_argument("folder", type=Path, metavar="DIR", help="with img/ and gt/")
-    parser.add_argument("--model", default=shipped, help="of clean_documents.py")
-    parser.add_argument("--each", action="store_true", help="a line for each page")
-    parser.add_argument("--results", type=Path, default=time_to_quality.RESULTS)
-    args = parser.parse_args(argv)
-    network = trained_models.load_model(args.model, {"unet": "clean_documents"})[0]
-    clean = page_cleaning.cleaner(network)
+    clean = cleaner(training.load_model(settings.model, "clean_documents"))
     pages = []
-    for path in sorted((args.folder / "img").glob("*.png")):
-        page = image_files.read_grey(path)
-        truth = image_files.read_grey(args.folder / "gt" / path.name) < 0.5
+    for path in sorted((settings.folder / "img").glob("*.png")):
+        page = images.read_gray(path)
+        truth = images.read_gray(settings.folder / "gt" / path.name) < 0.5
         pages.append((contrast(page, truth), measure(page, truth, clean)))
-        if args.each:
-            grade, found = pages[-1]
-            numbers = [f"{name} {found[name]['f']:.3f}" for name in found]
-            lost = found["cleaned"]["lost"]
-            print(path.name, f"contrast {grade:.0f}", *numbers, f"lost {lost:.1%}", flush=True)
+        if settings.each:
+            level, results = pages[-1]
+            scores = [f"{name} {results[name]['f']:.3f}" for name in results]
+            lost = results["cleaned"]["lost"]
+            print(path.name, f"contrast {level:.0f}", *scores, f"lost {lost:.1%}", flush=True)
     if not pages:
-        raise UserError(f"{args.folder}: no img/*.png there")
-    result, least = {"all": summary(pages), "classes": {}}, 0
-    for name, most in CLASSES.items():
-        if chosen := [page for page in pages if least <= page[0] < most]:
-            result["classes"][name] = summary(chosen)
-        least = most
-    groups = {"all": result["all"], **result["classes"]}
-    metrics.print_table(
+        raise UserError(f"{settings.folder}: holds no img/*.png")
+    classes, low = {}, 0
+    for name, high in CLASSES.items():
+        if chosen := [page for page in pages if low <= page[0] < high]:
+            classes[name] = summarize(chosen)
+        low = high
+    total = summarize(pages)
+    training.print_table(
         {
-            f"{name} ({part['pages']} pages)": {
-                **{method: part[method]["f"] for method in ("otsu", "sauvola", "division")},
-                "cleaned": part["cleaned"]["f"],
-                "cores lost": part["cleaned"]["lost"],
-                "5 below": part["more_than_5_points_below_division"],
+            f"{name} ({group['pages']} pages)": {
+                "otsu": group["otsu"]["f"],
+                "sauvola": group["sauvola"]["f"],
+                "division": group["division"]["f"],
+                "cleaned": group["cleaned"]["f"],
+                "cores lost": group["cleaned"]["lost"],
+                "5 below": group["more_than_5_points_below_division"],
             }
-            for name, part in groups.items()
+            for name, group in ({"all": total} | classes).items()
         }
     )
-    time_to_quality.store(args.results, "old_pages", result)
+    store(settings.results, "old_pages", {"all": total, "classes": classes})
 
 
 if __name__ == "__main__":
-    command_line.start(main)
+    cli.run(main)

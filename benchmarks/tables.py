@@ -212,14 +212,16 @@ def summary_row(script, trainings):
     if script in COMPARED and runs["published"]:
         pairs = list(zip(runs["published"], runs["fast"], strict=False))  # of the seeds of both
         speed_ups = [speed_up(pairs, margin) for margin in MARGINS]
+    tests = [over_seeds(recipe, lambda run: run["test"][metric], form) for recipe in PAIR]
+    seconds = [over_seeds(recipe, lambda run: run["seconds"][-1], ",.0f") for recipe in PAIR]
     return [
         f"`{script}.py`",
         f"{first['dataset']['name']}, {first['dataset']['train']:,}",
         f"{first['parameters']:,}",
         label,
         format(baseline[metric], form) if baseline else NOTHING,
-        *(over_seeds(recipe, lambda run: run["test"][metric], form) for recipe in PAIR),
-        *(over_seeds(recipe, lambda run: run["seconds"][-1], ",.0f") for recipe in PAIR),
+        *tests,
+        *seconds,
         *speed_ups,
     ]
 
@@ -279,8 +281,8 @@ def attacks_table(attacks):
     """Return the table of how many messages are read after each attack."""
     methods = attacks["methods"].values()
     rows = [
-        ["pictures", *(str(len(method["qualities"])) for method in methods)],
-        ["PSNR in dB: mean, min", *(f"{m['psnr']:.1f}, {m['psnr_min']:.1f}" for m in methods)],
+        ["pictures"] + [str(len(method["qualities"])) for method in methods],
+        ["PSNR in dB: mean, min"] + [f"{m['psnr']:.1f}, {m['psnr_min']:.1f}" for m in methods],
     ]
     for attack, strengths in attacks["methods"]["watermark_photo"]["read"].items():
         for strength in strengths:
@@ -309,11 +311,12 @@ def old_pages_table(old_pages):
         "stroke cores lost by cleaning": ("cleaned", "lost"),
     }
     lines = [
-        [label, *(f"{group[method][metric]:.1%}" for group in groups.values())]
+        [label] + [f"{group[method][metric]:.1%}" for group in groups.values()]
         for label, (method, metric) in rows.items()
     ]
-    lines.append(["pages", *(str(group["pages"]) for group in groups.values())])
-    return markdown(["contrast", *(name.replace("-", " to ") for name in groups)], lines)
+    lines.append(["pages"] + [str(group["pages"]) for group in groups.values()])
+    header = ["contrast"] + [name.replace("-", " to ") for name in groups]
+    return markdown(header, lines)
 
 
 def ocr_table(ocr):

@@ -243,8 +243,9 @@ def main(argv=None):
     settings = tyro.cli(
         Settings, args=argv, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,)
     )
+    scripts = {name.split("/")[0] for name in TRAININGS}
     for name in settings.names:
-        if name not in {*TRAININGS, *(key.split("/")[0] for key in TRAININGS)}:
+        if name not in scripts | TRAININGS.keys():
             raise UserError(f"{name}: no such training; there are {', '.join(TRAININGS)}")
     if not settings.data_dir and not settings.synthetic:
         raise UserError("give the folder with the datasets by --data-dir")

@@ -17,7 +17,6 @@ from synthetic import pages
 
 UCI_URL = "https://archive.ics.uci.edu/static/public/318/noisyoffice.zip"
 MIN_PAGES = 5  # clean ones of the user's own that differ
-MIN_SIDE = 32  # pixels, of a page
 MAX_BYTES = 100_000_000  # of the unpacked archive, which has 30 million
 _LAYOUTS = [  # Kaggle's and UCI's: folder of dirty pages, folder of clean ones
     ("train", "train_cleaned"),
@@ -118,9 +117,8 @@ def stack(pages):
         missing = [(0, height - image.shape[0]), (0, width - image.shape[1]), (0, 0)]
         return np.pad(image, missing, mode="symmetric").astype("float32") / 255
 
-    return np.stack([pad(page.dirty) for page in pages]), np.stack(
-        [pad(page.clean) for page in pages]
-    )
+    dirty = np.stack([pad(page.dirty) for page in pages])
+    return dirty, np.stack([pad(page.clean) for page in pages])
 
 
 # Kaggle's pages of family TR all begin with the same text, in three sizes: files 1 to 72 small, 73
@@ -180,6 +178,7 @@ def _zipped_png_files(content, name, depth=0):
 
 
 def _cache_or_download():
+    """Return what `_zipped_png_files` does of UCI's archive, and whether it was downloaded."""
     archive = data.keras_cache() / "noisyoffice.zip"
     source = data.download(UCI_URL, archive)
     content = files.read(archive)
@@ -271,6 +270,4 @@ def _read_page(kind, path, clean_path, content=None, clean_content=None):
     )
     if dirty.shape != clean.shape:
         raise UserError(f"{path} and {clean_path}: different sizes")
-    if min(dirty.shape[:2]) < MIN_SIDE:
-        raise UserError(f"{path}: smaller than {MIN_SIDE}x{MIN_SIDE} pixels")
     return Page(path.stem, kind, dirty, clean)

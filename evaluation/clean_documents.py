@@ -130,7 +130,7 @@ def plot_pages(folder, office, methods, results):
     plotting.image_grid(
         rows,
         folder / "pages.png",
-        title="Pieces of test pages, whose text and dirt were not seen in training",
+        title="Pieces of test pages" + ("" if kinds == ["own"] else ", with new text and new dirt"),
         caption="Dividing by a median over 21x21 pixels removes slow shades and leaves what is as"
         " small as a letter. A network that sees enough of the page distinguishes letters from"
         f" dirt. RMSE is pooled over all test pages, gray values from 0 to 1. Data: {office}.",

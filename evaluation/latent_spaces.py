@@ -246,7 +246,7 @@ def plot_autoencoders(folder, parts, rebuilt, digits, pca, results):
         rows,
         folder / "autoencoders.png",
         title="Eight bottlenecks: test images, reconstructions, and what single units stand for",
-        caption="Right: what changes in the image when one unit rises, white where it gets brighter,"
+        caption="Right: what changes in the image when a unit rises, white where it gets brighter,"
         " black where it gets darker; the units in the middle of how much they vary. Those"
         " of the sparse one are strokes. With all of its units on, the same network copies, and its"
         f" units stand for nothing. Data: {digits}.",

@@ -24,31 +24,33 @@ def report(folder, settings, model, digits, watermarks, logo=None):
     marked, extract = embed(model, images, watermarks), extractor_of(model)
     results = {"model": evaluate(kind, images, watermarks, marked, extract)}
     results.update(evaluate_baselines(kind, images, watermarks, results["model"]["psnr"]))
-    plot_noise(folder, settings, digits, watermarks, marked, extract, results)
-    plot_trade_off(folder, kind, digits)
     plot_examples(
         folder / "watermarks.png",
-        "Embedded and extracted again",
-        kind,
-        digits,
-        watermarks,
-        marked,
-        extract,
-        results["model"],
+        title="Embedded and extracted again",
+        kind=kind,
+        digits=digits,
+        watermarks=watermarks,
+        marked=marked,
+        extract=extract,
+        results=results["model"],
     )
+    accuracies = [accuracy(kind, watermarks, extract(add_noise(marked, sigma))) for sigma in SIGMAS]
+    change = float(np.sqrt(np.mean(np.square(marked - images))))
+    plot_noise(folder, kind, digits, accuracies, change, results)
+    plot_trade_off(folder, kind, digits)
     if logo is not None:
         watermarks = np.repeat(logo[np.newaxis], len(images), axis=0)
         marked = embed(model, images, watermarks)
         logo_results = evaluate(kind, images, watermarks, marked, extract)
         plot_examples(
             folder / "watermark_image.png",
-            f"{settings.watermark_image.name} in each image",
-            kind,
-            digits,
-            watermarks,
-            marked,
-            extract,
-            logo_results,
+            title=f"{settings.watermark_image.name} in each image",
+            kind=kind,
+            digits=digits,
+            watermarks=watermarks,
+            marked=marked,
+            extract=extract,
+            results=logo_results,
         )
         for name in ("psnr", metric_of(kind), f"{metric_of(kind)}_noise_0.1"):
             results["model"][f"logo_{name}"] = logo_results[name]
@@ -103,8 +105,8 @@ def evaluate(kind, images, watermarks, marked, extract):
         results[f"{name}_noise_{sigma}"] = accuracy(kind, watermarks, through_noise)
     for part, mask in (("black", images == 0), ("stroke", images > 0)):
         if mask.any():  # photos may have no black pixel
-            pair = (values[mask].reshape(1, -1, 1, 1) for values in (watermarks, recovered))
-            results[f"{name}_{part}"] = accuracy(kind, *pair)
+            w, w_recovered = (x[mask].reshape(1, -1, 1, 1) for x in (watermarks, recovered))
+            results[f"{name}_{part}"] = accuracy(kind, w, w_recovered)
     return results
 
 
@@ -181,7 +183,7 @@ def one_pixel_limit(change, sigma):
     return float(norm.cdf(change / (sigma * np.sqrt(2))))
 
 
-def plot_examples(path, title, kind, digits, watermarks, marked, extract, results):
+def plot_examples(path, *, title, kind, digits, watermarks, marked, extract, results):
     """Plot eight images and their W, as embedded and as extracted."""
     examples = list(digits.examples(8).values())
     images, watermarks, noisy = (
@@ -218,13 +220,10 @@ def plot_examples(path, title, kind, digits, watermarks, marked, extract, result
     plotting.image_grid(rows, path, title=title, caption=f"{caption} Data: {digits}.")
 
 
-def plot_noise(folder, settings, digits, watermarks, marked, extract, results):
-    """Plot how much of W comes back over the noise."""
-    kind = settings.watermark
-    values = [accuracy(kind, watermarks, extract(add_noise(marked, s))) for s in SIGMAS]
-    lines = {"the networks": (SIGMAS, values)}
+def plot_noise(folder, kind, digits, accuracies, change, results):
+    """Plot how much of W comes back over the noise; `change` is the root mean square."""
+    lines = {"the networks": (SIGMAS, accuracies)}
     if kind == "bits":
-        change = float(np.sqrt(np.mean(np.square(marked - digits.x_test))))
         limits = [one_pixel_limit(change, sigma) for sigma in SIGMAS]
         lines["limit for one black pixel alone"] = SIGMAS, limits
         caption = (
@@ -234,7 +233,7 @@ def plot_noise(folder, settings, digits, watermarks, marked, extract, results):
     else:
         mean = results["mean_of_w"]["watermark_psnr"]
         lines["the mean of W, whatever the image"] = SIGMAS, [mean] * len(SIGMAS)
-        caption = "Below the line, guessing the mean is better."
+        caption = "Below that line, guessing the mean is better."
     plotting.plot_lines(
         lines,
         folder / "noise.png",

@@ -1,4 +1,4 @@
-"""Synthetic pages as archives have them, dirty and clean.
+"""Synthetic old pages as in archives, dirty and clean.
 
 Print and handwriting of any size, in ink from strong to faint, on grainy, stained or dark paper,
 with the other side of the sheet showing through.
@@ -17,18 +17,18 @@ from synthetic.pages import FACES, sentence, stains
 from synthetic.textures import clouds, pictures, step
 
 PICTURES = ["astronaut.png", "camera.png", "coins.png", "moon.png", "chelsea.png", "coffee.png"]
-_GREEK, _CYRILLIC, _FRAKTUR = 0x3B1, 0x430, 0x1D51E  # where their lower-case letters begin
+_GREEK, _CYRILLIC, _FRAKTUR = 0x3B1, 0x430, 0x1D51E  # their first lower-case letters
 
 
 def ink(rng, side):
-    """Return what is written or printed on a sheet: 1 where ink is, 0 elsewhere.
+    """Return the ink that is written or printed on a sheet: 1 is ink, 0 is none.
 
     Args:
         rng: a numpy.random.Generator.
         side: of the sheet, in pixels.
 
     Returns:
-        float32 array of shape (side, side); edges are antialiased.
+        float32, shape (side, side), with antialiased edges.
     """
     kind = rng.choice(["print", "handwriting", "forms"], p=[0.45, 0.45, 0.1])
     canvas = Image.new("L", (2 * side, 2 * side))
@@ -43,7 +43,7 @@ def ink(rng, side):
         angle = rng.normal(0, 3) if rng.random() < 0.85 else rng.uniform(-90, 90)
         canvas = canvas.rotate(angle, Image.Resampling.BILINEAR)
     drawn = np.asarray(canvas.resize((side, side), Image.Resampling.BOX), "float32") / 255
-    if rng.random() < 0.4:  # edges as old presses and rough paper make them
+    if rng.random() < 0.4:  # the rough edges of old presses and rough paper
         rough = ndimage.gaussian_filter(drawn, rng.uniform(0.7, 1.3))
         rough += (
             rng.uniform(0.05, 0.2) * clouds(rng, drawn.shape, rng.uniform(1.5, 4)) * (rough > 0.02)
@@ -53,7 +53,7 @@ def ink(rng, side):
 
 
 def _print(rng, draw, side):
-    """Write lines of print of mixed faces and sizes."""
+    """Draw lines of print in mixed faces and sizes."""
     y = rng.uniform(-0.02, 0.1) * side
     size = 2 * np.exp(rng.uniform(np.log(11), np.log(60)))
     left = rng.uniform(-0.1, 0.2) * side
@@ -84,7 +84,7 @@ def _print(rng, draw, side):
 
 
 def _in_alphabet(text, name):
-    """Return a text with its small letters moved to another alphabet."""
+    """Return a text with its lower-case letters in another alphabet."""
     first = {"greek": _GREEK, "cyrillic": _CYRILLIC, "fraktur": _FRAKTUR}.get(name)
     if first is None:
         return text
@@ -95,8 +95,8 @@ def _in_alphabet(text, name):
 
 
 def _write(rng, draw, side):
-    """Write lines of strokes that go like handwriting, with a pen of varying width."""
-    height = 2 * np.exp(rng.uniform(np.log(7), np.log(45)))  # of a small letter
+    """Draw lines of strokes that resemble handwriting, with a pen of varying width."""
+    height = 2 * np.exp(rng.uniform(np.log(7), np.log(45)))  # of a lower-case letter
     pen = max(height * rng.uniform(0.07, 0.24), 2.2)
     slant, nib = rng.uniform(-0.2, 0.9), rng.uniform(0, np.pi)
     flat, wide = rng.uniform(0, 0.75), rng.uniform(0.7, 1.6)
@@ -117,7 +117,7 @@ def _write(rng, draw, side):
 
 
 def _word(rng, x, height, wide):
-    """Return where a word ends, and the points that its line runs through, y upwards."""
+    """Return the x at which a word ends, and the points of its line, y upwards."""
     points = [(x, 0.3 * height)]
     for _ in range(rng.integers(1, 9)):
         advance = height * wide * rng.uniform(0.3, 0.8)
@@ -156,8 +156,8 @@ def _stroke(rng, draw, points, pen, nib, flat):
     lengths = np.r_[0, np.cumsum(np.hypot(*np.diff(points, axis=0).T) + 1e-3)]
     curve = CubicSpline(lengths, points)
     along = np.arange(0, lengths[-1], max(pen / 4, 1))
-    spots, way = curve(along), curve(along, 1)
-    direction = np.arctan2(way[:, 1], way[:, 0])
+    spots, tangent = curve(along), curve(along, 1)
+    direction = np.arctan2(tangent[:, 1], tangent[:, 0])
     width = pen * (1 - flat * np.abs(np.cos(direction - nib)))
     width = np.maximum(width * (1 + 0.15 * np.sin(along / (6 * pen) + rng.uniform(0, 6))), 1.4) / 2
     for (x, y), half in zip(spots, width, strict=True):
@@ -187,7 +187,7 @@ def _rule(rng, draw, side):
 
 
 def paper(rng, side):
-    """Return a sheet without ink: what share of the light it returns, float32 (side, side)."""
+    """Return a sheet without ink: the share of the light it reflects, float32 (side, side)."""
     shape = (side, side)
     sheet = np.ones(shape, "float32")
     for size in (2, 4, 8, 20, 60, 150):
@@ -228,20 +228,20 @@ def paper(rng, side):
 
 
 def scan(rng, front, back, sheet, edge=0.33):
-    """Return (dirty, clean): a sheet with ink on its front, and on its back, as a scanner has it.
+    """Return (dirty, clean): a scan of a sheet with ink on its front and on its back.
 
     Args:
         rng: a numpy.random.Generator.
-        front, back: from `ink`; None: nothing is written there.
+        front, back: from `ink`; None: nothing is written on that side.
         sheet: from `paper`.
-        edge: how much ink there is at the edge of what counts as a stroke in `clean`.
+        edge: amount of ink at the edge of a stroke in `clean`.
 
     Returns:
-        Two float32 arrays of the sheet's shape in [0, 1].
+        Two float32 arrays of the sheet's shape, in [0, 1].
     """
     shape = sheet.shape
     contrast = rng.uniform(0.1, 0.95) if rng.random() < 0.6 else rng.uniform(0.45, 0.95)
-    # Ink fainter than the paper's own grain can't be read by anybody, nor be learned.
+    # Ink fainter than the paper's own grain can neither be read nor learned.
     grain = float((sheet - ndimage.gaussian_filter(sheet, 6)).std())
     contrast = max(contrast, min(2 * grain, 0.95))
     uneven = rng.uniform(0, 0.45) if rng.random() < 0.6 else 0
@@ -268,7 +268,7 @@ def scan(rng, front, back, sheet, edge=0.33):
         page = page * (1 - np.minimum(amount, 0.97))
     if rng.random() < 0.07:  # the scanner's bed, or another page's edge
         page, clean = _add_border(rng, page, clean)
-    return np.clip(_digitise(rng, page, contrast), 0, 1), clean.astype("float32")
+    return np.clip(_digitize(rng, page, contrast), 0, 1), clean.astype("float32")
 
 
 def _add_border(rng, page, clean):
@@ -282,8 +282,8 @@ def _add_border(rng, page, clean):
     return page * (1 - outside) + level * outside, np.maximum(clean, step(outside - 0.3, 0.2))
 
 
-def _digitise(rng, page, contrast):
-    """Return a page with what cameras, scanners, copiers and JPEG add."""
+def _digitize(rng, page, contrast):
+    """Return a page with the artifacts of cameras, scanners, copiers and JPEG."""
     shape = page.shape
     if rng.random() < 0.5:
         size = rng.uniform(1, 2.5)
@@ -293,7 +293,7 @@ def _digitise(rng, page, contrast):
             else rng.standard_normal(shape, "float32")
         )
         page = page + (abs(rng.normal(0, 0.06)) * contrast * (0.4 + 0.6 * page)) * grain
-    if rng.random() < 0.15:  # a copier's or a reader's steep contrast
+    if rng.random() < 0.15:  # the steep contrast of a copier or a microfilm reader
         if rng.random() < 0.5:
             spots = clouds(rng, shape, rng.uniform(1, 2.5))
             page = page + rng.uniform(0.02, 0.2) * contrast * spots
@@ -314,15 +314,15 @@ def _digitise(rng, page, contrast):
 
 
 class Sheets:
-    """Sheets of paper and what is written on them, combined afresh for every patch of training."""
+    """Papers and writings, combined anew for every training patch."""
 
     def __init__(self, count, seed, side=512):
         """Make them.
 
         Args:
-            count: of writings, and of papers.
-            seed: anything numpy.random.default_rng takes; the same seed gives the same sheets.
-            side: of each, in pixels.
+            count: number of writings, and of papers.
+            seed: anything that numpy.random.default_rng takes.
+            side: of each sheet, in pixels.
         """
         self.inks, self.papers = [], []
         for rng in np.random.default_rng(seed).spawn(count):
@@ -332,8 +332,8 @@ class Sheets:
     def patch(self, rng, side, edge=0.33):
         """Return (dirty, clean), each float32 of shape (side, side) in [0, 1], as `scan` does.
 
-        Text stands upright more often than not, and is never mirrored: that is how one tells the
-        back of a sheet, which shows through, from its front. Paper has no top.
+        Text is mostly upright and never mirrored, which is what distinguishes it from the back of
+        the sheet that shows through. Paper may have any orientation.
         """
 
         def cut(sheets):
@@ -360,13 +360,13 @@ class Sheets:
 
 @functools.cache
 def _pictures():
-    return [picture for picture in pictures(PICTURES).values()]
+    return list(pictures(PICTURES).values())
 
 
 def picture(rng, side):
-    """Return a piece of a photo, float32 (side, side); photos are to be left as they are."""
-    found = _pictures()
-    chosen = Image.fromarray(found[rng.integers(len(found))])
+    """Return a piece of a photo, float32 (side, side). A network should leave photos unchanged."""
+    photos = _pictures()
+    chosen = Image.fromarray(photos[rng.integers(len(photos))])
     part = int(rng.uniform(0.3, 1) * min(chosen.size))
     left, top = (rng.integers(size - part + 1) for size in chosen.size)
     piece = chosen.crop((left, top, left + part, top + part)).resize(

@@ -9,11 +9,11 @@ from synthetic.digits import font
 from synthetic.textures import clouds, step
 
 KINDS = ("coffee", "folds", "footprints", "wrinkles")
-FACES = [
-    *("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSansMono", "DejaVuSerif"),
-    *("DejaVuSerif-Bold", "DejaVuSerif-Italic", "STIXGeneral", "STIXGeneralBol"),
-    *("STIXGeneralItalic", "STIXGeneralBolIta", "cmr10", "cmb10", "cmss10", "cmtt10", "cmti10"),
-]
+FACES = """
+    DejaVuSans DejaVuSans-Bold DejaVuSans-Oblique DejaVuSansMono DejaVuSerif DejaVuSerif-Bold
+    DejaVuSerif-Italic STIXGeneral STIXGeneralBol STIXGeneralItalic STIXGeneralBolIta
+    cmr10 cmb10 cmss10 cmtt10 cmti10
+""".split()
 _WORDS = """
     a about above after again air all also always an and animal another answer any are around as
     ask at away back be because been before began below between book both but by call came can
@@ -32,43 +32,40 @@ _WORDS = """
     three through time to together too took town tree try turn two under until up us use very
     walk want was watch water way we well went were what when where which while white who why
     will with word work world would write year yes you young your zero
-""".split()  # noqa: SIM905
+""".split()
 
 
 def pages(count, seed=0, height=420, width=540, scale=None):
-    """Return pages of text in the manner of NoisyOffice, each with a dirty and a clean version.
+    """Return pages of text that resemble NoisyOffice's, each in a dirty and a clean version.
 
     Args:
-        count: how many.
-        seed: anything numpy.random.default_rng takes; the same seed gives the same pages.
+        count: number of pages.
+        seed: anything that numpy.random.default_rng takes; the same seed gives the same pages.
         height, width: of each page, in pixels.
-        scale: size of letters and dirt; 1 is NoisyOffice's, 3 that of a scan at 300 dpi. None:
+        scale: size of letters and dirt: 1 is NoisyOffice's, 3 that of a scan at 300 dpi. None:
             mostly 1, up to 3.
 
     Returns:
         A list of (dirty, clean, kind, text): two uint8 arrays of shape (height, width, 1), the
         main kind of dirt, one of KINDS, and the lines of text.
     """
-    drawn = []
-    for generator in np.random.default_rng(seed).spawn(count):
-        size = scale or (1.0 if generator.random() < 0.6 else generator.uniform(0.7, 3))
-        clean, ink, text = _text_page(generator, height, width, size)
-        kind = str(generator.choice(KINDS))
-        drawn.append((_stain(ink, generator, kind, size), clean, kind, text))
-    return drawn
+    made = []
+    for rng in np.random.default_rng(seed).spawn(count):
+        size = scale or (1.0 if rng.random() < 0.6 else rng.uniform(0.7, 3))
+        clean, ink, text = _text_page(rng, height, width, size)
+        kind = str(rng.choice(KINDS))
+        made.append((_stain(ink, rng, kind, size), clean, kind, text))
+    return made
 
 
 def add_stains(clean, seed=0, kind=None, scale=1.0):
-    """Return a clean page made dirty.
+    """Return a clean page with paper and dirt, uint8 of its shape.
 
     Args:
         clean: uint8, shape (height, width, 1), black text on white.
-        seed: anything numpy.random.default_rng takes.
+        seed: anything that numpy.random.default_rng takes.
         kind: the main kind of dirt, one of KINDS; None: any.
         scale: as for `pages`.
-
-    Returns:
-        uint8 array of that shape.
     """
     rng = np.random.default_rng(seed)
     ink = clean[..., 0].astype("float32") / 255
@@ -93,10 +90,10 @@ def sentence(rng):
 
 
 def _text_page(rng, height, width, scale):
-    """Return (clean, ink, lines): the page, what its print looks like on paper, and its text.
+    """Return (clean, ink, lines): the page, its print as a scanner sees it, and its text.
 
-    Both are the same letters, written three times as large and made smaller in two ways: a clean
-    page is a sharp picture, a scan is not. `ink` is float32, shape (height, width), 1 is no ink.
+    Both show the same letters, drawn three times as large and scaled down in two ways: the clean
+    page is sharp, a scan is not. `ink` is float32, shape (height, width); 1 is no ink.
     """
     fine = 3
     face, size = str(rng.choice(FACES)), rng.uniform(15, 25) * scale
@@ -105,7 +102,7 @@ def _text_page(rng, height, width, scale):
     canvas = Image.new("L", (width * fine, height * fine), 255)
     draw = ImageDraw.Draw(canvas)
     left, y = rng.uniform(0.01, 0.08) * width, rng.uniform(0.2, 1.5) * size
-    colour, lines, words = int(rng.integers(0, 30)), [], []
+    color, lines, words = int(rng.integers(0, 30)), [], []
     is_heading = rng.random() < 0.3
     while y + 1.4 * size < height:
         face_now = heading if is_heading else text_font
@@ -119,7 +116,7 @@ def _text_page(rng, height, width, scale):
             line, _ = longer, words.pop(0)
             if is_heading and (len(line) > 20 or not words):
                 break
-        draw.text(((left + indent) * fine, y * fine), line, colour, face_now)
+        draw.text(((left + indent) * fine, y * fine), line, color, face_now)
         lines.append(line)
         y += pitch * (1.7 if is_heading else 1)
         if is_heading:
@@ -130,18 +127,18 @@ def _text_page(rng, height, width, scale):
             words = []
             is_heading = rng.random() < 0.2
     clean = canvas.resize((width, height), Image.Resampling.LANCZOS)
-    way = rng.choice([Image.Resampling.BOX, Image.Resampling.BILINEAR, Image.Resampling.LANCZOS])
-    ink = np.asarray(canvas.resize((width, height), way), "float32") / 255
+    method = rng.choice([Image.Resampling.BOX, Image.Resampling.BILINEAR, Image.Resampling.LANCZOS])
+    ink = np.asarray(canvas.resize((width, height), method), "float32") / 255
     return np.asarray(clean)[..., np.newaxis], ink, lines
 
 
 def stains(rng, shape, scale=1.0):
-    """Return dirt of one of KINDS: what share of the light it leaves, float32 of that shape."""
+    """Return dirt of one of KINDS: the share of the light that it reflects, float32."""
     return _DIRT[str(rng.choice(KINDS))](rng, shape, scale).astype("float32")
 
 
 def _stain(ink, rng, kind, scale):
-    """Return paper with print and dirt on it, uint8, shape (height, width, 1)."""
+    """Return paper with print and dirt, uint8, shape (height, width, 1)."""
     shape = ink.shape
     paper = _paper(rng, shape, scale)
     for other in KINDS:
@@ -156,7 +153,7 @@ def _stain(ink, rng, kind, scale):
     paper = np.clip(paper, 0, 1)
     strength = rng.uniform(0.85, 1) + 0.03 * clouds(rng, shape, 15 * scale)
     # Where paper was bent its print is worn: as much lighter as the crease is darker. NoisyOffice
-    # is made that way, too: ink·paper + (1 - ink)·(1 - paper).
+    # was made in that way, too: ink·paper + (1 - ink)·(1 - paper).
     worn = rng.choice([0, 1, rng.random()]) if kind in ("folds", "wrinkles") else 0
     print_light = (1 - np.clip(strength, 0, 1)) * paper + worn * (1 - paper).clip(0, 0.3)
     page = light * (ink * paper + (1 - ink) * print_light)
@@ -168,13 +165,13 @@ def _stain(ink, rng, kind, scale):
 
 def _paper(rng, shape, scale):
     grain = rng.uniform(0.002, 0.02) * rng.standard_normal(shape, dtype="float32")
-    fibres = rng.uniform(0.002, 0.015) * clouds(rng, shape, 2.5 * scale)
+    fibers = rng.uniform(0.002, 0.015) * clouds(rng, shape, 2.5 * scale)
     shade = rng.uniform(0, 0.03) * clouds(rng, shape, 120 * scale)
-    return rng.uniform(0.72, 1.0) + grain + fibres + shade
+    return rng.uniform(0.72, 1.0) + grain + fibers + shade
 
 
 def _coffee(rng, shape, scale):
-    """Return rings of a cup's foot, dark at their rims, some broken off, and drops."""
+    """Return coffee rings, dark at their rims, some of them interrupted, and drops."""
     y, x = np.mgrid[: shape[0], : shape[1]].astype("float32")
     light = np.ones(shape, "float32")
     for _ in range(rng.integers(2, 6)):
@@ -191,15 +188,15 @@ def _coffee(rng, shape, scale):
         band = step(radius - distance, edge) - (1 - inside) * step(radius - width - distance, edge)
         rim = np.exp(-np.square((radius - distance - edge) / (1.6 * scale)))
         rim += 0.7 * np.exp(-np.square((radius - width - distance) / (2.5 * scale)))
-        there = np.clip(0.7 + rng.uniform(0, 1.5) * np.cos(angle - rng.uniform(0, 6)), 0, 1)
+        visible = np.clip(0.7 + rng.uniform(0, 1.5) * np.cos(angle - rng.uniform(0, 6)), 0, 1)
         dark = rng.uniform(0.05, 0.5) * band + rng.uniform(0, 0.25) * rim * band.clip(0.3)
-        dark *= there * (1 + 0.25 * clouds(rng, shape, 30 * scale))
+        dark *= visible * (1 + 0.25 * clouds(rng, shape, 30 * scale))
         light *= 1 - np.clip(dark, 0, 0.85)
     return light
 
 
 def _folds(rng, shape, scale):
-    """Return creases across the page: a bright or dark line, and shade that fades beside it."""
+    """Return creases across the page: a bright or dark line with fading shade beside it."""
     y, x = np.mgrid[: shape[0], : shape[1]].astype("float32")
     light = np.ones(shape, "float32")
     for _ in range(rng.integers(1, 6)):
@@ -220,7 +217,7 @@ def _folds(rng, shape, scale):
 
 
 def _footprints(rng, shape, scale):
-    """Return prints of soles and fingers: a pattern of grey that took here and not there."""
+    """Return prints of soles and fingers: a gray pattern that is uneven in strength."""
     y, x = np.mgrid[: shape[0], : shape[1]].astype("float32")
     streaks = (clouds(rng, shape, (90 * scale, 3 * scale)) * rng.uniform(0, 0.03)).clip(None, 0.0)
     light = 1 + streaks
@@ -244,15 +241,15 @@ def _footprints(rng, shape, scale):
             pattern = np.sin(2 * np.pi * bend / period)
         outline = step(1 - np.hypot(u / length, v / width), 0.15)
         outline *= 1 - rng.uniform(0, 0.6) * step(-np.abs(u + 0.2 * length) + 0.1 * length, 4)
-        took = np.clip(0.6 + 0.5 * clouds(rng, shape, 25 * scale), 0, 1)
-        took *= np.clip(0.8 + 0.4 * clouds(rng, shape, 2 * scale), 0, 1.3)
+        strength = np.clip(0.6 + 0.5 * clouds(rng, shape, 25 * scale), 0, 1)
+        strength *= np.clip(0.8 + 0.4 * clouds(rng, shape, 2 * scale), 0, 1.3)
         tread = rng.uniform(0.2, 0.6) + 0.5 * np.clip(pattern * 3, -1, 1)
-        light *= 1 - rng.uniform(0.08, 0.4) * np.clip(outline * took * tread, 0, 1)
+        light *= 1 - rng.uniform(0.08, 0.4) * np.clip(outline * strength * tread, 0, 1)
     return light
 
 
 def _wrinkles(rng, shape, scale):
-    """Return the light on crumpled paper: flat pieces, each at a slope of its own."""
+    """Return the light on crumpled paper: flat pieces, each with a slope of its own."""
     coarse = max(1.0, 1.5 * scale)
     small = [int(np.ceil(side / coarse)) + 1 for side in shape]
     slope = np.zeros(small, "float32")
@@ -270,11 +267,11 @@ def _wrinkles(rng, shape, scale):
         down, right = np.gradient(surface.astype("float32"))
         angle = rng.uniform(0, 2 * np.pi)
         slope += share * np.clip(down * np.cos(angle) + right * np.sin(angle), -2, 2)
-        # Ridges are worn bright, valleys keep the dark.
+        # Ridges are worn and bright, valleys stay dark.
         slope -= rng.uniform(0, 1.5) * np.clip(ndimage.laplace(surface), -1.5, 1.5)
     slope = ndimage.gaussian_filter(slope, rng.uniform(0.4, 1.5))
-    picture = Image.fromarray(slope * rng.uniform(0.03, 0.13))
-    light = 1 + np.asarray(picture.resize(shape[::-1], Image.Resampling.BICUBIC))
+    image = Image.fromarray(slope * rng.uniform(0.03, 0.13))
+    light = 1 + np.asarray(image.resize(shape[::-1], Image.Resampling.BICUBIC))
     return light + rng.uniform(0, 0.04) * clouds(rng, shape, 50 * scale)
 
 

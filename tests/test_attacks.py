@@ -104,7 +104,7 @@ def test_counts_are_stored_and_not_measured_again(monkeypatch, tmp_path):
 
 def test_figures_show_messages_and_shares(tmp_path):
     class Watermark:
-        def mark(self, picture, bits, even):
+        def mark(self, picture, bits, uniform):
             return np.clip(picture + 0.01, 0, 1)
 
         def extract(self, gray, key):

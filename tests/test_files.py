@@ -87,3 +87,15 @@ def test_what_is_not_a_file_is_refused(tmp_path, kind):
 
 def test_control_characters_are_not_printed():
     assert files.printable("a\x1b[2J\nb") == r"a\x1b[2J\nb"
+
+
+def test_a_full_disk_leaves_nothing_half_written(tmp_path):
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, hard))
+    try:
+        with pytest.raises(UserError, match=r"a.json: cannot be written"):
+            files.write_json(tmp_path / "a.json", list(range(9_000)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []

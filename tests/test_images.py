@@ -1,7 +1,10 @@
 import io
 import os
 import shutil
+import struct
 import subprocess
+import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -66,9 +69,7 @@ def test_postscript_is_not_run_whatever_its_name(tmp_path):
 
 def test_a_heic_photo_is_answered_with_how_to_convert_it(tmp_path):
     (tmp_path / "photo.jpg").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
-    with pytest.raises(
-        UserError, match=r"HEIC photo; convert it first.*magick photo.heic"
-    ):
+    with pytest.raises(UserError, match=r"HEIC photo; convert it first.*magick photo.heic"):
         images.read_gray(tmp_path / "photo.jpg")
 
 
@@ -149,6 +150,27 @@ def test_bad_files_are_named(tmp_path, make, words, recwarn):
         images.read_gray(path)
     assert "bad.png" in str(info.value)
     assert not recwarn.list
+
+
+def test_pixels_that_cannot_be_unpacked_do_not_become_black():
+    header = b"IHDR" + struct.pack(">IIBBBBB", 40, 30, 8, 0, 0, 0, 0)
+    packed = zlib.compress(np.random.default_rng(0).bytes(31 * 40))
+    for broken in (b"hello", packed[:200] + b"\xff" * 20 + packed[220:], packed[:-4] + b"abcd"):
+        content = b"\x89PNG\r\n\x1a\n"
+        for chunk in (header, b"IDAT" + broken, b"IEND"):
+            size, check = len(chunk) - 4, zlib.crc32(chunk)
+            content += struct.pack(">I", size) + chunk + struct.pack(">I", check)
+        Path("a.png").write_bytes(content)
+        with pytest.raises(UserError, match=r"a.png: cannot be read as an image"):
+            images.read_gray("a.png")
+
+
+def test_sizes_that_a_file_only_claims_are_refused():
+    size = struct.pack(">IIBBBBB", 2**31 - 1, 2**31 - 1, 8, 0, 0, 0, 0)
+    chunk = struct.pack(">I", len(size)) + b"IHDR" + size + bytes(4)
+    Path("a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk)
+    with pytest.raises(UserError, match=r"a.png: "):
+        images.read_gray("a.png")
 
 
 # ---------------------------------------------------------------- writing

@@ -175,17 +175,18 @@ def test_marked_pictures_have_the_quality_that_is_promised(small, marked):
 
 
 def test_smooth_places_change_at_most_half_as_much(watermark, small, marked):
-    even = watermark.mark(small, code.encode(TEXT, 44, 45, KEY), even=True)
+    uniform = watermark.mark(small, code.encode(TEXT, 44, 45, KEY), uniform=True)
 
     def blocks_of(picture):
         return photo.luminance(picture)[:, :352].reshape(22, 16, 22, 16)
 
     contrasts = blocks_of(small).std((1, 3))
     smooth = contrasts <= np.quantile(contrasts, 0.25)
-    change, even_change = (
-        np.abs(blocks_of(picture - small)).mean((1, 3))[smooth].mean() for picture in (marked, even)
+    change, uniform_change = (
+        np.abs(blocks_of(picture - small)).mean((1, 3))[smooth].mean()
+        for picture in (marked, uniform)
     )
-    assert change <= even_change / 2
+    assert change <= uniform_change / 2
 
 
 def test_bands_leave_no_seam(watermark, small, marked, monkeypatch):

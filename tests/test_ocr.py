@@ -1,10 +1,13 @@
-"""benchmarks/ocr.py: how errors are counted, and what it says where Tesseract is missing."""
+"""benchmarks/ocr.py: how errors are counted, and the line without Tesseract."""
 
+import functools
 import os
+import random
 
-import ocr
 import pytest
 from conftest import ROOT, python
+
+from benchmarks import ocr
 
 
 @pytest.mark.parametrize(
@@ -16,10 +19,7 @@ def test_edit_distance(one, other, distance):
     assert ocr.edit_distance(other, one) == distance
 
 
-def test_edit_distance_of_longer_texts_against_the_plain_recursion():
-    import functools
-    import random
-
+def test_edit_distance_against_the_plain_recursion():
     random.seed(1)
     for _ in range(20):
         one, other = ("".join(random.choices("abc", k=random.randint(0, 9))) for _ in range(2))
@@ -34,8 +34,9 @@ def test_edit_distance_of_longer_texts_against_the_plain_recursion():
         assert ocr.edit_distance(one, other) == plain(len(one), len(other))
 
 
-def test_without_tesseract_one_line_says_so(tmp_path):
-    done = python(ROOT / "benchmarks" / "ocr.py", env={**os.environ, "PATH": str(tmp_path)})
+def test_without_tesseract_one_line_tells(tmp_path):
+    environment = {**os.environ, "PATH": str(tmp_path)}
+    done = python("-m", "benchmarks.ocr", env=environment, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n") == 1
     assert "apt install tesseract-ocr" in done.stdout

@@ -116,7 +116,6 @@ def test_a_logo_becomes_a_w():
     assert set(np.unique(bits)) == {0, 1}
     assert gray[bits == 1].min() >= gray[bits == 0].max()
     assert (bits[0, 0], bits[14, 10]) == (1, 0)
-    assert watermark_ae.read_logo(None, "bits") is None
 
 
 def test_a_logo_without_contrast_is_refused():
@@ -260,6 +259,7 @@ def test_quantization_embeds_bits_at_the_quality_that_is_asked_for():
     assert 0.9 < metrics.bit_accuracy(bits, recovered) < 0.98
     white = np.ones_like(images)
     marked, step = judge.embed_by_quantization(white, bits, 25.0)
+    assert marked.max() <= 1  # where it would be clipped and lost
     assert metrics.psnr(white, marked) >= 25
     assert metrics.bit_accuracy(bits, judge.extract_quantized(marked, step)) == 1
 

@@ -55,7 +55,8 @@ class Placement:
 
     def area(self, picture, side):
         """Return the lowest and highest (x, y) of the grid in a window of a Pillow image."""
-        corners = np.array(list(itertools.product(*((0, length) for length in picture.size))))
+        width, height = picture.size
+        corners = np.array(list(itertools.product((0, width), (0, height))))
         on_grid = np.linalg.solve(self.matrix, (corners - self.shift).T)
         low, high = on_grid.min(axis=1), on_grid.max(axis=1)
         center = np.clip(self.center, low + side / 2, np.maximum(high - side / 2, low + side / 2))
@@ -87,7 +88,7 @@ class Pilots:
         tile = np.kron(code.pilots(), pattern)
         tile -= ndimage.gaussian_filter(tile, 2, mode="wrap")
         self.tile = (tile / np.linalg.norm(tile)).astype(np.float32)
-        centers = np.stack(np.meshgrid(*[np.arange(TILE) + 0.5] * 2))
+        centers = np.mgrid[:TILE, :TILE][::-1] + 0.5  # (x, y) of each pixel
         places = [np.einsum("ij,jyx->iyx", turn.T, centers) for turn in ORIENTATIONS]
         turned = [self.tile[tuple(np.floor(xy[::-1]).astype(int) % TILE)] for xy in places]
         self.spectra = np.conj(fft.rfft2(np.stack(turned)))

@@ -71,7 +71,7 @@ class Watermark:
             reduce_retracing=True,
         )
         self.extractor = model.get_layer("extractor")
-        # What the decoder makes of a bit, on even gray.
+        # What the decoder makes of a bit, on uniform gray.
         side = grid.TILE // CELL
         signs = code.random_signs(b"any", side**2).reshape(side, side)
         change = self._change(np.full((grid.TILE, grid.TILE), 0.5, "float32"), signs > 0)
@@ -86,13 +86,13 @@ class Watermark:
         )
         return keras.ops.convert_to_numpy(self._graph(gray, bits))[0, ..., 0]
 
-    def mark(self, picture, bits, even=False):
+    def mark(self, picture, bits, uniform=False):
         """Return a picture with bits in its cells, rounded to 8-bit levels.
 
         Args:
             picture: all three channels change by the same amount, so only luminance changes.
             bits: from `code.encode`.
-            even: whether smooth places change as much as others.
+            uniform: whether smooth places change as much as others.
         """
         gray = luminance(picture)
         change = np.zeros_like(gray)
@@ -103,7 +103,7 @@ class Watermark:
             )
             band = band[inner.start * CELL : inner.stop * CELL]
             change[rows.start * CELL : rows.stop * CELL, :right] = band
-        change *= 1 if even else texture_gain(gray)
+        change *= 1 if uniform else texture_gain(gray)
         change *= 10 ** (-PSNR / 20) / np.sqrt(np.mean(change**2))
         # Rounding makes many small changes larger or smaller at once, so factors are tried out.
         step = 3 if gray.size > 1e6 else 1
@@ -252,9 +252,11 @@ def to_file(picture, file_format, quality=95, profile=None):
     levels = np.round(levels, out=levels).astype(np.uint8)  # in place, which saves memory
     if (levels == levels[..., :1]).all():
         levels, profile = levels[..., 0], None  # a profile of colors does not fit gray
-    options = {"quality": quality} if file_format == "jpeg" else {"compress_level": 3}
-    file = io.BytesIO()
-    Image.fromarray(levels).save(file, file_format, icc_profile=profile, **options)
+    image, file = Image.fromarray(levels), io.BytesIO()
+    if file_format == "jpeg":
+        image.save(file, "jpeg", quality=quality, icc_profile=profile)
+    else:
+        image.save(file, file_format, compress_level=3, icc_profile=profile)
     return file.getvalue()
 
 

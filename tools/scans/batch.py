@@ -18,21 +18,21 @@ from common import files
 from common.cli import UserError
 from common.files import printable
 from tools.scans import record
-from tools.scans.document import Options, clean_file
+from tools.scans.document import clean_file
 from tools.scans.files import KINDS
 from tools.scans.page import cleaner
 
 SUFFIXES = {*KINDS, ".gif", ".avif", ".jp2"}  # of the files in a folder that are cleaned
 
 
-def clean_files(network, inputs, output_dir, options=Options(), force=False, dask=None):  # noqa: B008
+def clean_files(network, inputs, output_dir, options, force=False, dask=None):
     """Clean files, folders and patterns into a folder, and keep a record there.
 
     Args:
         network: of clean_documents.py.
         inputs: what to clean.
         output_dir: where outputs go; None: a new folder in runs/.
-        options: `Options`.
+        options: `document.Options`.
         force: whether outputs that are in the record may be replaced.
         dask: "local", or the address of a scheduler, to clean with dask's workers.
 
@@ -43,7 +43,7 @@ def clean_files(network, inputs, output_dir, options=Options(), force=False, das
     could not be cleaned.
     """
     planned = plan_outputs(find_files(inputs), options, output_dir)
-    clean = functools.partial(_import_cluster().clean, dask) if dask else clean_here
+    cluster = _import_cluster() if dask else None
     folder = files.output_folder(output_dir, f"{network.name}_cleaned")
     weights = hashlib.sha256(b"".join(weight.tobytes() for weight in network.get_weights()))
     log = record.Record(folder, weights.hexdigest(), dataclasses.asdict(options))
@@ -51,21 +51,25 @@ def clean_files(network, inputs, output_dir, options=Options(), force=False, das
     done = len(planned) - len(remaining)
     if done:
         print(f"{done} of {len(planned)} files are there already", flush=True)
+    if cluster and remaining:
+        results = cluster.clean(dask, network, remaining, options)
+    else:
+        results = clean_here(network, remaining, options)
     failed, pages, start = [], 0, time.monotonic()
     try:
-        with contextlib.closing(clean(network, remaining, options)) as results:
+        with contextlib.closing(results):
             for name, write in _show_progress(results, len(remaining)):
                 source, target = remaining[name], folder / name
                 try:
                     with files.write_whole(target, replace=force and name in log.entries) as path:
                         result = write(path)
-                    log.add(name, source, result)
                 except UserError as error:
                     if len(planned) == 1:
                         raise
                     failed.append(source)
                     print(printable(error), file=sys.stderr, flush=True)
                     continue
+                log.add(name, source, result)
                 done, pages = done + 1, pages + result["pages"]
                 print(printable(_describe(target, result)), flush=True)
     except KeyboardInterrupt:
@@ -91,7 +95,7 @@ def clean_here(network, sources, options):
     Args:
         network: of clean_documents.py.
         sources: {name: file to read}.
-        options: `Options`.
+        options: `document.Options`.
 
     The function returns what the record keeps, and raises UserError if it fails.
     """

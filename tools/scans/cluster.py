@@ -36,12 +36,15 @@ def clean(address, network, sources, options):
     The function returns what the record keeps, and raises UserError if the file cannot be cleaned.
     Raises UserError if no scheduler answers, or its workers cannot do this work.
     """
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # errors are reported here
+    for name in ("distributed", "distributed.client"):  # dask gives the second its own level
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # errors are reported here
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.keras")
         network.save(path)
-        model = path.read_bytes()
+        content = path.read_bytes()
     with _connect(address, len(sources)) as (client, threads):
+        # As a task, so that dask sends it again to workers that replace others.
+        model = client.submit(bytes, content, pure=False)
         futures = client.map(
             functools.partial(_clean_on_worker, options=options, threads=threads),
             [path.absolute() for path in sources.values()],
@@ -50,7 +53,7 @@ def clean(address, network, sources, options):
             pure=False,
         )
         names = {future.key: name for future, name in zip(futures, sources, strict=True)}
-        finished = distributed.as_completed(futures)
+        finished = distributed.as_completed(futures, loop=client.loop)
         del futures  # so that each result is released once it is written
         for future in finished:
             name = names[future.key]

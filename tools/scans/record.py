@@ -24,7 +24,7 @@ class Record:
             try:
                 self.entries = json.loads(files.read(self.path))
                 for entry in self.entries.values():
-                    entry["input"], entry["input_sha256"], entry["sha256"]  # noqa: B018
+                    entry["input"], entry["input_sha256"], entry["sha256"]
             except (ValueError, TypeError, LookupError, AttributeError):
                 raise UserError(
                     f"{self.path}: not a record of cleaned pages; use another --output-dir"
