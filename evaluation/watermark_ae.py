@@ -116,10 +116,10 @@ def evaluate_baselines(kind, images, watermarks, psnr):
         marked = embed_in_last_bits(images, watermarks, 4)
         mean = np.full_like(watermarks, watermarks.mean())
         return {
-            "four_last_bits": evaluate(
+            "four last bits": evaluate(
                 kind, images, watermarks, marked, lambda images: extract_last_bits(images, 4)
             ),
-            "mean_of_w": {metric_of(kind): accuracy(kind, watermarks, mean)},
+            "mean of W": {metric_of(kind): accuracy(kind, watermarks, mean)},
         }
     marked, step = embed_by_quantization(images, watermarks, psnr)
     last_bits = embed_in_last_bits(images, watermarks)
@@ -127,7 +127,7 @@ def evaluate_baselines(kind, images, watermarks, psnr):
         "quantization": evaluate(
             kind, images, watermarks, marked, lambda images: extract_quantized(images, step)
         ),
-        "least_significant_bit": evaluate(kind, images, watermarks, last_bits, extract_last_bits),
+        "least significant bit": evaluate(kind, images, watermarks, last_bits, extract_last_bits),
     }
 
 
@@ -231,7 +231,7 @@ def plot_noise(folder, kind, digits, accuracies, change, results):
             "that looks at one pixel on black."
         )
     else:
-        mean = results["mean_of_w"]["watermark_psnr"]
+        mean = results["mean of W"]["watermark_psnr"]
         lines["the mean of W, whatever the image"] = SIGMAS, [mean] * len(SIGMAS)
         caption = "Below that line, guessing the mean is better."
     plotting.plot_lines(

@@ -180,10 +180,10 @@ def test_a_picture_is_embedded_in_each_image(kind):
     assert report["settings"]["watermark"] == kind
     assert {"logo_psnr", f"logo_{metric}", f"logo_{metric}_noise_0.1"} <= {*report["test"]}
     if kind == "bits":
-        assert report["baselines"]["least_significant_bit"][metric] == 1
+        assert report["baselines"]["least significant bit"][metric] == 1
         assert report["baselines"]["quantization"][metric] == 1
     else:
-        assert report["baselines"]["four_last_bits"][metric] > 34
+        assert report["baselines"]["four last bits"][metric] > 34
     with Image.open("run/watermark_image.png") as figure:
         assert np.asarray(figure.convert("L")).std() > 5
     # The model's name says which kind of W its networks embed.
@@ -207,7 +207,7 @@ def test_the_published_recipe_has_its_own_networks_and_noise():
     assert report["parameters"] == 1_677
     settings = report["settings"]
     assert [settings[name] for name in ("batch_size", "learning_rate", "noise")] == [64, 1.0, 0.5]
-    assert report["test"].keys() == report["baselines"]["least_significant_bit"].keys()
+    assert report["test"].keys() == report["baselines"]["least significant bit"].keys()
     with pytest.raises(ValueError, match="--psnr has no effect with --recipe published"):
         watermark_ae.Train(recipe="published", psnr=20)
 
