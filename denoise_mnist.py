@@ -30,7 +30,7 @@ import numpy as np
 from keras import layers
 
 import evaluation.denoise_mnist
-from common import cli, data, images, noise, training
+from common import cli, data, files, images, noise, training
 from tools import small_images, tiles
 
 NAME = "denoise_mnist"
@@ -90,13 +90,12 @@ def main(argv=None):
     if isinstance(settings, Apply):
         return denoise_files(settings)
     settings = cli.with_recipe(settings, RECIPES[settings.recipe])
+    model = training.load_model(settings.model, NAME) if settings.model else None
     digits = data.load_mnist(settings)
     folder = training.run_folder(settings, NAME)
     keras.utils.set_random_seed(settings.seed)
     noisy_val = noise.gaussian(digits.x_val, settings.noise, training.seed_for("validation"))
-    if settings.model:
-        model = training.load_model(settings.model, NAME)
-    else:
+    if model is None:
         model = train(settings, digits, noisy_val, folder)
     evaluation.denoise_mnist.report(folder, settings, model, digits, noisy_val)
 
@@ -149,14 +148,14 @@ def denoise_files(settings):
         network = build_denoiser(None, None)  # the same weights fit a picture of any size
         network.set_weights(model.get_weights())
         return tiles.denoise_files(network, outputs, multiple=4, invert=settings.invert)
-    for path, target in outputs:
+    sheets = [target.with_name(f"{path.stem}_sheet.png") for path, target in outputs]
+    files.ensure_not_taken(sheets[0].parent, [sheet.name for sheet in sheets])
+    for (path, target), sheet in zip(outputs, sheets, strict=True):
         picture = images.read_visible(path)
         digit, inverted = small_images.prepare(picture, dataset_name, settings.invert)
         denoised = model.predict(digit[np.newaxis], verbose=0)[0]
         images.write_image(target, 1 - denoised if inverted else denoised)
-        small_images.write_sheet(
-            target.with_name(f"{path.stem}_sheet.png"), picture, digit, {"denoised": denoised}
-        )
+        small_images.write_sheet(sheet, picture, digit, {"denoised": denoised})
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ RECIPES = {
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Train(cli.Train):
     architecture: Literal["conv", "dense"] = "conv"
-    """convolutional, or the smaller dense network"""
+    """the network: convolutional, or dense as in the example on MNIST"""
     dataset: Literal["fashion", "mnist"] = "fashion"
     """Fashion-MNIST or MNIST"""
     latent_dim: int = 2

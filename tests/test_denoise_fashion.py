@@ -85,7 +85,7 @@ def test_the_threshold_of_the_outlier_median_is_chosen_on_the_images_given():
 
 def test_the_unet_learns_to_beat_its_input(monkeypatch):
     monkeypatch.setattr(judged, "SHARES", [0.1])
-    arguments = "--synthetic --limit 400 --epochs 2 --steps-per-epoch 110 --architecture unet"
+    arguments = "--synthetic --limit 200 --epochs 1 --steps-per-epoch 80 --architecture unet"
     denoise_fashion.main(arguments.split())
     report = metrics_of("runs/denoise_fashion_unet")
     assert report["test"]["psnr"] > report["baselines"]["noisy"]["psnr"] + 4
