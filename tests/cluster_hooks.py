@@ -10,13 +10,11 @@ from pathlib import Path
 
 from tools.scans import cluster
 
-real = cluster.clean_file
-
 
 def clean_file(clean, source, path, options):
-    once = source.with_name("once.begun")
-    if source.name == "fatal.png" or (source.name == "once.png" and not once.exists()):
-        once.touch()
+    begun = source.with_suffix(".begun")
+    if source.name == "fatal.png" or (source.name == "once.png" and not begun.exists()):
+        begun.touch()
         os._exit(1)
     if source.name == "slow.png":
         Path(source.parent.parent, "slow").touch()
@@ -24,5 +22,6 @@ def clean_file(clean, source, path, options):
     return real(clean, source, path, options)
 
 
-if "DASK_DISTRIBUTED__WORKER__PRELOAD" in os.environ and real.__module__ != __name__:
-    cluster.clean_file = clean_file
+# Dask runs a preloaded module twice, in the same namespace.
+if "DASK_DISTRIBUTED__WORKER__PRELOAD" in os.environ and "real" not in globals():
+    real, cluster.clean_file = cluster.clean_file, clean_file

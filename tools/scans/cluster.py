@@ -7,8 +7,10 @@ every output is complete or absent, whichever process ends.
 import contextlib
 import functools
 import logging
+import signal
 import tempfile
 import threading
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import dask
@@ -114,19 +116,23 @@ def _connect(address, file_count):
     if address == "local":
         count, threads = workers_here(file_count)
         print(f"Starting {count} workers; threads of each: {threads} ...", flush=True)
-        # With one file at a time on a worker, no other is suspected when one ends the worker.
-        with (
-            dask.config.set({"distributed.scheduler.worker-saturation": 1.0}),
-            distributed.LocalCluster(
-                n_workers=count,
-                threads_per_worker=1,
-                memory_limit=0,  # no worker is stopped in the middle of a page
-                dashboard_address=None,
-                silence_logs=logging.CRITICAL,
-            ) as cluster,
-            distributed.Client(cluster, set_as_default=False) as client,
-        ):
-            yield client, threads
+        config = {
+            # With one file at a time on a worker, no other is suspected when one ends the worker.
+            "distributed.scheduler.worker-saturation": 1.0,
+            # A worker that replaces another imports TensorFlow first, which can take a minute.
+            "distributed.deploy.lost-worker-timeout": "10 minutes",
+        }
+        with dask.config.set(config):
+            with _sigint_blocked():
+                cluster = distributed.LocalCluster(
+                    n_workers=count,
+                    threads_per_worker=1,
+                    memory_limit=0,  # no worker is stopped in the middle of a page
+                    dashboard_address=None,
+                    silence_logs=logging.CRITICAL,
+                )
+            with cluster, distributed.Client(cluster, set_as_default=False) as client:
+                yield client, threads
         return
     try:
         client = distributed.Client(address, set_as_default=False)
@@ -142,6 +148,22 @@ def _connect(address, file_count):
             )
         print(f"{count} workers at {address}", flush=True)
         yield client, None
+
+
+@contextlib.contextmanager
+def _sigint_blocked():
+    """Block Ctrl-C in the processes and threads that are started meanwhile; they inherit that.
+
+    In a terminal it reaches all processes, but this one alone should end the others.
+    """
+    resource_tracker.ensure_running()  # it unblocks SIGINT when it starts
+    signals = {signal.SIGINT} if hasattr(signal, "pthread_sigmask") else set()
+    before = signals and signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        if signals:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def workers_here(file_count):
