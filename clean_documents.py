@@ -204,7 +204,7 @@ def train(settings, office, folder):
     model.compile(optimizer, loss="mse")
     model.summary()
     model.fit(
-        batches,
+        batches.dataset(),
         epochs=settings.epochs,
         shuffle=False,  # Batches shuffles
         validation_data=noisy_office.stack(office.validation),

@@ -196,7 +196,7 @@ def train(settings, clothes, noisy_val, folder):
     model.compile(optimizer, loss="mse")  # PSNR is 10 * log10(1 / MSE)
     model.summary()
     model.fit(
-        batches,
+        batches.dataset(),
         epochs=settings.epochs,
         shuffle=False,  # Batches shuffles
         validation_data=(noisy_val, clothes.x_val),

@@ -128,7 +128,7 @@ def train(settings, digits, noisy_val, folder):
     model.compile(optimizer, loss="binary_crossentropy")
     model.summary()
     model.fit(
-        batches,
+        batches.dataset(),
         epochs=settings.epochs,
         shuffle=False,  # Batches shuffles
         validation_data=(noisy_val, digits.x_val),

@@ -318,7 +318,7 @@ def train(settings, clothes, folder):
     model.encoder.summary()
     model.decoder.summary()
     model.fit(
-        batches,
+        batches.dataset(),
         epochs=settings.epochs,
         shuffle=False,  # Batches shuffles
         validation_data=(clothes.x_val, clothes.x_val),

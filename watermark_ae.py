@@ -233,7 +233,7 @@ def train(settings, digits, folder):
     model, callbacks = compile_model(settings, len(batches))
     model.summary()
     model.fit(
-        batches,
+        batches.dataset(),
         epochs=settings.epochs,
         shuffle=False,  # Batches shuffles
         validation_data=with_watermarks(digits.x_val, training.seed_for("validation")),

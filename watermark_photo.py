@@ -231,7 +231,7 @@ def train(settings, pictures, folder):
     )
     model.summary()
     model.fit(
-        batches,
+        batches.dataset(),
         epochs=settings.epochs,
         shuffle=False,  # Batches shuffles
         validation_data=with_bits(pictures.x_val, training.seed_for("validation")),

@@ -207,8 +207,8 @@ def test_pdf_pages_keep_size_rotation_crop_resolution_and_every_pixel(tmp_path, 
         assert new.get_rotation() == rotation
         assert new.get_cropbox() == old.get_cropbox() == crop
         assert new.get_mediabox() == old.get_mediabox()
-    pairs = zip(*(files.read_pages(tmp_path / n) for n in ("a.pdf", "b.pdf")), strict=True)
-    for old, new in pairs:
+    old_pages, new_pages = (files.read_pages(tmp_path / name) for name in ("a.pdf", "b.pdf"))
+    for old, new in zip(old_pages, new_pages, strict=True):
         assert new.dpi == pytest.approx((100, 200) if rotation % 180 else (200, 100))
         expected = np.round(whiten(old.pixels / np.float32(255)) * 255)
         np.testing.assert_array_equal(new.pixels, expected)

@@ -145,7 +145,7 @@ def find_files(inputs):
 
     Raises UserError if something is missing, not a file, or cannot be read.
     """
-    found = []
+    sources = []
     for text in map(str, inputs):
         is_pattern = glob.has_magic(text) and not os.path.lexists(text)
         matches = sorted(glob.glob(text, recursive=True)) if is_pattern else [text]
@@ -156,18 +156,18 @@ def find_files(inputs):
                 below = _files_below(path)
                 if not below:
                     raise UserError(f"{path}: holds no PDF and no image")
-                found += [(file, file.relative_to(path)) for file in below]
+                sources += [(file, file.relative_to(path)) for file in below]
             else:
                 files.check_file(path)
-                found.append((path, Path(path.name)))
-    return found
+                sources.append((path, Path(path.name)))
+    return sources
 
 
 def _files_below(folder):
     def refuse(error):
         raise UserError(f"{error.filename}: cannot be read ({error.strerror})")
 
-    found = []
+    sources = []
     for path, folders, names in os.walk(folder, onerror=refuse):
         if record.NAME in names and Path(path) != folder:
             folders.clear()
@@ -175,17 +175,17 @@ def _files_below(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for file in (Path(path, name) for name in sorted(names) if not name.startswith(".")):
             if file.suffix.lower() in SUFFIXES and file.is_file():
-                found.append(file)
-    return found
+                sources.append(file)
+    return sources
 
 
-def plan_outputs(found, options, output_dir):
+def plan_outputs(sources, options, output_dir):
     """Return {name below the output folder: file to read}.
 
     Raises UserError if two files would become one, or a file is in the output folder.
     """
     planned, taken = {}, {}
-    for source, name in found:
+    for source, name in sources:
         # realpath, because Path.resolve raises RuntimeError for a link to itself.
         if output_dir and Path(os.path.realpath(output_dir)) in source.resolve().parents:
             raise UserError(f"{source}: is in {output_dir}; use another --output-dir")
