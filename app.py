@@ -252,7 +252,7 @@ def remove_noise(path, kind, amount):
         results = {
             "noisy": noisy,
             "median filter, 3x3": metrics.median_3x3(noisy[np.newaxis])[0],
-            "network": tiles.denoise(denoiser(), noisy, multiple=8, plus=4),
+            "network": tiles.denoise(denoiser(), noisy, multiple=8),
         }
         updates = [preview(crop_center(picture, 400))]
         for name, result in results.items():

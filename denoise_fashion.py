@@ -108,30 +108,26 @@ def build_autoencoder(height=28, width=28, channels=1, initializer="glorot_unifo
 def build_unet(height=28, width=28, channels=1):
     """Return the U-Net: (n, height, width, channels) to the same shape, values in [0, 1].
 
-    Height and width are 4 more than a multiple of 8; None leaves them open.
+    None leaves height and width open; pictures then need sides that are multiples of 8.
 
     The skip connections carry details past the latent, which alone would lose them.
     """
-    for side in (height, width):
-        if side is not None and side % 8 != 4:
-            raise ValueError(f"height and width must be 4 more than a multiple of 8, not {side}")
     noisy = keras.Input((height, width, channels), name="noisy")
     skip_1 = layers.Conv2D(64, 3, activation="relu", padding="same")(noisy)
-    x = layers.MaxPooling2D(2)(skip_1)
+    x = layers.MaxPooling2D(2, padding="same")(skip_1)
     skip_2 = layers.Conv2D(32, 3, activation="relu", padding="same")(x)
-    x = layers.MaxPooling2D(2)(skip_2)
+    x = layers.MaxPooling2D(2, padding="same")(skip_2)
     skip_3 = layers.Conv2D(16, 3, activation="relu", padding="same")(x)
     latent = layers.MaxPooling2D(2, padding="same", name="latent")(skip_3)
 
     x = layers.Conv2D(16, 3, activation="relu", padding="same")(latent)
-    x = layers.UpSampling2D(2)(x)
-    x = layers.Cropping2D(((0, 1), (0, 1)))(x)  # 8 to the 7 of skip_3
+    x = upsample_like(skip_3, x)
     x = layers.Concatenate()([x, skip_3])
     x = layers.Conv2D(32, 3, activation="relu", padding="same")(x)
-    x = layers.UpSampling2D(2)(x)
+    x = upsample_like(skip_2, x)
     x = layers.Concatenate()([x, skip_2])
     x = layers.Conv2D(64, 3, activation="relu", padding="same")(x)
-    x = layers.UpSampling2D(2)(x)
+    x = upsample_like(skip_1, x)
     x = layers.Concatenate()([x, skip_1])
     x = layers.Conv2D(16, 3, activation="relu", padding="same")(x)
     # The network learns what to change, which is zero for nine pixels in ten (Zhang et al. 2017,
@@ -142,6 +138,15 @@ def build_unet(height=28, width=28, channels=1):
     # never be corrected.
     x = x + ops.stop_gradient(ops.clip(x, 0, 1) - x)
     return keras.Model(noisy, x, name="denoise_fashion_unet")
+
+
+def upsample_like(skip, x):
+    """Return x at twice its height and width, without what pooling has added to an odd side."""
+    x = layers.UpSampling2D(2)(x)
+    if None in x.shape[1:3]:
+        return x
+    extra = [(0, side - target) for side, target in zip(x.shape[1:3], skip.shape[1:3], strict=True)]
+    return layers.Cropping2D(extra)(x) if any(map(sum, extra)) else x
 
 
 def main(argv=None):
@@ -212,11 +217,12 @@ def train(settings, clothes, noisy_val, folder):
 def denoise_files(settings):
     """Write a denoised copy of each --input file, at its own size, into the output folder."""
     model = training.load_model(settings.model, NAMES["unet"], NAMES["autoencoder"])
-    build = build_unet if model.name == NAMES["unet"] else build_autoencoder
-    network = build(None, None)  # the same weights fit a picture of any size
+    unet = model.name == NAMES["unet"]
+    # The same weights fit a picture of any size.
+    network = build_unet(None, None) if unet else build_autoencoder(None, None)
     network.set_weights(model.get_weights())
     outputs = images.output_paths(settings.input, settings.output_dir, f"{model.name}_denoised")
-    tiles.denoise_files(network, outputs, multiple=8, plus=4)
+    tiles.denoise_files(network, outputs, multiple=8, plus=0 if unet else 4)
 
 
 if __name__ == "__main__":

@@ -10,13 +10,15 @@
       z = z_mean + exp(z_log_var / 2) * epsilon, with epsilon from N(0, 1)
 
 Examples:
-  python vae_fashion.py                                two latent dimensions, in four minutes
+  python vae_fashion.py                     two latent dimensions, in four minutes
   python vae_fashion.py --latent-dim 16
   python vae_fashion.py --architecture dense --dataset mnist
-  python vae_fashion.py --generate 25                  new clothes as PNG files, and a sheet
-  python vae_fashion.py --input shoe.png --vary 8      its code, its reconstruction, 8 variations
-  python vae_fashion.py --decode latent.csv            codes back into images
-  python vae_fashion.py --data-dir DIR                 Fashion-MNIST, or your own pictures
+  python vae_fashion.py --generate 25       new clothes as PNG files, and a sheet
+  python vae_fashion.py --input samples/shoe.png --vary 8
+                                            its code, its reconstruction, 8 variations
+  python vae_fashion.py --decode runs/vae_fashion_generated/latent.csv
+                                            codes back into images
+  python vae_fashion.py --data-dir DIR      Fashion-MNIST, or your own pictures
 
 The convolutional network and its recipe `published` are those of a blog article on generating
 clothes, trained on the true loss here; the dense one is from Keras's old example on MNIST. VAE:
@@ -55,16 +57,16 @@ class Train(cli.Train):
     dataset: Literal["fashion", "mnist"] = "fashion"
     """Fashion-MNIST or MNIST"""
     latent_dim: int = 2
-    """numbers in a code"""
+    """number of latent dimensions"""
     beta: float = 1.0
-    """weight of the KL divergence; with any other than 1 the loss is no bound on -log p(x)"""
+    """weight of the KL divergence; 1 gives the negative ELBO, with less than 1 it is no bound"""
 
     def __post_init__(self):
         super().__post_init__()
         if not 2 <= self.latent_dim <= 1_000:
             raise ValueError("--latent-dim must be between 2 and 1000")
         if not 0 <= self.beta < float("inf"):
-            raise ValueError("--beta must not be negative")
+            raise ValueError("--beta must be finite and not negative")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,11 +74,11 @@ class Apply(cli.Apply):
     vary: int = 0
     """number of variations of each image"""
     spread: float | None = None
-    """sample them with this many of the encoder's σ; by default they are chosen to differ"""
+    """scale of the variations in units of the encoder's σ; by default they are chosen to differ"""
     seed: int | None = None
     """seed of the variations; by default a new one each time"""
     invert: bool = True
-    """leave dark on light as it is; by default it becomes light on dark, as in training"""
+    """invert dark-on-light pictures to light on dark, as in training; --no-invert keeps them"""
 
     def __post_init__(self):
         if not 0 <= self.vary <= 10_000:
@@ -88,7 +90,7 @@ class Apply(cli.Apply):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Decode:
     decode: Path
-    """a latent.csv, as --generate and --input write it, to turn into images"""
+    """a latent.csv from --generate or --input, to decode into images"""
     model: Path | None = None
     """a trained model; by default the one in models/"""
     output_dir: Path | None = None
@@ -113,11 +115,11 @@ class Generate:
 
 @keras.saving.register_keras_serializable("vae_fashion")
 class Sampling(layers.Layer):
-    """Samples z from N(z_mean, exp(z_log_var)), in a way that gradients can pass through."""
+    """Samples z from N(z_mean, exp(z_log_var)) with the reparameterization trick."""
 
-    # The reparameterization trick: a sample of N(μ, σ²) has no derivative with respect to μ and σ.
-    # So ε is sampled from N(0, 1), which depends on nothing, and z = μ + σ·ε. This z has the same
-    # distribution, dz/dμ = 1 and dz/dσ = ε: the encoder learns from the decoder's error.
+    # A sample of N(μ, σ²) has no derivative with respect to μ and σ. So ε is sampled from N(0, 1),
+    # which depends on nothing, and z = μ + σ·ε. This z has the same distribution, dz/dμ = 1 and
+    # dz/dσ = ε: the decoder's error trains the encoder.
 
     def __init__(self, seed=0, **kwargs):
         super().__init__(**kwargs)
@@ -131,7 +133,7 @@ class Sampling(layers.Layer):
         return z_mean + ops.exp(z_log_var / 2) * epsilon
 
     def get_config(self):
-        """Return what a saved model keeps of it."""
+        """Return the constructor arguments, for saving."""
         return super().get_config() | {"seed": self.seed}
 
 
@@ -149,6 +151,10 @@ def build_encoder(
         x = layers.Dense(32, **relu)(layers.Flatten()(x))
     else:
         x = layers.Dense(512, **relu)(layers.Flatten()(image))
+    # An image's code is a normal distribution, not a point: its mean, the log of its variance (a
+    # layer may output any number, a variance must be positive), and z, a sample of it. Training
+    # decodes z, so that the decoder learns the surroundings of z_mean, too. Figures decode z_mean,
+    # the best single guess.
     z_mean = layers.Dense(latent_dim, name="z_mean")(x)
     z_log_var = layers.Dense(latent_dim, name="z_log_var")(x)
     z = Sampling(name="z")([z_mean, z_log_var])
@@ -175,21 +181,26 @@ def build_decoder(
     return keras.Model(z, x, name="decoder")
 
 
-# The loss is the negative ELBO, an upper bound on -log p(x). What the article publishes is not:
-# 1. It averages the cross-entropy over the pixels, so that beside it the KL divergence weighs 784
-#    times too much, and multiplies the KL divergence by 5e-4. Together that is a β of 0.39, with 2.
-#    of 0.2: better reconstructions, but the codes no longer follow the prior, and samples of it
-#    fall into gaps.
-# 2. It averages the KL divergence over the latent dimensions, where it should be summed, and takes
-#    exp(z_log_var) for the standard deviation in the sampling but for the variance in the KL
-#    divergence.
+# The loss is the negative ELBO, an upper bound on -log p(x), for each image:
+#
+#     sum over pixels of BCE(x, decoded) + sum over latent dimensions of KL
+#
+# The article's loss is no such bound:
+#
+#     mean over pixels of BCE(x, decoded) + 5e-4 * mean over latent dimensions of KL
+#
+# Both means should be sums. Multiplied by 784 pixels, it weighs the KL with 784 * 5e-4 / 2, a β of
+# 0.2: reconstructions get better, but the codes no longer match the prior, and samples of it fall
+# into gaps. Also, the article takes exp(z_log_var) for the standard deviation when it samples, and
+# for the variance in the KL.
 
 
 @keras.saving.register_keras_serializable("vae_fashion")
 def reconstruction(image, decoded):
     """Return -log p(x|z), the cross-entropy summed over the pixels, in nats, shape (n,).
 
-    A gray value x counts as a pixel that is white with probability x.
+    A gray value x counts as the probability that the pixel is white. The lowest cross-entropy of
+    a gray pixel is not 0 but the entropy of x, so even a perfect copy has a loss above 0.
     """
     return ops.sum(ops.binary_crossentropy(image, decoded), axis=(1, 2, 3))
 
@@ -197,9 +208,10 @@ def reconstruction(image, decoded):
 def kl_divergence(z_mean, z_log_var):
     """Return KL(N(z_mean, exp(z_log_var)) ‖ N(0, 1)) in nats, shape (n,).
 
-    It pulls all codes towards one distribution that can be sampled, and makes them overlap, so that
-    neighbors look alike. Without it the encoder would put each image far from all others, with no
-    variance: a plain autoencoder, whose decoder can make nothing of the points in between.
+    It pulls all codes towards one distribution that can be sampled from, and makes them overlap, so
+    that nearby codes decode to similar images. Without it each image would get a code of its own
+    with no variance, as in a plain autoencoder, whose decoder can make nothing of the points in
+    between.
     """
     return 0.5 * ops.sum(ops.square(z_mean) + ops.exp(z_log_var) - 1 - z_log_var, axis=-1)
 
@@ -222,7 +234,7 @@ class VAE(keras.Model):
         return self.decoder(z)
 
     def get_config(self):
-        """Return what a saved model keeps of it."""
+        """Return the constructor arguments, for saving."""
         serialize = keras.saving.serialize_keras_object
         parts = {"encoder": serialize(self.encoder), "decoder": serialize(self.decoder)}
         return super().get_config() | parts | {"beta": self.beta}
@@ -249,15 +261,15 @@ def build_vae(
     decoder = build_decoder(architecture, latent_dim, height, width, channels, initializer)
     name = "vae_fashion" if architecture == "conv" else "vae_fashion_dense"
     model = VAE(encoder, decoder, beta, name=name)
-    model(ops.zeros((1, height, width, channels)))  # builds it
+    model(ops.zeros((1, height, width, channels)))  # creates the weights
     return model
 
 
-def spread_first_layer(decoder, seed):
-    """Initialize the decoder's first layer so that its units differ all over the latent space.
+def init_first_layer(decoder, seed):
+    """Initialize the decoder's first layer so that its ReLUs switch on all over the latent space.
 
-    A ReLU unit bends where w·z + b = 0. Keras sets b to 0, so that all of them bend along lines
-    through the origin and have to be moved outwards step by step.
+    A unit switches on where w·z + b = 0. With Keras's b = 0 all of these lines pass through the
+    origin, and training has to move them outwards.
     """
     dense = next(layer for layer in decoder.layers if isinstance(layer, layers.Dense))
     rng = np.random.default_rng(training.seed_for(seed, "first layer"))
@@ -267,36 +279,43 @@ def spread_first_layer(decoder, seed):
 
 
 def main(argv=None):
+    # Train, or the command whose flag is given: --input, --generate or --decode.
     settings = cli.parse(__doc__, argv, Train, Apply, Generate, Decode)
     if not isinstance(settings, Train):
         return apply(settings)
     model = None
     if settings.model:
         model = training.load_model(settings.model, *NAMES.values())
-        architecture = "conv" if model.name == NAMES["conv"] else "dense"
-        settings = dataclasses.replace(settings, architecture=architecture)
+        settings = dataclasses.replace(
+            settings,
+            architecture="conv" if model.name == NAMES["conv"] else "dense",
+            latent_dim=model.decoder.input_shape[-1],
+            beta=model.beta,
+        )
+    # Flags override the recipe.
     settings = cli.with_recipe(settings, RECIPES[settings.architecture][settings.recipe])
     load = data.load_mnist if settings.dataset == "mnist" else data.load_fashion_mnist
-    clothes = load(settings)
+    dataset = load(settings)
     folder = training.run_folder(settings, NAMES[settings.architecture])
     keras.utils.set_random_seed(settings.seed)
     if model is None:
-        model = train(settings, clothes, folder)
-    # Each part is a model of its own. Of the encoder's three outputs the third is the decoder's
-    # input: decoder(encoder(x)[2]). The decoder alone makes new images.
+        model = train(settings, dataset, folder)
+    # Each part is a model of its own. The decoder alone makes new images. The encoder alone turns
+    # images into a few numbers, its first output, z_mean: to find similar images, to plot a
+    # collection, or as features of a classifier that has few labels.
     training.save_model(model.encoder, folder / "encoder.keras")
     training.save_model(model.decoder, folder / "decoder.keras")
-    explorer.write(folder / "explorer.html", model.encoder, model.decoder, clothes)
-    evaluation.vae_fashion.report(folder, settings, model, clothes)
+    explorer.write(folder / "explorer.html", model.encoder, model.decoder, dataset)
+    evaluation.vae_fashion.report(folder, settings, model, dataset)
 
 
-def train(settings, clothes, folder):
+def train(settings, dataset, folder):
     """Return the model with the lowest validation loss."""
-    batches = training.Batches(
-        lambda indices, seed: (clothes.x_train[indices], clothes.x_train[indices]),
-        len(clothes.x_train),
-        settings,
-    )
+
+    def make_batch(indices, seed):
+        return dataset.x_train[indices], dataset.x_train[indices]
+
+    batches = training.Batches(make_batch, len(dataset.x_train), settings)
     model = build_vae(
         settings.architecture,
         settings.latent_dim,
@@ -304,11 +323,12 @@ def train(settings, clothes, folder):
         initializer="he_normal" if settings.recipe == "fast" else "glorot_uniform",
     )
     if settings.recipe == "fast":
-        spread_first_layer(model.decoder, settings.seed)
-        training.init_output_bias(model.decoder, clothes.x_train)
+        init_first_layer(model.decoder, settings.seed)
+        training.init_output_bias(model.decoder, dataset.x_train)
         steps = settings.epochs * len(batches)
         schedule = training.warmup_cosine(settings.learning_rate, steps, warmup=0.05)
-        # beta_2 = 0.95 forgets old squared gradients after about 20 steps instead of 1,000.
+        # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over about
+        # 1,000.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
     elif settings.architecture == "conv":
         optimizer = keras.optimizers.RMSprop(settings.learning_rate)
@@ -320,9 +340,10 @@ def train(settings, clothes, folder):
     model.fit(
         batches.dataset(),
         epochs=settings.epochs,
-        shuffle=False,  # Batches shuffles
-        validation_data=(clothes.x_val, clothes.x_val),
+        shuffle=False,  # batches are already shuffled
+        validation_data=(dataset.x_val, dataset.x_val),
         validation_batch_size=500,
+        # the best epoch to model.keras, history.csv, a backup for --resume
         callbacks=training.callbacks(folder, settings, batches),
         verbose=2,
     )

@@ -1,6 +1,6 @@
-"""Train three small networks that embed bits or a picture in an image and extract them again.
+"""Train three small networks that embed a watermark in an image and extract it again.
 
-    image (28, 28, 1)              W (28, 28, 1): bits, or with --watermark gray a picture
+    image (28, 28, 1)              watermark (28, 28, 1): bits, or a picture in gray values
       encoder, 593 parameters        |
         Conv 8 5x5, Conv 4 3x3,      |
         Conv 2 3x3, Conv 1 3x3       |
@@ -11,16 +11,18 @@
       GaussianNoise                what happens to it on its way, in training only
       extractor, 537 parameters
         Conv 8 5x5, Conv 4 3x3, Conv 1 3x3 sigmoid
-    recovered W (28, 28, 1)        of bits, the probability of a 1
+    recovered watermark (28, 28, 1)       of bits, the probability of a 1
 
-They are trained as one model of 1,677 parameters and saved one by one, too. To embed a text in a
-photo, see watermark_photo.py.
+They are trained as one model of 1,677 parameters and also saved separately. The article calls the
+embedding network the decoder; in most papers the decoder is what is the extractor here. To embed a
+text in a photo, see watermark_photo.py.
 
 Examples:
   python watermark_ae.py                             train for four minutes, evaluate, plot
   python watermark_ae.py --recipe published          train as the source article did
-  python watermark_ae.py --noise 0.12 --epochs 80    bits that survive noise
-  python watermark_ae.py --watermark gray --watermark-image logo.png    a picture in each image
+  python watermark_ae.py --noise 0.12 --epochs 80    robust to noise
+  python watermark_ae.py --watermark gray --watermark-image samples/logo.png
+                                                     a picture in each image
 
 Sources: the networks and the recipe `published` are those of a blog article on watermarking with
 autoencoders; noise between decoder and extractor: J. Zhu et al., "HiDDeN: Hiding Data with Deep
@@ -57,19 +59,20 @@ RECIPES = {
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Train(cli.Train):
     noise: float | None = None
-    """standard deviation of the noise in training, by default the recipe's; pixels are in [0, 1]"""
+    """standard deviation of the training noise, for pixels in [0, 1]; default: the recipe's"""
     psnr: float | None = None
     """quality of the marked images in dB, by default 20.2"""
     watermark: Literal["bits", "gray"] = "bits"
-    """what W holds: zeros and ones, or gray values from 0 to 1"""
+    """values of the watermark: zeros and ones, or gray values from 0 to 1"""
     watermark_image: Path | None = None
     """also embed this picture in each test image, scaled to 28x28 pixels"""
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("noise", "psnr"):
-            if not 0 <= (getattr(self, name) or 0) <= 100:
-                raise ValueError(f"--{name} must be between 0 and 100")
+        if self.noise is not None and not 0 <= self.noise <= 10:
+            raise ValueError("--noise must be between 0 and 10")
+        if self.psnr is not None and not 0 <= self.psnr <= 100:
+            raise ValueError("--psnr must be between 0 and 100")
         if self.psnr is not None and self.recipe == "published":
             raise ValueError("--psnr has no effect with --recipe published")
 
@@ -77,49 +80,53 @@ class Train(cli.Train):
 def build_encoder(height=28, width=28, channels=1, slope=0.2):
     """Return the encoder: (n, height, width, channels) to the same shape.
 
-    `slope` is that of the leaky ReLU for negative values; the article's ReLU has 0.
+    `slope` is the negative slope of the leaky ReLU; the article uses ReLU, slope 0.
     """
     image = keras.Input((height, width, channels), name="image")
     x = image
     for filters, size in ((8, 5), (4, 3), (2, 3), (channels, 3)):
         x = layers.Conv2D(filters, size, padding="same")(x)
-        x = ops.maximum(x, slope * x)  # leaky ReLU
+        x = layers.LeakyReLU(slope)(x)
     return keras.Model(image, x, name="encoder")
 
 
 def build_decoder(height=28, width=28, channels=1, slope=0.2):
-    """Return the decoder: encoded image and W, (n, height, width, 1), to the marked image."""
+    """Return the decoder: encoded image and watermark, (n, height, width, 1), to the marked image.
+
+    The two are merged by a layer, inside the model. If NumPy merged them between two models, no
+    gradient would pass, and the encoder would never learn what the extractor needs.
+    """
     encoded = keras.Input((height, width, channels), name="encoded")
     watermark = keras.Input((height, width, 1), name="watermark")
     x = layers.Concatenate()([encoded, watermark])
     for filters, size in ((2, 5), (4, 3), (8, 3)):
         x = layers.Conv2D(filters, size, padding="same")(x)
-        x = ops.maximum(x, slope * x)  # leaky ReLU
+        x = layers.LeakyReLU(slope)(x)
     marked = layers.Conv2D(channels, 3, activation="sigmoid", padding="same")(x)
     return keras.Model([encoded, watermark], marked, name="decoder")
 
 
 def build_extractor(height=28, width=28, channels=1, slope=0.2, activation="sigmoid"):
-    """Return the extractor: marked image to W, (n, height, width, 1).
+    """Return the extractor: marked image to watermark, (n, height, width, 1).
 
-    The activation has to fit the values of W: sigmoid for bits and for values from 0 to 1, tanh
-    for -1 to 1, relu for all positive values, None (linear) for any.
+    The activation has to fit the values of the watermark: sigmoid for bits and for values from 0 to
+    1, tanh for -1 to 1, relu for positive values without a limit, None (linear) for any.
     """
     marked = keras.Input((height, width, channels), name="marked")
     x = marked
     for filters, size in ((8, 5), (4, 3)):
         x = layers.Conv2D(filters, size, padding="same")(x)
-        x = ops.maximum(x, slope * x)  # leaky ReLU
-    # A ReLU that is zero everywhere has no gradient and never learns, so it starts above zero.
+        x = layers.LeakyReLU(slope)(x)
+    # A ReLU that is zero everywhere has no gradient and never learns. A bias of 1 avoids that.
     bias = "ones" if activation == "relu" else "zeros"
     last = layers.Conv2D(1, 3, padding="same", activation=activation, bias_initializer=bias)
     return keras.Model(marked, last(x), name="extractor")
 
 
 def build_watermark(height=28, width=28, channels=1, noise=0.0, slope=0.2, name="watermark_ae"):
-    """Return the three networks in one: {image, watermark} to {marked, recovered}.
+    """Return one model of all three: {image, watermark} to {marked, recovered}.
 
-    Each is called like a layer, and can be taken out with `get_layer`.
+    Each is called like a layer; get_layer("encoder") and so on return them.
     """
     encoder = build_encoder(height, width, channels, slope)
     decoder = build_decoder(height, width, channels, slope)
@@ -173,7 +180,7 @@ def main(argv=None):
         trained_for = "bits" if model.name == NAMES["bits"] else "gray"
         settings = dataclasses.replace(settings, watermark=trained_for)
     path, kind = settings.watermark_image, settings.watermark
-    logo = read_logo(path, kind) if path else None
+    logo = read_watermark_image(path, kind) if path else None
     digits = data.load_mnist(settings)
     folder = training.run_folder(settings, NAMES[kind])
     if model is None:
@@ -184,27 +191,29 @@ def main(argv=None):
     evaluation.watermark_ae.report(folder, settings, model, digits, test_watermarks, logo)
 
 
-def read_logo(path, kind):
-    """Return a picture as a W, shape (28, 28, 1).
+def read_watermark_image(path, kind):
+    """Return a picture as a watermark, shape (28, 28, 1).
 
-    It is scaled to fit; transparent pixels become white, or black if that shows more. As bits it is
-    1 where it is bright, by Otsu's threshold.
+    The picture is scaled to fit. Transparent pixels become white, or black if that gives more
+    contrast. For bits, bright pixels (Otsu's threshold) are 1.
 
-    Raises UserError if the file cannot be read, or has the same gray everywhere.
+    Raises UserError if the file cannot be read or is uniformly gray.
     """
-    on_white, on_black = (images.read_gray(path, background) for background in ("white", "black"))
+    on_white = images.read_gray(path, background="white")
+    on_black = images.read_gray(path, background="black")
     picture = on_black if np.ptp(on_black) > np.ptp(on_white) else on_white
     gray = images.fit_square(picture, 28)
     if np.ptp(gray) < 0.02:
-        raise UserError(f"{path}: the same gray everywhere; --watermark-image needs a picture")
-    return (1 - metrics.ink(gray) if kind == "bits" else gray).astype("float32")
+        raise UserError(f"{path}: uniformly gray; --watermark-image needs a picture")
+    watermark = 1 - metrics.ink(gray) if kind == "bits" else gray
+    return watermark.astype("float32")
 
 
 def random_watermarks(kind, shape, seed):
-    """Return random W, shape (n, 28, 28, 1): bits, or gray values in squares of 1 to 7 pixels.
+    """Return random watermarks: bits, or gray values in squares of 1 to 7 pixels.
 
-    Pictures are smooth. A network trained on independent values cannot tell a smooth W from the
-    image it is embedded in.
+    Shape (n, 28, 28, 1). Gray pictures are smooth, hence the squares: trained on independent
+    values, a network cannot separate a smooth watermark from the image.
     """
     rng = np.random.default_rng(seed)
     if kind == "bits":
@@ -212,7 +221,7 @@ def random_watermarks(kind, shape, seed):
     values = rng.uniform(0, 1, shape).astype("float32")
     sides = rng.choice([1, 2, 4, 7], len(values))
     for side in (2, 4, 7):
-        first = np.arange(shape[1]) // side * side
+        first = np.arange(shape[1]) // side * side  # the first index of each square
         values[sides == side] = values[sides == side][:, first][:, :, first]
     return values
 
@@ -235,7 +244,7 @@ def train(settings, digits, folder):
     model.fit(
         batches.dataset(),
         epochs=settings.epochs,
-        shuffle=False,  # Batches shuffles
+        shuffle=False,  # batches are already shuffled
         validation_data=with_watermarks(digits.x_val, training.seed_for("validation")),
         validation_batch_size=500,
         callbacks=[*callbacks, *training.callbacks(folder, settings, batches)],

@@ -16,7 +16,7 @@ import tyro
 from benchmarks.trainings import COMPARED, MARGINS, PAIR, ROOT, read_results, time_to_quality
 from common import cli, files, training
 
-PAGES = [ROOT / "README.md", ROOT / "docs" / "results.md"]
+PAGES = [ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "experiments.md"]
 NOTHING = "–"
 # {script: (label of its metric, metric, format, strongest classical method)}
 SUMMARY = {
@@ -326,8 +326,35 @@ def ocr_table(ocr):
     return markdown(header, [[f"{rate:.2%}" for rate in rates.values()]])
 
 
+# {metric of an ablation: (column, format)}
+ABLATION_COLUMNS = {
+    "bit_accuracy": ("correct bits", ".1%"),
+    "psnr": ("PSNR, dB", ".2f"),
+    "rmse": ("RMSE", ".4f"),
+    "mse": ("MSE", ".4f"),
+    "loss": ("training loss", ".4f"),
+    "val_loss": ("validation loss", ".4f"),
+    "kl": ("KL, nats", ".2f"),
+    "spread": ("standard deviation of the codes", ".2f"),
+}
+
+
+def ablation_table(ablation):
+    """Return the table of an ablation: the mean of each metric over the seeds, and its range."""
+    rows = ablation["rows"]
+    measured = next(iter(rows.values()))
+    columns = [ABLATION_COLUMNS[metric] for metric in measured]
+    lines = [
+        [label, *(mean_and_range(row[metric], ABLATION_COLUMNS[metric][1]) for metric in measured)]
+        for label, row in rows.items()
+    ]
+    return markdown(["", *(column for column, _ in columns)], lines)
+
+
 def table(name, results):
     """Return the Markdown of the table of this name."""
+    if name.startswith("ablation_"):
+        return ablation_table(results[name])
     if name in TABLES:
         columns, rows = TABLES[name]
         return training_table(results["trainings"], columns, rows)

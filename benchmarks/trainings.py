@@ -36,7 +36,7 @@ from common.cli import UserError
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results.json"
 FIGURE = ROOT / "docs" / "images" / "time_to_quality.png"
-LOGO = "benchmarks/logo.png"  # what watermark_ae.py embeds in each digit
+LOGO = "samples/logo.png"  # what watermark_ae.py embeds in each digit
 # {script/name: (flags, number of seeds)}: three seeds where a training takes up to five minutes.
 TRAININGS = {
     "latent_spaces/fast": ([], 3),

@@ -1,4 +1,4 @@
-"""How well W is hidden in digits and how much of it comes back, beside classical watermarks."""
+"""Test metrics, baselines and figures for watermark_ae.py."""
 
 import numpy as np
 from scipy.stats import norm
@@ -16,8 +16,8 @@ def report(folder, settings, model, digits, watermarks, logo=None):
         settings: the script's `Train`.
         model: of `build_watermark`.
         digits: `data.Images`.
-        watermarks: a W for each test image.
-        logo: a picture as a W, shape (28, 28, 1), to embed in all test images as well.
+        watermarks: one for each test image.
+        logo: a picture as a watermark, shape (28, 28, 1), to embed in all test images as well.
     """
     print(f"Evaluating on {len(digits.x_test):,} test images ...")
     kind, images = settings.watermark, digits.x_test
@@ -57,7 +57,7 @@ def report(folder, settings, model, digits, watermarks, logo=None):
     plotting.plot_history(
         training.read_history(folder),
         folder / "loss.png",
-        ylabel=f"loss ({'cross-entropy' if kind == 'bits' else 'squared error'} of W, and penalty)",
+        ylabel="loss of the watermark, and penalty",
         caption=f"The penalty is for images below the quality that is asked for. Data: {digits}.",
     )
     training.report(folder, settings, digits, model, results)
@@ -70,13 +70,13 @@ def embed(model, images, watermarks):
 
 
 def extractor_of(model):
-    """Return a function that extracts W from marked images."""
+    """Return a function that extracts the watermarks of marked images."""
     extractor = model.get_layer("extractor")
     return lambda images: extractor.predict(images, batch_size=500, verbose=0)
 
 
 def metric_of(kind):
-    """Return the name of the metric of W."""
+    """Return the name of the metric of the watermark."""
     return "bit_accuracy" if kind == "bits" else "watermark_psnr"
 
 
@@ -93,7 +93,7 @@ def add_noise(marked, sigma):
 
 
 def evaluate(kind, images, watermarks, marked, extract):
-    """Return {metric: value} of marked images and of the W that `extract` reads from them."""
+    """Return {metric: value} of marked images and of what `extract` reads from them."""
     name, recovered = metric_of(kind), extract(marked)
     results = {
         "psnr": metrics.psnr(images, marked),
@@ -119,7 +119,7 @@ def evaluate_baselines(kind, images, watermarks, psnr):
             "four last bits": evaluate(
                 kind, images, watermarks, marked, lambda images: extract_last_bits(images, 4)
             ),
-            "mean of W": {metric_of(kind): accuracy(kind, watermarks, mean)},
+            "mean watermark": {metric_of(kind): accuracy(kind, watermarks, mean)},
         }
     marked, step = embed_by_quantization(images, watermarks, psnr)
     last_bits = embed_in_last_bits(images, watermarks)
@@ -169,7 +169,7 @@ def extract_quantized(images, step):
 
 
 def one_pixel_limit(change, sigma):
-    """Return how often a detector can be right that looks at one black pixel alone.
+    """Return the best possible accuracy of a detector that sees one black pixel.
 
     On black, a bit can only add light: `a` for a 1, nothing for a 0. The mean square change is
     r² = a²/2, so the two levels are a = r·√2 apart. Under noise σ the detector decides half-way and
@@ -184,7 +184,7 @@ def one_pixel_limit(change, sigma):
 
 
 def plot_examples(path, *, title, kind, digits, watermarks, marked, extract, results):
-    """Plot eight images and their W, as embedded and as extracted."""
+    """Plot eight images and their watermarks, as embedded and as extracted."""
     examples = list(digits.examples(8).values())
     images, watermarks, noisy = (
         values[examples] for values in (digits.x_test, watermarks, add_noise(marked, 0.1))
@@ -201,12 +201,12 @@ def plot_examples(path, *, title, kind, digits, watermarks, marked, extract, res
 
     rows = {
         "image": images,
-        "W": show(watermarks),
+        "watermark": show(watermarks),
         "marked": marked,
         f"difference,\nx {gain:.0f}": np.clip(0.5 + gain * change, 0, 1),
-        "W extracted": show(extract(marked)),
+        "extracted": show(extract(marked)),
         "marked, with\nnoise 0.1": np.clip(noisy, 0, 1),
-        "W extracted\nfrom that": show(extract(noisy)),
+        "extracted\nfrom that": show(extract(noisy)),
     }
     value, through_noise = results[metric_of(kind)], results[f"{metric_of(kind)}_noise_0.1"]
     if kind == "bits":
@@ -215,13 +215,18 @@ def plot_examples(path, *, title, kind, digits, watermarks, marked, extract, res
             f"{through_noise:.1%} with noise of 0.1"
         )
     else:
-        caption = f"The extracted W has {value:.1f} dB, with noise of 0.1 {through_noise:.1f} dB"
+        caption = (
+            f"The extracted watermark has {value:.1f} dB, with noise of 0.1 {through_noise:.1f} dB"
+        )
     caption += f"; the marked images have {results['psnr']:.1f} dB. Means over all test images."
     plotting.image_grid(rows, path, title=title, caption=f"{caption} Data: {digits}.")
 
 
 def plot_noise(folder, kind, digits, accuracies, change, results):
-    """Plot how much of W comes back over the noise; `change` is the root mean square."""
+    """Plot how much of the watermark comes back over the noise.
+
+    `change` is the root-mean-square change of a pixel by marking.
+    """
     lines = {"the networks": (SIGMAS, accuracies)}
     if kind == "bits":
         limits = [one_pixel_limit(change, sigma) for sigma in SIGMAS]
@@ -231,24 +236,24 @@ def plot_noise(folder, kind, digits, accuracies, change, results):
             "that looks at one pixel on black."
         )
     else:
-        mean = results["mean of W"]["watermark_psnr"]
-        lines["the mean of W, whatever the image"] = SIGMAS, [mean] * len(SIGMAS)
+        mean = results["mean watermark"]["watermark_psnr"]
+        lines["the mean watermark, whatever the image"] = SIGMAS, [mean] * len(SIGMAS)
         caption = "Below that line, guessing the mean is better."
     plotting.plot_lines(
         lines,
         folder / "noise.png",
-        title="How much of W comes back through noise",
+        title="How much of the watermark comes back through noise",
         caption=f"Marked images of {results['model']['psnr']:.1f} dB. {caption} Data: {digits}.",
         xlabel="standard deviation of the noise",
-        ylabel="share of correct bits" if kind == "bits" else "PSNR of the extracted W (dB)",
+        ylabel="share of correct bits" if kind == "bits" else "PSNR of the watermark (dB)",
         xscale="log",
     )
 
 
 def plot_trade_off(folder, kind, digits):
-    """Plot how much of W comes back over the image quality, in the course of training."""
+    """Plot how much of the watermark comes back over the image quality, epoch by epoch."""
     history = training.read_history(folder)
-    rows = history[len(history) // 10 :]  # before that it learns to embed W at all
+    rows = history[len(history) // 10 :]  # before that it learns to embed at all
     column = "val_recovered_binary_accuracy" if kind == "bits" else "val_recovered_psnr"
     if rows:
         points = [row["val_marked_psnr"] for row in rows], [row[column] for row in rows]
@@ -256,8 +261,8 @@ def plot_trade_off(folder, kind, digits):
             {"epochs of training": points},
             folder / "trade_off.png",
             title="What image quality costs",
-            caption="As training asks for better images, W gets harder to extract. Without noise,"
+            caption="The better the image, the harder the watermark is to extract. Without noise,"
             f" on the validation images. Data: {digits}.",
             xlabel="PSNR of the marked images (dB)",
-            ylabel="share of correct bits" if kind == "bits" else "PSNR of the extracted W (dB)",
+            ylabel="share of correct bits" if kind == "bits" else "PSNR of the watermark (dB)",
         )

@@ -32,13 +32,24 @@ def test_parameters_and_shapes(architecture):
     assert model.get_layer("latent").output.shape == (None, 4, 4, 16)
 
 
-@both
-def test_other_sizes_and_channels(architecture):
-    model = BUILDERS[architecture](36, 44, channels=3)
-    assert model.input_shape == model.output_shape == (None, 36, 44, 3)
+@pytest.mark.parametrize(
+    ("architecture", "height", "width"),
+    [("autoencoder", 36, 44), ("unet", 32, 64), ("unet", 29, 51), ("unet", 1, 3)],
+)
+def test_other_sizes_and_channels(architecture, height, width):
+    model = BUILDERS[architecture](height, width, channels=3)
+    assert model.input_shape == model.output_shape == (None, height, width, 3)
+
+
+def test_sizes_that_the_autoencoder_cannot_return_are_refused():
     for height, width in ((32, 28), (28, 30), (28, 0)):
         with pytest.raises(ValueError, match="must be 4 more than a multiple of 8, not"):
-            BUILDERS[architecture](height, width)
+            denoise_fashion.build_autoencoder(height, width)
+
+
+def test_an_open_unet_takes_multiples_of_8():
+    model = denoise_fashion.build_unet(None, None)
+    assert model.predict(np.zeros((1, 40, 24, 1), "float32"), verbose=0).shape == (1, 40, 24, 1)
 
 
 @pytest.mark.parametrize("side", [4, 28, 29, 36, 44, 50])

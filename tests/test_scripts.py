@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import inspect
 import io
+import json
 import re
 import signal
 import subprocess
@@ -22,8 +23,9 @@ from conftest import ROOT, contents, metrics_of, python
 from PIL import Image
 
 import clean_documents
-from common import training
+from common import metrics, noise, training
 from synthetic import pages
+from synthetic.digits import digits
 
 # {script: arguments of a training that takes seconds}
 SCRIPTS = {
@@ -222,25 +224,33 @@ def source_with_dependencies(name, builder):
     return "\n\n".join(inspect.getsource(value) for key, value in own.items() if key in needed)
 
 
+# Heights and widths that a copied builder is tried at, beside its own.
+OTHER_SIZES = {"denoise_fashion__build_autoencoder": (36, 60)}
+
 TRAIN_AND_SAVE = """
-import importlib, inspect, sys
+import importlib, inspect, json, sys
 import numpy as np
-for name in sys.argv[1:]:
+other_sizes = json.loads(sys.argv[1])
+for name in sys.argv[2:]:
     build = getattr(importlib.import_module(name), name.split("__")[1])
-    open_sizes = [key for key in ("height", "width") if key in inspect.signature(build).parameters
-                  and inspect.signature(build).parameters[key].default is None]
-    model = build(**dict.fromkeys(open_sizes, 64))
-    def array(tensor):
-        return np.random.random((2, *tensor.shape[1:])).astype("float32")
-    first = getattr(model, "encoder", model)  # the VAE has no input of its own
-    inputs = keras.tree.map_structure(array, first.input)
-    targets = keras.tree.map_structure(np.asarray, model.predict(inputs, verbose=0))
-    model.compile("sgd", keras.tree.map_structure(lambda output: "mse", targets))
-    model.train_on_batch(inputs, targets)
-    model.save(f"{name}.keras")
-    np.savez(f"{name}_weights.npz", *model.get_weights())
-    np.savez(f"{name}_inputs.npz", *keras.tree.flatten(inputs))
-    print(model.count_params())
+    parameters = inspect.signature(build).parameters
+    height, width = other_sizes.get(name, (32, 64))
+    open_sizes = {key: 64 for key in ("height", "width")
+                  if key in parameters and parameters[key].default is None}
+    for number, sizes in enumerate((open_sizes, dict(height=height, width=width, channels=3))):
+        model = build(**{key: value for key, value in sizes.items() if key in parameters})
+        def array(tensor):
+            return np.random.random((2, *tensor.shape[1:])).astype("float32")
+        first = getattr(model, "encoder", model)  # the VAE has no input of its own
+        inputs = keras.tree.map_structure(array, first.input)
+        targets = keras.tree.map_structure(np.asarray, model.predict(inputs, verbose=0))
+        model.compile("sgd", keras.tree.map_structure(lambda output: "mse", targets))
+        model.train_on_batch(inputs, targets)
+        model.save(f"{name}_{number}.keras")
+        np.savez(f"{name}_{number}_weights.npz", *model.get_weights())
+        np.savez(f"{name}_{number}_inputs.npz", *keras.tree.flatten(inputs))
+        if number == 0:
+            print(model.count_params())
 """
 
 LOAD_AND_PREDICT = """
@@ -250,16 +260,17 @@ import numpy as np
 for name in sys.argv[1:]:
     if "class " in open(f"{name}.py").read():
         __import__(name)  # registers its layers
-    model = keras.saving.load_model(f"{name}.keras", compile=False)
-    with np.load(f"{name}_weights.npz") as arrays:
-        for weight, key in zip(model.get_weights(), arrays.files, strict=True):
-            np.testing.assert_array_equal(weight, arrays[key])
-    with np.load(f"{name}_inputs.npz") as arrays:
-        flat = [arrays[key] for key in arrays.files]
-    first = getattr(model, "encoder", model)
-    inputs = keras.tree.pack_sequence_as(first.input, flat)
-    for output in keras.tree.flatten(model.predict(inputs, verbose=0)):
-        assert len(output) == 2 and np.isfinite(output).all()
+    for file in (f"{name}_0", f"{name}_1"):
+        model = keras.saving.load_model(f"{file}.keras")
+        with np.load(f"{file}_weights.npz") as arrays:
+            for weight, key in zip(model.get_weights(), arrays.files, strict=True):
+                np.testing.assert_array_equal(weight, arrays[key])
+        with np.load(f"{file}_inputs.npz") as arrays:
+            flat = [arrays[key] for key in arrays.files]
+        first = getattr(model, "encoder", model)
+        inputs = keras.tree.pack_sequence_as(first.input, flat)
+        for output in keras.tree.flatten(model.predict(inputs, verbose=0)):
+            assert len(output) == 2 and np.isfinite(output).all()
 print("done")
 """
 
@@ -274,7 +285,8 @@ def test_copied_builders_train_and_load_elsewhere(name, tmp_path):
         source = readme_imports() + "\n\n" + source_with_dependencies(name, builder)
         (tmp_path / f"{name}__{builder}.py").write_text(source, encoding="utf-8")
     files = [f"{name}__{builder}" for builder in builders]
-    trained = python("-c", f"{readme_imports()}{TRAIN_AND_SAVE}", *files, cwd=tmp_path)
+    code = f"{readme_imports()}{TRAIN_AND_SAVE}"
+    trained = python("-c", code, json.dumps(OTHER_SIZES), *files, cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
     counts = [str(getattr(script, builder)().count_params()) for builder in builders]
     assert trained.stdout.split() == counts
@@ -282,27 +294,51 @@ def test_copied_builders_train_and_load_elsewhere(name, tmp_path):
     assert loaded.stdout == "done\n", loaded.stderr
 
 
-def test_a_copied_builder_trains_on_several_devices(tmp_path):
-    """The lines in docs/own_training.md, on two logical CPUs instead of GPUs."""
+def own_training_code(title):
+    """Return the code below a title of docs/own_training.md, with what it says it needs."""
     text = (ROOT / "docs/own_training.md").read_text(encoding="utf-8")
-    lines = re.search(r"<!-- several gpus -->\n```python\n(.*?)```", text, re.S)[1]
-    code = f"""
+    lines = re.search(f"<!-- {title} -->\n```python\n(.*?)```", text, re.S)[1]
+    return f"""
 import numpy as np
 import tensorflow as tf
 {readme_imports()}
-[cpu] = tf.config.list_physical_devices("CPU")
-tf.config.set_visible_devices([], "GPU")
-tf.config.set_logical_device_configuration(cpu, 2 * [tf.config.LogicalDeviceConfiguration()])
+if {title == "several gpus"}:
+    [cpu] = tf.config.list_physical_devices("CPU")
+    tf.config.set_visible_devices([], "GPU")
+    tf.config.set_logical_device_configuration(cpu, 2 * [tf.config.LogicalDeviceConfiguration()])
 {source_with_dependencies("denoise_mnist", "build_denoiser")}
-clean = np.random.default_rng(0).random((200, 28, 28, 1), dtype="float32")
-{lines.replace("epochs=10", "epochs=1, verbose=0")}
-weights = model.get_weights()
-assert all(np.isfinite(weight).all() for weight in weights)
-print(strategy.num_replicas_in_sync)
+with np.load("digits.npz") as arrays:
+    clean, test = arrays["clean"], arrays["test"]
+{lines}
 """
+
+
+@pytest.fixture
+def few_digits(tmp_path):
+    """Write images for `own_training_code`, and return those to test with."""
+    images = (digits(1_200, seed=0)[0][..., np.newaxis] / 255).astype("float32")
+    np.savez(tmp_path / "digits.npz", clean=images[:1_000], test=images[1_000:])
+    return images[1_000:]
+
+
+def test_the_fast_recipe_in_the_docs_denoises(tmp_path, few_digits):
+    code = own_training_code("fast recipe").replace("12 * 140", "3 * 80")
+    code = code.replace("epochs=12, steps_per_epoch=140", "epochs=3, steps_per_epoch=80, verbose=0")
     ended = python("-c", code, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    noisy = noise.gaussian(few_digits, 0.5, seed=0)
+    denoised = keras.saving.load_model(tmp_path / "denoiser.keras").predict(noisy, verbose=0)
+    assert metrics.psnr(few_digits, denoised) > metrics.psnr(few_digits, noisy) + 5
+
+
+def test_a_copied_builder_trains_on_several_devices(tmp_path, few_digits):
+    """On two logical CPUs instead of GPUs."""
+    code = own_training_code("several gpus").replace("epochs=10", "epochs=1, verbose=0")
+    ended = python("-c", f"{code}\nprint(strategy.num_replicas_in_sync)", cwd=tmp_path)
     assert ended.stdout == "2\n", ended.stderr
-    assert keras.saving.load_model(tmp_path / "denoiser.keras").count_params() == 28_353
+    model = keras.saving.load_model(tmp_path / "denoiser.keras")
+    assert model.count_params() == 28_353
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
 
 
 # ---------------------------------------------------------------- the command line

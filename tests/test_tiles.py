@@ -42,7 +42,7 @@ def test_tiles_are_put_where_they_belong(plus):
     [
         (denoise_mnist.build_denoiser, 4, 0),
         (denoise_fashion.build_autoencoder, 8, 4),
-        (denoise_fashion.build_unet, 8, 4),
+        (denoise_fashion.build_unet, 8, 0),
     ],
 )
 def test_a_large_picture_shows_no_seam(build, multiple, plus, monkeypatch):

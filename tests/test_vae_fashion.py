@@ -129,7 +129,7 @@ def test_importance_weighted_bound_where_the_likelihood_is_known():
 @pytest.mark.parametrize("architecture", ["conv", "dense"])
 def test_the_first_layer_bends_all_over_the_latent_space(architecture):
     decoder = vae_fashion.build_decoder(architecture)
-    vae_fashion.spread_first_layer(decoder, seed=0)
+    vae_fashion.init_first_layer(decoder, seed=0)
     kernel, bias = decoder.layers[1].get_weights()
     distance = np.abs(bias) / np.linalg.norm(kernel, axis=0)  # of the bend from the origin
     assert 0.4 < np.median(distance) < 1.5
@@ -225,7 +225,7 @@ def test_training_lowers_the_bound_below_the_mean_image():
     ("flags", "text"),
     [
         ("--latent-dim 1", "--latent-dim must be between 2 and 1000"),
-        ("--beta -1", "--beta must not be negative"),
+        ("--beta -1", "--beta must be finite and not negative"),
         ("--generate 0", "--generate must be between 1 and 10000"),
         ("--input a.png --seed 3", "--spread and --seed need --vary"),
         ("--input a.png --spread 2", "--spread and --seed need --vary"),

@@ -107,12 +107,12 @@ def write_logo(name="logo.png"):
 
 
 def test_a_logo_becomes_a_w():
-    gray = watermark_ae.read_logo(write_logo(), "gray")
+    gray = watermark_ae.read_watermark_image(write_logo(), "gray")
     assert gray.shape == (28, 28, 1)
     assert gray[0, 0] == 1  # white where it is transparent, because the ink is dark
     assert gray[14, 10] == 0
     assert gray[14, 17] == pytest.approx(120 / 255, abs=0.02)
-    bits = watermark_ae.read_logo("logo.png", "bits")
+    bits = watermark_ae.read_watermark_image("logo.png", "bits")
     assert set(np.unique(bits)) == {0, 1}
     assert gray[bits == 1].min() >= gray[bits == 0].max()
     assert (bits[0, 0], bits[14, 10]) == (1, 0)
@@ -121,7 +121,7 @@ def test_a_logo_becomes_a_w():
 def test_a_logo_without_contrast_is_refused():
     Image.new("RGB", (50, 50), "#777").save("even.png")
     with pytest.raises(UserError, match=r"even\.png: the same gray everywhere"):
-        watermark_ae.read_logo("even.png", "gray")
+        watermark_ae.read_watermark_image("even.png", "gray")
 
 
 # ---------------------------------------------------------------- training

@@ -1,0 +1,380 @@
+"""Ablations: trainings that change one thing at a time, behind what the lessons say.
+
+The rows of a table differ in what their labels name and in nothing else: they see the same images
+for the same number of steps. All values are measured on validation images.
+
+Examples:
+  python -m benchmarks.ablations --data-dir DIR              all of them, about two hours
+  python -m benchmarks.ablations watermark --data-dir DIR    one of them
+  python -m benchmarks.tables                                results to docs/experiments.md
+"""
+
+import dataclasses
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import tyro
+from keras import layers, ops
+from matplotlib.figure import Figure
+
+import clean_documents
+import denoise_fashion
+import denoise_mnist
+import vae_fashion
+import watermark_ae
+from benchmarks.trainings import RESULTS, ROOT, store
+from common import cli, data, metrics, noise, noisy_office, plotting, training
+from common.cli import UserError
+
+IMAGES = ROOT / "docs" / "images"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    names: tyro.conf.Positional[tuple[str, ...]] = ()
+    """ablations; by default all"""
+    data_dir: Path | None = None
+    """folder with the datasets"""
+    synthetic: bool = False
+    """for a quick try"""
+    limit: int | None = None
+    """for a quick try"""
+    steps: int | None = None
+    """for a quick try: steps of each training"""
+    seeds: int = 3
+    """train each row with seeds from 0 up to this"""
+    results: Path = RESULTS
+    """file that the results go to"""
+    images: Path = IMAGES
+    """folder that the figures go to"""
+
+
+def fit(model, make_batch, count, *, steps, batch_size, seed, validation=None):
+    """Train a compiled model on batches as the scripts make them; return Keras's history."""
+    settings = cli.Train(batch_size=batch_size, steps_per_epoch=max(steps // 20, 1), seed=seed)
+    batches = training.Batches(make_batch, count, settings)
+
+    def on_epoch_begin(epoch, logs):
+        batches.epoch = epoch
+
+    return model.fit(
+        batches.dataset(),
+        epochs=max(steps // len(batches), 1),
+        shuffle=False,
+        validation_data=validation,
+        validation_batch_size=500,
+        callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=on_epoch_begin)],
+        verbose=0,
+    ).history
+
+
+def adam(peak, steps):
+    """Return the optimizer of the recipes `fast`."""
+    return keras.optimizers.Adam(training.warmup_cosine(peak, steps), beta_2=0.95)
+
+
+def over_seeds(rows, train, settings):
+    """Return {label: {metric: values, one for each seed}} of train(row, seed) for {label: row}."""
+    results = {label: {} for label in rows}
+    for seed in range(settings.seeds):
+        for label, row in rows.items():
+            start = time.perf_counter()
+            keras.utils.set_random_seed(seed)
+            measured = train(row, seed)
+            for metric, value in measured.items():
+                results[label].setdefault(metric, []).append(value)
+            seconds = time.perf_counter() - start
+            print(f"{label}, seed {seed}: {measured}, {seconds:.0f} s", flush=True)
+    return results
+
+
+# ---------------------------------------------------------------- watermark_ae.py
+
+
+@dataclasses.dataclass(frozen=True)
+class Watermark:
+    """How the watermark's networks are trained."""
+
+    noise: float = 0.0
+    adam: bool = True
+    leaky: bool = True
+    image_weight: float = 1.0  # of the squared error of the image
+    cross_entropy: bool = False  # of the bits, in place of their squared error
+    penalty: str = ""  # in place of the image's squared error: "log" or "linear" above 20.2 dB
+    rising: bool = False  # the demand on the image's quality rises from 6 dB
+
+
+PUBLISHED = Watermark(noise=0.5, adam=False, leaky=False)
+WATERMARKS = {
+    "as published": PUBLISHED,
+    "without noise": dataclasses.replace(PUBLISHED, noise=0.0),
+    "Adam": dataclasses.replace(PUBLISHED, adam=True),
+    "leaky ReLU": dataclasses.replace(PUBLISHED, leaky=True),
+    "cross-entropy of the bits": dataclasses.replace(PUBLISHED, cross_entropy=True),
+}
+
+
+def watermark(settings):
+    """Ablate the training of watermark_ae.py."""
+    digits = data.load_mnist(settings)
+    steps = settings.steps or 2_820
+    count = len(digits.x_val[:1_000])
+    test_bits = watermark_ae.random_watermarks("bits", (count, 28, 28, 1), seed=1)
+    validation = {"image": digits.x_val[:count], "watermark": test_bits}
+
+    def make_batch(indices, seed):
+        images = digits.x_train[indices]
+        bits = watermark_ae.random_watermarks("bits", images.shape, seed)
+        return {"image": images, "watermark": bits}, {"marked": images, "recovered": bits}
+
+    def train(row, seed):
+        slope = 0.2 if row.leaky else 0.0
+        model = watermark_ae.build_watermark(noise=row.noise, slope=slope)
+        model.compile(
+            adam(0.005, steps) if row.adam else keras.optimizers.Adadelta(1.0),
+            loss={
+                "marked": "mse",
+                "recovered": "binary_crossentropy" if row.cross_entropy else "mse",
+            },
+            loss_weights={"marked": row.image_weight, "recovered": 1.0},
+        )
+        fit(model, make_batch, len(digits.x_train), steps=steps, batch_size=64, seed=seed)
+        outputs = model.predict(validation, batch_size=500, verbose=0)
+        return {
+            "bit_accuracy": metrics.bit_accuracy(test_bits, outputs["recovered"]),
+            "psnr": metrics.psnr(validation["image"], outputs["marked"]),
+        }
+
+    return over_seeds(WATERMARKS, train, settings)
+
+
+# ---------------------------------------------------------------- denoise_mnist.py
+
+
+def fresh_noise(settings):
+    """Train denoise_mnist.py's network with noise added once, and with noise added to each batch.
+
+    Of few images it sees each often enough to memorize what noise it had.
+    """
+    digits = data.load_mnist(settings)
+    steps, sigma = settings.steps or 5_600, 0.5
+    noisy_val = noise.gaussian(digits.x_val, sigma, training.seed_for("validation"))
+    lines, results = {}, {}
+    for count in (1_000, 9_000):
+        clean = digits.x_train[:count]
+        fixed = noise.gaussian(clean, sigma, training.seed_for(0, "train"))
+
+        def fixed_batch(indices, seed, clean=clean, fixed=fixed):
+            return fixed[indices], clean[indices]
+
+        def fresh_batch(indices, seed, clean=clean):
+            return noise.gaussian(clean[indices], sigma, seed), clean[indices]
+
+        for label, make_batch in (("added once", fixed_batch), ("fresh", fresh_batch)):
+            keras.utils.set_random_seed(0)
+            model = denoise_mnist.build_denoiser()
+            training.init_output_bias(model, clean)
+            model.compile(adam(0.01, steps), loss="binary_crossentropy")
+            history = fit(
+                model,
+                make_batch,
+                len(clean),
+                steps=steps,
+                batch_size=32,
+                seed=0,
+                validation=(noisy_val, digits.x_val),
+            )
+            label = f"{count:,} images, noise {label}"
+            seen = np.linspace(0, steps, len(history["val_loss"]) + 1)[1:]
+            lines[label] = seen, history["val_loss"]
+            denoised = model.predict(noisy_val, batch_size=500, verbose=0)
+            results[label] = {
+                "psnr": [metrics.psnr(digits.x_val, denoised)],
+                "loss": [history["loss"][-1]],
+                "val_loss": [history["val_loss"][-1]],
+            }
+            print(f"{label}: {results[label]}", flush=True)
+    plot_lines(
+        settings,
+        lines,
+        "denoise_mnist_fresh.png",
+        title="Why each batch gets fresh noise",
+        caption="The same network, learning rate and batches; only the noise differs. Noise that is"
+        f" added once is memorized, the sooner the fewer images there are. Data: {digits}.",
+        xlabel="steps of 32 images",
+        ylabel="validation loss (nats per pixel)",
+    )
+    return results
+
+
+def plot_lines(settings, lines, name, **texts):
+    """Write a figure into docs/images, in place of an older one."""
+    path = settings.images / name
+    path.unlink(missing_ok=True)
+    plotting.plot_lines(lines, path, **texts)
+
+
+# ---------------------------------------------------------------- denoise_fashion.py
+
+
+def skips(settings):
+    """Ablate the two differences of denoise_fashion.py's U-Net: skips, and adding to the input."""
+    clothes = data.load_fashion_mnist(settings)
+    steps, share = settings.steps or 1_500, 0.1
+    clean = clothes.x_val[:2_000]
+    noisy = noise.salt_and_pepper(clean, share, training.seed_for("validation"))
+
+    def make_batch(indices, seed):
+        images = clothes.x_train[indices]
+        return noise.salt_and_pepper(images, share, seed), images
+
+    def train(row, seed):
+        with_skips, adds = row
+        if with_skips:
+            body = denoise_fashion.build_unet()
+            features = body.get_layer("change").input
+        else:
+            body = denoise_fashion.build_autoencoder(initializer="he_normal")
+            features = body.get_layer("denoised").input
+        if adds:
+            change = layers.Conv2D(1, 3, padding="same", kernel_initializer="zeros")(features)
+            x = body.input + change
+            output = x + ops.stop_gradient(ops.clip(x, 0, 1) - x)
+        else:
+            output = layers.Conv2D(1, 3, padding="same", activation="sigmoid")(features)
+        model = keras.Model(body.input, output)
+        if not adds:
+            training.init_output_bias(model, clothes.x_train)
+        model.compile(adam(0.005, steps), loss="mse")
+        fit(model, make_batch, len(clothes.x_train), steps=steps, batch_size=32, seed=seed)
+        return {"psnr": metrics.psnr(clean, model.predict(noisy, batch_size=500, verbose=0))}
+
+    rows = {
+        "neither: the autoencoder": (False, False),
+        "adds to its input": (False, True),
+        "skip connections": (True, False),
+        "both: the U-Net": (True, True),
+    }
+    return over_seeds(rows, train, settings)
+
+
+# ---------------------------------------------------------------- clean_documents.py
+
+
+def patches(settings):
+    """Train clean_documents.py's autoencoder on patches, and on full pages with as many pixels."""
+    office = noisy_office.load_noisy_office(settings)
+    dirty_pages, clean_pages = noisy_office.stack(office.train)
+    dirty_val, clean_val = noisy_office.stack(office.validation)
+    side, batch_size, steps = 128, 8, settings.steps or 1_000
+    page_steps = max(steps * batch_size * side**2 // dirty_pages[0].size, 20)
+    per_page = clean_documents.PATCHES_PER_PAGE
+
+    def page_batch(indices, seed):
+        return dirty_pages[indices], clean_pages[indices]
+
+    def patch_batch(indices, seed):
+        rng = np.random.default_rng(seed)
+        cut = [clean_documents.cut_patch(office.train[i // per_page], side, rng) for i in indices]
+        dirty, clean = (np.stack(images)[..., np.newaxis] for images in zip(*cut, strict=True))
+        return dirty, clean
+
+    def train(row, seed):
+        make_batch, count, row_steps, row_batch = row
+        model = clean_documents.build_autoencoder()
+        model.compile(adam(0.005, row_steps), loss="mse")
+        fit(model, make_batch, count, steps=row_steps, batch_size=row_batch, seed=seed)
+        cleaned = model.predict(dirty_val, batch_size=4, verbose=0)
+        return {"rmse": metrics.mse(clean_val, cleaned) ** 0.5}
+
+    pages = len(office.train)
+    rows = {
+        f"{steps:,} steps of 8 patches of 128x128": (
+            patch_batch,
+            pages * per_page,
+            steps,
+            batch_size,
+        ),
+        f"{page_steps:,} steps of one page": (page_batch, pages, page_steps, 1),
+        f"{page_steps // 8:,} steps of 8 pages": (page_batch, pages, page_steps // 8, 8),
+    }
+    return over_seeds(rows, train, settings)
+
+
+# ---------------------------------------------------------------- vae_fashion.py
+
+
+def beta(settings):
+    """Train vae_fashion.py's network with three weights of the KL divergence, and plot each."""
+    clothes = data.load_fashion_mnist(settings)
+    steps, results = settings.steps or 5_250, {}
+    figure = Figure(figsize=(11, 8.2), layout="constrained")
+    axes = figure.subplots(2, 3)
+
+    def make_batch(indices, seed):
+        return clothes.x_train[indices], clothes.x_train[indices]
+
+    for (upper, lower), weight in zip(axes.T, (0.0, 1.0, 4.0), strict=True):
+        keras.utils.set_random_seed(0)
+        model = vae_fashion.build_vae(beta=weight)
+        vae_fashion.init_first_layer(model.decoder, 0)
+        training.init_output_bias(model.decoder, clothes.x_train)
+        model.compile(adam(0.005, steps), loss=vae_fashion.reconstruction)
+        fit(model, make_batch, len(clothes.x_train), steps=steps, batch_size=16, seed=0)
+        z_mean, z_log_var, _ = model.encoder.predict(clothes.x_val, batch_size=500, verbose=0)
+        decoded = model.decoder.predict(z_mean, batch_size=500, verbose=0)
+        kl = np.asarray(vae_fashion.kl_divergence(z_mean, z_log_var))
+        results[f"β = {weight:g}"] = {
+            "mse": [metrics.mse(clothes.x_val, decoded)],
+            "kl": [float(kl.mean())],
+            "spread": [float(z_mean.std())],
+        }
+        print(f"β = {weight:g}: {results[f'β = {weight:g}']}", flush=True)
+        plotting.scatter_classes(upper, z_mean, clothes.y_val, clothes.class_names)
+        plotting.draw_prior(upper)
+        upper.set(title=f"β = {weight:g}")
+        z = np.random.default_rng(0).standard_normal((64, 2)).astype("float32")
+        samples = model.decoder.predict(z, verbose=0)
+        lower.imshow(plotting.mosaic(samples, 8), cmap="gray", vmin=0, vmax=1)
+        lower.set_axis_off()
+    path = settings.images / "vae_fashion_beta.png"
+    path.unlink(missing_ok=True)
+    plotting.save(
+        figure,
+        path,
+        "Above, the codes of the validation images; the circles are the prior's at one and two"
+        " standard deviations. Below, decoded samples of the prior. Without the KL divergence"
+        " (β = 0) nothing holds the codes near the prior, so its samples all fall into a small part"
+        " of them. With β = 4 the codes crowd together, more images share a code, and what is"
+        f" decoded is blurred. Data: {clothes}.",
+    )
+    return results
+
+
+ABLATIONS = {
+    "watermark": watermark,
+    "fresh_noise": fresh_noise,
+    "skips": skips,
+    "patches": patches,
+    "beta": beta,
+}
+
+
+def main(argv=None):
+    settings = tyro.cli(
+        Settings, args=argv, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,)
+    )
+    for name in settings.names:
+        if name not in ABLATIONS:
+            raise UserError(f"{name}: no such ablation; there are {', '.join(ABLATIONS)}")
+    if not settings.data_dir and not settings.synthetic:
+        raise UserError("give the folder with the datasets by --data-dir")
+    for name in settings.names or ABLATIONS:
+        print(f"\n=== {name}", flush=True)
+        store(settings.results, f"ablation_{name}", {"rows": ABLATIONS[name](settings)})
+
+
+if __name__ == "__main__":
+    cli.run(main)
