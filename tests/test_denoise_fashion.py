@@ -37,7 +37,7 @@ def test_other_sizes_and_channels(architecture):
     model = BUILDERS[architecture](36, 44, channels=3)
     assert model.input_shape == model.output_shape == (None, 36, 44, 3)
     for height, width in ((32, 28), (28, 30), (28, 0)):
-        with pytest.raises(ValueError, match="must be 4 more than a multiple of 8, not"):
+        with pytest.raises(ValueError, match="height and width must be"):
             BUILDERS[architecture](height, width)
 
 
