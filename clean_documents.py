@@ -56,8 +56,8 @@ PATCHES_PER_PAGE = 32  # in one pass over the training pages
 # synthetic old pages; the rest is NoisyOffice.
 SYNTHETIC_SHARE = {"unet": 0.1, "autoencoder": 0.25}
 OLD_SHARE = {"unet": 0.45, "autoencoder": 0.0}
-SYNTHETIC_PAGES = 120  # number made
-OLD_SHEETS = 500  # number made
+SYNTHETIC_PAGES = 120  # to make for a training
+OLD_SHEETS = 500  # to make for a training
 # Loss weight of all but old pages, whose error stays about twenty times as large and would
 # dominate.
 MAIN_WEIGHT = 10.0
@@ -66,7 +66,7 @@ MAIN_WEIGHT = 10.0
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Train(cli.Train):
     recipe: Literal["fast", "shipped", "published"] = "fast"
-    """`published` trains as the source article did, `shipped` as the U-Net in models/ was"""
+    """published trains as in the article, fast is our tuned recipe, shipped made models/'s U-Net"""
     architecture: Literal["unet", "autoencoder"] = "unet"
     """U-Net, or the article's autoencoder"""
 
@@ -203,14 +203,13 @@ def train(settings, office, folder):
 
         batches = training.Batches(make_batch, len(office.train), settings)
         optimizer = keras.optimizers.Adam(settings.learning_rate)
-        patience = 5  # stop early: after five epochs without a lower validation loss
+        patience = 5  # early stopping: after five epochs without a lower validation loss
     else:
         make_batch = patch_maker(settings, office.train)
         batches = training.Batches(make_batch, PATCHES_PER_PAGE * len(office.train), settings)
         # len(batches) is the number of steps per epoch.
         schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * len(batches))
-        # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over about
-        # 1,000.
+        # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
         patience = None
     model.compile(optimizer, loss="mse")

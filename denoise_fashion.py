@@ -191,16 +191,15 @@ def train(settings, clothes, noisy_val, folder):
     model = build_unet() if settings.architecture == "unet" else build_autoencoder()
     if settings.recipe == "published":
         optimizer = keras.optimizers.Adam(settings.learning_rate)
-        patience = 10  # stop early: after ten epochs without a lower validation loss
+        patience = 10  # early stopping: after ten epochs without a lower validation loss
     else:
         if settings.architecture == "autoencoder":
             # He et al. 2015, for layers with ReLU: https://arxiv.org/abs/1502.01852
             model = build_autoencoder(initializer="he_normal")
-            # Untrained, the model outputs the mean pixel.
+            # Untrained, the model outputs about the mean pixel.
             training.init_output_bias(model, clothes.x_train)
         schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * len(batches))
-        # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over about
-        # 1,000.
+        # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
         patience = None
     model.compile(optimizer, loss="mse")  # PSNR is 10 * log10(1 / MSE)

@@ -124,10 +124,10 @@ def train(settings, digits, noisy_val, folder):
     if settings.recipe == "published":
         optimizer = keras.optimizers.Adam(settings.learning_rate)
     else:
-        training.init_output_bias(model, digits.x_train)  # untrained, it outputs the mean pixel
+        # Untrained, the model outputs about the mean pixel.
+        training.init_output_bias(model, digits.x_train)
         schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * len(batches))
-        # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over about
-        # 1,000.
+        # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
     # The loss is -x * log(y) - (1 - x) * log(1 - y) for clean pixel x and output y. For a gray x,
     # too, it is lowest at y = x, although it is not zero there.

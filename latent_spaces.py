@@ -41,7 +41,7 @@ from tools import latents
 
 NAME = "latent_spaces"
 SIZES = [2, 4, 8, 16, 32, 64, 128]  # numbers in the code
-# {kind: experiment} of the models that are saved, and that --input applies.
+# The models that are saved and that --input applies: {kind: experiment}.
 KINDS = {
     "linear": "linear_32",
     "plain": "plain_32",
@@ -77,7 +77,7 @@ class Experiment:
     build: Callable  # returns the model
     loss: Callable
     peak_learning_rate: float
-    steps: int  # per epoch, whatever the number of images
+    steps: int  # per epoch, for any number of images
     batch_size: int = 128
 
 
@@ -245,7 +245,7 @@ def squared_error(image, output):
 
 
 def cross_entropy(image, output):
-    """Return the cross-entropy summed over the pixels, in nats, as the KL divergence is."""
+    """Return the cross-entropy in nats, summed over the pixels, shape (n,)."""
     return ops.sum(ops.binary_crossentropy(image, output), axis=(1, 2, 3))
 
 

@@ -247,8 +247,7 @@ def train(settings, pictures, folder):
     keras.utils.set_random_seed(settings.seed)
     model = build_photo_watermark(noise=settings.noise, strength=settings.strength)
     schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * len(batches))
-    # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over about
-    # 1,000.
+    # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000.
     optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
     model.compile(
         optimizer,

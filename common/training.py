@@ -107,7 +107,7 @@ def warmup_cosine(peak, steps, warmup=0.2):
 
 
 def init_output_bias(model, images):
-    """Set the bias of the final sigmoid so that the untrained model predicts the mean pixel.
+    """Set the bias of the final sigmoid so that the untrained model outputs about the mean pixel.
 
     Karpathy 2019, "init well": https://karpathy.github.io/2019/04/25/recipe/
     """
