@@ -202,7 +202,7 @@ def _read_folder(source, folder):
         valid = labels.ndim == 1 and labels.dtype.kind in "iu" and len(labels) >= 10
         valid = valid and labels.min() >= 0 and labels.max() <= 9
         if not valid or pixels.shape != (len(labels), SIDE, SIDE) or pixels.dtype != np.uint8:
-            raise UserError(f"{origin}: not 28x28 images with labels from 0 to 9")
+            raise UserError(f"{origin}: not 28x28 images with one label from 0 to 9 each")
     return arrays
 
 

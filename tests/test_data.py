@@ -113,7 +113,7 @@ def test_gzip_that_is_cut_off_is_named(tmp_path):
 def test_counts_that_differ_are_named(tmp_path):
     arrays = small_mnist()
     write_idx(tmp_path, {**arrays, "y_train": arrays["y_train"][:-1]})
-    with pytest.raises(UserError, match="with a label from 0 to 9 each"):
+    with pytest.raises(UserError, match="with one label from 0 to 9 each"):
         load_mnist(data_dir=tmp_path)
 
 
@@ -224,7 +224,7 @@ def test_a_damaged_file_in_the_cache_is_to_be_deleted(tmp_path, content):
         cached.write_bytes(content)
     else:
         cached.symlink_to(tmp_path / "nowhere")
-    with pytest.raises(UserError, match=r"datasets/mnist.npz: .*; delete it and it is downloaded"):
+    with pytest.raises(UserError, match=r"datasets/mnist.npz: .*; delete it, and it will be"):
         load_mnist()
     assert cached.is_symlink() or cached.read_bytes() == content
 
@@ -252,7 +252,7 @@ def test_the_hashes_are_the_published_ones():
 )
 def test_arrays_of_another_shape_are_named(tmp_path, changes):
     np.savez(tmp_path / "mnist.npz", **{**small_mnist(), **changes})
-    with pytest.raises(UserError, match=r"mnist.npz: not 28x28 images with labels from"):
+    with pytest.raises(UserError, match=r"mnist.npz: not 28x28 images with one label from"):
         load_mnist(data_dir=tmp_path)
 
 
