@@ -1,7 +1,7 @@
 """Train a network that cleans scanned pages: stains, folds, shadows, dark paper, faint ink.
 
-    dirty page                 (192, 192, 1)      any sides that are multiples of 32
-      divided by its paper     (192, 192, 2)      beside the page itself
+    dirty page                 (192, 192, 1)      any height and width divisible by 32
+      and divided by its paper (192, 192, 2)
       Conv 32 4x4, stride 2    (96, 96, 32)
       Conv 32 3x3              (96, 96, 32) --------------------------------------.
       MaxPool, 2 x Conv 48     (48, 48, 48) ------------------------------.       |
@@ -13,14 +13,14 @@
       UpSampling, 2 x Conv 48  (48, 48, 48)  <----------------------------'       |
       UpSampling, 2 x Conv 32  (96, 96, 32)  <------------------------------------'
       Conv2DTranspose 1 4x4    (192, 192, 1)
-    clean page = divided page + that, clipped to [0, 1]
+    clean page = divided page + network output, clipped to [0, 1]
 
 This is `--architecture unet`, 817,873 parameters; the article's `autoencoder` has 38,145.
 
 Examples:
   python clean_documents.py --input scans/*.jpg   clean your own scans, no training needed
-  python clean_documents.py                       train on NoisyOffice and on synthetic pages
-  python clean_documents.py --recipe shipped      as the network in models/ was trained
+  python clean_documents.py                       train on NoisyOffice and synthetic pages
+  python clean_documents.py --recipe shipped      train as the network in models/ was
   python clean_documents.py --architecture autoencoder --recipe published
 
 The autoencoder and the recipe `published` are those of a blog article on Kaggle's "Denoising Dirty
@@ -51,45 +51,49 @@ RECIPES = {
     "autoencoder": {"fast": FAST, "published": PUBLISHED},
 }
 PATCH_SIDE = {"unet": 192, "autoencoder": 128}  # pixels
-PATCHES_PER_PAGE = 32  # in a pass over the training pages
-# Shares of the patches from synthetic pages that resemble NoisyOffice, with more fonts and more
-# dirt, and from synthetic old pages.
-SYNTHETIC_PAGES, SYNTHETIC_SHARE = 120, {"unet": 0.1, "autoencoder": 0.25}
-OLD_SHEETS, OLD_SHARE = 500, {"unet": 0.45, "autoencoder": 0.0}
-OFFICE_WEIGHT = 10.0  # in the loss: the error that remains on old pages is twenty times as large
+PATCHES_PER_PAGE = 32  # in one pass over the training pages
+# Shares of training patches: synthetic pages like NoisyOffice's but with more fonts and dirt;
+# synthetic old pages; the rest is NoisyOffice.
+SYNTHETIC_SHARE = {"unet": 0.1, "autoencoder": 0.25}
+OLD_SHARE = {"unet": 0.45, "autoencoder": 0.0}
+SYNTHETIC_PAGES = 120  # to make for a training
+OLD_SHEETS = 500  # to make for a training
+# Loss weight of all but old pages, whose error stays about twenty times as large and would
+# dominate.
+MAIN_WEIGHT = 10.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Train(cli.Train):
     recipe: Literal["fast", "shipped", "published"] = "fast"
-    """`published` trains as the source article did, `shipped` as the U-Net in models/ was"""
+    """published trains as in the article, fast is our tuned recipe, shipped made models/'s U-Net"""
     architecture: Literal["unet", "autoencoder"] = "unet"
-    """`autoencoder` is the article's network"""
+    """U-Net, or the article's autoencoder"""
 
     def __post_init__(self):
         super().__post_init__()
         if self.recipe not in RECIPES[self.architecture]:
-            raise ValueError(f"--recipe {self.recipe} is not for --architecture autoencoder")
+            raise ValueError(f"--recipe {self.recipe} needs --architecture unet")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Apply(cli.Apply):
     format: Literal["same", "pdf", "tiff", "png", "jpeg"] = "same"
-    """of the cleaned files"""
+    """file format of the cleaned files"""
     bilevel: bool = False
-    """black and white, in 1 bit"""
+    """write 1-bit black and white"""
     gray: bool = False
-    """colored ink turns gray"""
+    """write gray instead of color"""
     force: bool = False
-    """replace what was cleaned into --output-dir before"""
+    """overwrite files cleaned into --output-dir before"""
     dask: str | None = None
-    """clean with dask's workers: `local`, a process for each core, or those of tcp://HOST:PORT"""
+    """clean in parallel with dask: on all cores (`local`) or on the workers of tcp://HOST:PORT"""
 
     def __post_init__(self):
         if self.bilevel and (self.gray or self.format == "jpeg"):
             raise ValueError("--bilevel excludes --gray and --format jpeg")
         if self.force and not self.output_dir:
-            raise ValueError("--force needs --output-dir, the folder that was cleaned into")
+            raise ValueError("--force needs --output-dir, the folder whose files it overwrites")
         if self.dask and self.dask != "local" and "://" not in self.dask:
             raise ValueError("--dask must be local or an address such as tcp://HOST:8786")
 
@@ -97,51 +101,53 @@ class Apply(cli.Apply):
 def build_unet(height=None, width=None, channels=1):
     """Return the U-Net: (n, height, width, channels) to the same shape, values in [0, 1].
 
-    Height and width are multiples of 32; None leaves them open.
+    Height and width must be multiples of 32, or None for any such size.
     """
     if (height or 0) % 32 or (width or 0) % 32:
         raise ValueError(f"height and width must be multiples of 32, not {height} and {width}")
-    conv = {"activation": "relu", "padding": "same", "kernel_initializer": "he_normal"}
-    pool = {"strides": 1, "padding": "same"}
+    conv_args = {"activation": "relu", "padding": "same", "kernel_initializer": "he_normal"}
+    pool_args = {"strides": 1, "padding": "same"}
     dirty = keras.Input((height, width, channels), name="dirty")
 
-    # Ink on dark paper and dirt on white paper have the same gray, but not once the page is divided
-    # by its paper. Paper is what remains when everything narrower than 52 pixels is filled in: a
-    # maximum over each neighborhood, then a minimum. A quarter of the resolution is enough.
+    # Ink on dark paper and dirt on white paper can have the same gray value; after division by the
+    # paper's brightness they differ. The paper is estimated by a morphological closing: a maximum
+    # over each neighborhood, then a minimum, removes everything narrower than 52 pixels. A quarter
+    # of the resolution suffices.
     paper = layers.AveragePooling2D(4)(dirty)
-    paper = layers.MaxPooling2D(13, **pool)(paper)
-    paper = -layers.MaxPooling2D(13, **pool)(-paper)
-    paper = layers.AveragePooling2D(9, **pool)(paper)
+    paper = layers.MaxPooling2D(13, **pool_args)(paper)
+    paper = -layers.MaxPooling2D(13, **pool_args)(-paper)
+    paper = layers.AveragePooling2D(9, **pool_args)(paper)
     for _ in range(2):
-        paper = layers.AveragePooling2D(3, **pool)(layers.UpSampling2D(2)(paper))
+        paper = layers.AveragePooling2D(3, **pool_args)(layers.UpSampling2D(2)(paper))
     divided = ops.minimum(dirty / ops.maximum(paper, 0.05), 1)
 
-    # To distinguish a stain from a letter, or this side's ink from the other side's, a network must
-    # see more than a letter: five halvings let this one see about 350 pixels. It works at half the
-    # resolution, where a step takes a quarter of the time and letters are still legible.
+    # Telling a stain from a letter, or ink from show-through, needs context beyond one letter: five
+    # halvings give a receptive field of about 350 pixels. The network works at half resolution,
+    # which makes a step four times cheaper; letters stay legible.
     x = layers.Concatenate()([dirty, divided])
-    x = layers.Conv2D(32, 4, strides=2, **conv)(x)
-    x = layers.Conv2D(32, 3, **conv)(x)
-    skips = [x]
+    x = layers.Conv2D(32, 4, strides=2, **conv_args)(x)
+    x = layers.Conv2D(32, 3, **conv_args)(x)
+    skips = []
     for filters in (48, 64, 96, 96):
-        x = layers.MaxPooling2D(2)(x)
-        x = layers.Conv2D(filters, 3, **conv)(x)
-        x = layers.Conv2D(filters, 3, **conv)(x)
         skips.append(x)
-    x = layers.Conv2D(96, 3, **conv)(skips.pop())
+        x = layers.MaxPooling2D(2)(x)
+        x = layers.Conv2D(filters, 3, **conv_args)(x)
+        x = layers.Conv2D(filters, 3, **conv_args)(x)
+    x = layers.Conv2D(96, 3, **conv_args)(x)
     for filters in (96, 64, 48, 32):
-        x = layers.Conv2D(filters, 1, **conv)(x)
+        x = layers.Conv2D(filters, 1, **conv_args)(x)
         x = layers.UpSampling2D(2)(x) + skips.pop()
-        x = layers.Conv2D(filters, 3, **conv)(x)
-        x = layers.Conv2D(filters, 3, **conv)(x)
+        x = layers.Conv2D(filters, 3, **conv_args)(x)
+        x = layers.Conv2D(filters, 3, **conv_args)(x)
 
-    # Untrained it returns the divided page: it learns what to add to that.
-    change = layers.Conv2DTranspose(
+    # Initialized to zero, so the untrained network returns the divided page and learns to correct
+    # it.
+    correction = layers.Conv2DTranspose(
         channels, 4, strides=2, padding="same", kernel_initializer="zeros", name="change"
     )
-    clean = divided + change(x)
-    # Clipped in the forward pass only: clip has no gradient outside [0, 1], and a pixel there could
-    # never be corrected.
+    clean = divided + correction(x)
+    # Straight-through clip: clipped in the forward pass, identity in the backward pass. A plain
+    # clip has zero gradient outside [0, 1], so a pixel out there would never be corrected.
     clean = clean + ops.stop_gradient(ops.clip(clean, 0, 1) - clean)
     return keras.Model(dirty, clean, name="clean_documents")
 
@@ -149,7 +155,7 @@ def build_unet(height=None, width=None, channels=1):
 def build_autoencoder(height=None, width=None, channels=1):
     """Return the article's autoencoder: (n, height, width, channels) to the same, in [0, 1].
 
-    Height and width are even; None leaves them open. It sees 10 pixels.
+    Height and width must be even, or None for any such size. Its receptive field is 10 x 10 pixels.
     """
     if (height or 0) % 2 or (width or 0) % 2:
         raise ValueError(f"height and width must be even, not {height} and {width}")
@@ -163,6 +169,7 @@ def build_autoencoder(height=None, width=None, channels=1):
 
 
 def main(argv=None):
+    # Train, or Apply if the command line has --input.
     settings = cli.parse(__doc__, argv, Train, Apply)
     if isinstance(settings, Apply):
         return clean_files(settings)
@@ -171,12 +178,13 @@ def main(argv=None):
         model = training.load_model(settings.model, *NAMES.values())
         architecture = "unet" if model.name == NAMES["unet"] else "autoencoder"
         settings = dataclasses.replace(settings, architecture=architecture)
+    # Flags override the recipe.
     settings = cli.with_recipe(settings, RECIPES[settings.architecture][settings.recipe])
-    # Four dirty pages share each clean page, and pages of one family their text and their dirt. The
-    # article splits by file, so it tests on what it trained on. Here the test is another family.
+    # Four dirty pages share one clean page, and all pages of a family share text and dirt. The
+    # article splits by file, so its test pages leak into training. Here the test pages are a
+    # separate family.
     office = noisy_office.load_noisy_office(settings)
     folder = training.run_folder(settings, NAMES[settings.architecture])
-    keras.utils.set_random_seed(settings.seed)
     if model is None:
         model = train(settings, office, folder)
     evaluation.clean_documents.report(folder, settings, model, office)
@@ -184,42 +192,46 @@ def main(argv=None):
 
 def train(settings, office, folder):
     """Return the model with the lowest validation loss."""
-    published = settings.recipe == "published"
-    if published:
+    keras.utils.set_random_seed(settings.seed)
+    model = build_unet() if settings.architecture == "unet" else build_autoencoder()
+    if settings.recipe == "published":
+        # Batches of full pages.
         dirty_pages, clean_pages = noisy_office.stack(office.train)
 
         def make_batch(indices, seed):
             return dirty_pages[indices], clean_pages[indices]
 
         batches = training.Batches(make_batch, len(office.train), settings)
+        optimizer = keras.optimizers.Adam(settings.learning_rate)
+        patience = 5  # early stopping: after five epochs without a lower validation loss
     else:
         make_batch = patch_maker(settings, office.train)
         batches = training.Batches(make_batch, PATCHES_PER_PAGE * len(office.train), settings)
-    model = build_unet() if settings.architecture == "unet" else build_autoencoder()
-    optimizer = keras.optimizers.Adam(settings.learning_rate)
-    if not published:
+        # len(batches) is the number of steps per epoch.
         schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * len(batches))
-        # beta_2 = 0.95 forgets old squared gradients after about 20 steps instead of 1,000.
+        # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
+        patience = None
     model.compile(optimizer, loss="mse")
     model.summary()
     model.fit(
         batches.dataset(),
         epochs=settings.epochs,
-        shuffle=False,  # Batches shuffles
+        shuffle=False,  # batches are already shuffled
         validation_data=noisy_office.stack(office.validation),
         validation_batch_size=4,
-        callbacks=training.callbacks(folder, settings, batches, patience=5 if published else None),
+        # best epoch to model.keras, history.csv, backup for --resume
+        callbacks=training.callbacks(folder, settings, batches, patience),
         verbose=2,
     )
     return training.best_model(folder, NAMES[settings.architecture])
 
 
 def patch_maker(settings, office_pages):
-    """Return a function from (indices, seed) to a batch of patches at the pages' own resolution.
+    """Return make_batch(indices, seed), which cuts patches from four sources.
 
-    They come from the training pages, from synthetic pages, from the training pages' text under
-    synthetic dirt, and for the U-Net from synthetic old pages.
+    They are training pages, synthetic pages, training pages with synthetic stains, and (U-Net only)
+    synthetic old pages.
     """
     print("Making synthetic pages ...", flush=True)
     synthetic = [
@@ -241,19 +253,29 @@ def patch_maker(settings, office_pages):
 
     def make_batch(indices, seed):
         rng = np.random.default_rng(seed)
-        pairs, weights = [], []
+        dirty, clean, weights = [], [], []
         for index in indices:
-            chance = rng.random()
-            weights.append(1.0 if chance < old_share else OFFICE_WEIGHT)
-            if chance < old_share:
-                pairs.append(sheets.patch(rng, side))
-            elif chance < old_share + synthetic_share:
+            draw = rng.random()
+            if draw < old_share:
+                source = "old"
+            elif draw < old_share + synthetic_share:
+                source = "synthetic"
+            else:
+                source = "office"
+
+            if source == "old":
+                dirty_patch, clean_patch = sheets.patch(rng, side)
+            elif source == "synthetic":
                 page = synthetic[rng.integers(len(synthetic))]
-                pairs.append(cut_patch(page, side, rng, vary=True))
+                dirty_patch, clean_patch = cut_patch(page, side, rng, vary=True)
             else:
                 page = office_pages[index // PATCHES_PER_PAGE]
-                pairs.append(cut_patch(page, side, rng))
-        dirty, clean = (np.stack(images)[..., np.newaxis] for images in zip(*pairs, strict=True))
+                dirty_patch, clean_patch = cut_patch(page, side, rng)
+            dirty.append(dirty_patch)
+            clean.append(clean_patch)
+            weights.append(1.0 if source == "old" else MAIN_WEIGHT)
+
+        dirty, clean = np.stack(dirty)[..., np.newaxis], np.stack(clean)[..., np.newaxis]
         if not old_share:
             return dirty, clean
         return dirty, clean, np.array(weights, "float32")[:, np.newaxis, np.newaxis]
@@ -264,17 +286,17 @@ def patch_maker(settings, office_pages):
 def cut_patch(page, side, rng, vary=False):
     """Return (dirty, clean), each float32 (side, side) in [0, 1], from a random place in a page.
 
-    It may be mirrored. With `vary` its size, brightness and contrast may change too, as they do
-    from scanner to scanner.
+    Patches are flipped at random. With `vary`, scale, brightness and contrast vary too, as between
+    scanners.
     """
     zoom = rng.uniform(0.7, 2.5) if vary and rng.random() < 0.3 else 1
     height, width = page.dirty.shape[:2]
     cut_side = min(round(side / zoom), height, width)
     top, left = rng.integers(height - cut_side + 1), rng.integers(width - cut_side + 1)
-    mirror = slice(None, None, rng.choice([-1, 1])), slice(None, None, rng.choice([-1, 1]))
+    flip = slice(None, None, rng.choice([-1, 1])), slice(None, None, rng.choice([-1, 1]))
     patches = []
     for image in (page.dirty, page.clean):
-        patch = image[top : top + cut_side, left : left + cut_side, 0][mirror]
+        patch = image[top : top + cut_side, left : left + cut_side, 0][flip]
         if cut_side != side:
             patch = Image.fromarray(patch).resize((side, side), Image.Resampling.BICUBIC)
         patches.append(np.asarray(patch, "float32") / 255)
@@ -286,7 +308,7 @@ def cut_patch(page, side, rng, vary=False):
 
 
 def clean_files(settings):
-    """Clean the --input files, folders and patterns; return the exit code."""
+    """Clean the files that --input names as files, folders or patterns; return the exit code."""
     model = training.load_model(settings.model, *NAMES.values())
     options = document.Options(settings.format, settings.bilevel, settings.gray)
     return batch.clean_files(

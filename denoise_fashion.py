@@ -21,13 +21,13 @@ The left column is `--architecture autoencoder`, 49,761 parameters. The lines on
 skip connections of `--architecture unet`, 90,817 parameters.
 
 Examples:
-  python denoise_fashion.py                       the article's network, in two minutes
-  python denoise_fashion.py --architecture unet   the network that beats the median filter
+  python denoise_fashion.py                       the article's network, two minutes
+  python denoise_fashion.py --architecture unet   the U-Net, which beats the median filter
   python denoise_fashion.py --recipe published    train as the source article did
   python denoise_fashion.py --noise 0.3 --architecture unet
   python denoise_fashion.py --input photo.png     denoise your own picture, of any size
   python denoise_fashion.py --architecture unet --data-dir DIR --patches
-                                                  train on your own photos, at full size
+                                                  train on patches of your own photos
 
 The network and the recipe `published` are those of a blog article that denoises Fashion-MNIST with
 imgaug. U-Net: Ronneberger et al. 2015, https://arxiv.org/abs/1505.04597
@@ -58,9 +58,9 @@ class Train(cli.Train):
     architecture: Literal["autoencoder", "unet"] = "autoencoder"
     """`unet` adds skip connections"""
     noise: float = 0.1
-    """share of the pixels that are replaced"""
+    """share of pixels to replace"""
     patches: bool = False
-    """train a U-Net on patches of the pictures in --data-dir, which are not scaled down"""
+    """train the U-Net on 28x28 patches cut from the pictures in --data-dir at full size"""
 
     def __post_init__(self):
         super().__post_init__()
@@ -78,28 +78,28 @@ class Apply(cli.Apply):
 def build_autoencoder(height=28, width=28, channels=1, initializer="glorot_uniform"):
     """Return the article's autoencoder: (n, height, width, channels) to the same, in [0, 1].
 
-    Height and width are 4 more than a multiple of 8; None leaves them open.
+    Height and width must be 8k + 4 (28, 36, ...), or None for any such size.
 
-    All information passes through a latent of 256 numbers. The decoder must regenerate all 784
-    pixels from them, including the 90% that were not replaced.
+    All information passes through a latent of 256 numbers, so the decoder must redraw all 784
+    pixels, including the 90% that were not replaced.
     """
     for side in (height, width):
         if side is not None and side % 8 != 4:
-            raise ValueError(f"height and width must be 4 more than a multiple of 8, not {side}")
+            raise ValueError(f"height and width must be 8k + 4, such as 28 or 36, not {side}")
     noisy = keras.Input((height, width, channels), name="noisy")
-    relu = {"activation": "relu", "kernel_initializer": initializer}
-    x = layers.Conv2D(64, 3, padding="same", **relu)(noisy)
+    conv_args = {"activation": "relu", "kernel_initializer": initializer}
+    x = layers.Conv2D(64, 3, padding="same", **conv_args)(noisy)
     x = layers.MaxPooling2D(2, padding="same")(x)
-    x = layers.Conv2D(32, 3, padding="same", **relu)(x)
+    x = layers.Conv2D(32, 3, padding="same", **conv_args)(x)
     x = layers.MaxPooling2D(2, padding="same")(x)
-    x = layers.Conv2D(16, 3, padding="same", **relu)(x)
+    x = layers.Conv2D(16, 3, padding="same", **conv_args)(x)
     latent = layers.MaxPooling2D(2, padding="same", name="latent")(x)
 
-    x = layers.Conv2D(16, 3, padding="same", **relu)(latent)
+    x = layers.Conv2D(16, 3, padding="same", **conv_args)(latent)
     x = layers.UpSampling2D(2)(x)
-    x = layers.Conv2D(32, 3, padding="same", **relu)(x)
+    x = layers.Conv2D(32, 3, padding="same", **conv_args)(x)
     x = layers.UpSampling2D(2)(x)
-    x = layers.Conv2D(64, 3, padding="valid", **relu)(x)  # 16 becomes 14
+    x = layers.Conv2D(64, 3, padding="valid", **conv_args)(x)  # 16 becomes 14
     x = layers.UpSampling2D(2)(x)
     x = layers.Conv2D(channels, 3, activation="sigmoid", padding="same", name="denoised")(x)
     return keras.Model(noisy, x, name="denoise_fashion")
@@ -150,6 +150,7 @@ def upsample_like(skip, x):
 
 
 def main(argv=None):
+    # Train, or Apply if the command line has --input.
     settings = cli.parse(__doc__, argv, Train, Apply)
     if isinstance(settings, Apply):
         return denoise_files(settings)
@@ -158,13 +159,14 @@ def main(argv=None):
         model = training.load_model(settings.model, *NAMES.values())
         architecture = "unet" if model.name == NAMES["unet"] else "autoencoder"
         settings = dataclasses.replace(settings, architecture=architecture)
+    # Flags override the recipe.
     settings = cli.with_recipe(settings, RECIPES[settings.architecture][settings.recipe])
     if settings.patches:
         clothes = data.load_pictures(settings, patches=True)
     else:
         clothes = data.load_fashion_mnist(settings)
     folder = training.run_folder(settings, NAMES[settings.architecture])
-    keras.utils.set_random_seed(settings.seed)
+    # The same noise for every --seed, so that runs with different seeds are comparable.
     seed = training.seed_for("validation")
     noisy_val = noise.salt_and_pepper(clothes.x_val, settings.noise, seed)
     if model is None:
@@ -175,47 +177,53 @@ def main(argv=None):
 def train(settings, clothes, noisy_val, folder):
     """Return the model with the lowest validation loss."""
     if settings.recipe == "published":
-        # The article adds the noise once, so that the network can memorize it.
+        # The article adds the noise once, before training. The network can memorize it.
         seed = training.seed_for(settings.seed, "train")
         noisy_train = noise.salt_and_pepper(clothes.x_train, settings.noise, seed)
 
         def make_batch(indices, seed):
             return noisy_train[indices], clothes.x_train[indices]
     else:
-        # No noisy image is ever seen twice. That is what allows a higher learning rate.
+        # Fresh noise in every batch: the network never sees the same noisy image twice. That allows
+        # a higher learning rate.
         def make_batch(indices, seed):
             clean = clothes.x_train[indices]
             return noise.salt_and_pepper(clean, settings.noise, seed), clean
 
+    # len(batches) is the number of steps per epoch.
     batches = training.Batches(make_batch, len(clothes.x_train), settings)
+    keras.utils.set_random_seed(settings.seed)
     model = build_unet() if settings.architecture == "unet" else build_autoencoder()
-    optimizer = keras.optimizers.Adam(settings.learning_rate)
-    if settings.recipe == "fast":
+    if settings.recipe == "published":
+        optimizer = keras.optimizers.Adam(settings.learning_rate)
+        patience = 10  # early stopping: after ten epochs without a lower validation loss
+    else:
         if settings.architecture == "autoencoder":
             # He et al. 2015, for layers with ReLU: https://arxiv.org/abs/1502.01852
             model = build_autoencoder(initializer="he_normal")
+            # Untrained, the model outputs about the mean pixel.
             training.init_output_bias(model, clothes.x_train)
         schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * len(batches))
-        # beta_2 = 0.95 forgets old squared gradients after about 20 steps instead of 1,000.
+        # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
+        patience = None
     model.compile(optimizer, loss="mse")  # PSNR is 10 * log10(1 / MSE)
     model.summary()
     model.fit(
         batches.dataset(),
         epochs=settings.epochs,
-        shuffle=False,  # Batches shuffles
+        shuffle=False,  # batches are already shuffled
         validation_data=(noisy_val, clothes.x_val),
         validation_batch_size=500,
-        callbacks=training.callbacks(
-            folder, settings, batches, patience=10 if settings.recipe == "published" else None
-        ),
+        # best epoch to model.keras, history.csv, backup for --resume
+        callbacks=training.callbacks(folder, settings, batches, patience),
         verbose=2,
     )
     return training.best_model(folder, NAMES[settings.architecture])
 
 
 def denoise_files(settings):
-    """Write a denoised copy of each --input file, at its own size, into the output folder."""
+    """Write a denoised copy of each --input file, at its own size."""
     model = training.load_model(settings.model, NAMES["unet"], NAMES["autoencoder"])
     unet = model.name == NAMES["unet"]
     # The same weights fit a picture of any size.

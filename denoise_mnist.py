@@ -54,20 +54,20 @@ class Train(cli.Train):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Apply(cli.Apply):
     invert: bool = True
-    """leave dark ink on a light background as it is; by default it becomes light on dark"""
+    """invert dark-on-light pictures to light on dark, as in training; --no-invert keeps them"""
     tile: bool = False
-    """denoise a picture of many digits at its own size, each about 20 pixels tall"""
+    """denoise a picture of many digits at its own size; digits should be about 20 pixels tall"""
 
 
 def build_denoiser(height=28, width=28, channels=1):
     """Return the autoencoder: (n, height, width, channels) to the same shape, values in [0, 1].
 
-    Height and width are multiples of 4; None leaves them open.
+    Height and width must be multiples of 4, or None for any such size.
 
-    It does not denoise by compression: the latent holds 7 * 7 * 32 = 1,568 numbers, twice as many
-    as there are pixels. Noise is independent from pixel to pixel and cannot be predicted from its
-    neighbors; strokes can. The output with the lowest loss is the mean of all clean digits that
-    are consistent with a window of 24 x 24 noisy pixels, and the network learns to predict that.
+    This denoiser does not compress: its latent holds 7 * 7 * 32 = 1,568 numbers, twice as many as
+    there are pixels. It works because noise is independent between pixels while strokes are not.
+    The loss is lowest when each output pixel is its expected clean value given the noisy pixels
+    around it, here a window of about 24 x 24.
     """
     if (height or 0) % 4 or (width or 0) % 4:
         raise ValueError(f"height and width must be multiples of 4, not {height} and {width}")
@@ -86,14 +86,15 @@ def build_denoiser(height=28, width=28, channels=1):
 
 
 def main(argv=None):
+    # Train, or Apply if the command line has --input.
     settings = cli.parse(__doc__, argv, Train, Apply)
     if isinstance(settings, Apply):
         return denoise_files(settings)
-    settings = cli.with_recipe(settings, RECIPES[settings.recipe])
+    settings = cli.with_recipe(settings, RECIPES[settings.recipe])  # flags override the recipe
     model = training.load_model(settings.model, NAME) if settings.model else None
     digits = data.load_mnist(settings)
     folder = training.run_folder(settings, NAME)
-    keras.utils.set_random_seed(settings.seed)
+    # The same noise for every --seed, so that runs with different seeds are comparable.
     noisy_val = noise.gaussian(digits.x_val, settings.noise, training.seed_for("validation"))
     if model is None:
         model = train(settings, digits, noisy_val, folder)
@@ -103,36 +104,42 @@ def main(argv=None):
 def train(settings, digits, noisy_val, folder):
     """Return the model with the lowest validation loss."""
     if settings.recipe == "published":
-        # The article adds the noise once, so that the network can memorize it.
+        # The article adds the noise once, before training. The network can memorize it.
         seed = training.seed_for(settings.seed, "train")
         noisy_train = noise.gaussian(digits.x_train, settings.noise, seed)
 
         def make_batch(indices, seed):
             return noisy_train[indices], digits.x_train[indices]
     else:
-        # No noisy image is ever seen twice. That is what allows a ten times higher learning rate.
+        # Fresh noise in every batch: the network never sees the same noisy image twice. That allows
+        # a learning rate ten times as high.
         def make_batch(indices, seed):
             clean = digits.x_train[indices]
             return noise.gaussian(clean, settings.noise, seed), clean
 
+    # len(batches) is the number of steps per epoch.
     batches = training.Batches(make_batch, len(digits.x_train), settings)
+    keras.utils.set_random_seed(settings.seed)
     model = build_denoiser()
-    optimizer = keras.optimizers.Adam(settings.learning_rate)
-    if settings.recipe == "fast":
+    if settings.recipe == "published":
+        optimizer = keras.optimizers.Adam(settings.learning_rate)
+    else:
+        # Untrained, the model outputs about the mean pixel.
         training.init_output_bias(model, digits.x_train)
         schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * len(batches))
-        # beta_2 = 0.95 forgets old squared gradients after about 20 steps instead of 1,000.
+        # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
-    # -x * log(y) - (1 - x) * log(1 - y), x the clean pixel and y the output, is lowest where y = x,
-    # also for gray pixels.
+    # The loss is -x * log(y) - (1 - x) * log(1 - y) for clean pixel x and output y. For a gray x,
+    # too, it is lowest at y = x, although it is not zero there.
     model.compile(optimizer, loss="binary_crossentropy")
     model.summary()
     model.fit(
         batches.dataset(),
         epochs=settings.epochs,
-        shuffle=False,  # Batches shuffles
+        shuffle=False,  # batches are already shuffled
         validation_data=(noisy_val, digits.x_val),
         validation_batch_size=500,
+        # best epoch to model.keras, history.csv, backup for --resume
         callbacks=training.callbacks(folder, settings, batches),
         verbose=2,
     )
@@ -140,7 +147,10 @@ def train(settings, digits, noisy_val, folder):
 
 
 def denoise_files(settings):
-    """Write a denoised copy of each --input file, and a sheet that shows what the network saw."""
+    """Write a denoised copy of each --input file, and a sheet that shows what the model was given.
+
+    With --tile there is no sheet.
+    """
     model = training.load_model(settings.model, NAME)
     dataset_name = training.trained_on(settings.model, NAME)
     outputs = images.output_paths(settings.input, settings.output_dir, f"{NAME}_denoised")
@@ -148,14 +158,14 @@ def denoise_files(settings):
         network = build_denoiser(None, None)  # the same weights fit a picture of any size
         network.set_weights(model.get_weights())
         return tiles.denoise_files(network, outputs, multiple=4, invert=settings.invert)
-    sheets = [target.with_name(f"{path.stem}_sheet.png") for path, target in outputs]
-    files.ensure_not_taken(sheets[0].parent, [sheet.name for sheet in sheets])
-    for (path, target), sheet in zip(outputs, sheets, strict=True):
+    sheet_paths = [target.with_name(f"{path.stem}_sheet.png") for path, target in outputs]
+    files.ensure_not_taken(sheet_paths[0].parent, [path.name for path in sheet_paths])
+    for (path, target), sheet_path in zip(outputs, sheet_paths, strict=True):
         picture = images.read_visible(path)
-        digit, inverted = small_images.prepare(picture, dataset_name, settings.invert)
-        denoised = model.predict(digit[np.newaxis], verbose=0)[0]
+        model_input, inverted = small_images.prepare(picture, dataset_name, settings.invert)
+        denoised = model.predict(model_input[np.newaxis], verbose=0)[0]
         images.write_image(target, 1 - denoised if inverted else denoised)
-        small_images.write_sheet(sheet, picture, digit, {"denoised": denoised})
+        small_images.write_sheet(sheet_path, picture, model_input, {"denoised": denoised})
 
 
 if __name__ == "__main__":

@@ -1,21 +1,21 @@
-"""Train five kinds of autoencoders on digits, and compare what their bottlenecks hold.
+"""Train five kinds of autoencoders on digits and compare their codes.
 
     image (28, 28, 1) -> flat (784) -> code (k) -> flat (784) -> reconstruction (28, 28, 1)
 
-    linear        Dense k             Dense 784       finds the space of PCA
-    plain         Dense 256, k        Dense 256, 784  bends it: less error at equal k
-    sparse        Dense 1,024         its transpose   only the 51 largest of 1,024 are kept
-    contractive   Dense 128, sigmoid  its transpose   is penalized for codes that move
-    variational   Dense 256, k        Dense 256, 784  codes are clouds, not points
+    linear        Dense k             Dense 784       spans the PCA subspace
+    plain         Dense 256, k        Dense 256, 784  curves it: less error at equal k
+    sparse        Dense 1,024         its transpose   keeps only the 51 largest of 1,024
+    contractive   Dense 128, sigmoid  its transpose   penalizes codes that change with the image
+    variational   Dense 256, k        Dense 256, 784  codes are distributions, not points
 
-An autoencoder is trained to return its own input through a code that cannot hold all of it: a
-bottleneck. What limits the code differs, and with it what the code is good for. Each network is
-trained for a few seconds, 20 trainings in all.
+An autoencoder learns to return its input through a code too limited to hold all of it, the
+bottleneck. The kinds differ in what limits the code, and so in what the code is good for. Each of
+the 20 trainings takes a few seconds.
 
 Examples:
   python latent_spaces.py                     everything, in five minutes
   python latent_spaces.py --epochs 2          a quick try
-  python latent_spaces.py --input seven.png   the code and reconstruction of a picture by each
+  python latent_spaces.py --input seven.png   code and reconstruct a picture with each of the five
   python latent_spaces.py --data-dir DIR      MNIST, or your own pictures, from a folder
 
 k-sparse: Makhzani and Frey 2013, https://arxiv.org/abs/1312.5663. Contractive: Rifai et al. 2011,
@@ -40,8 +40,8 @@ from common import cli, data, training
 from tools import latents
 
 NAME = "latent_spaces"
-SIZES = [2, 4, 8, 16, 32, 64, 128]  # of the bottleneck, for its figure
-# The experiments whose models are saved, and applied by --input: {kind: experiment}.
+SIZES = [2, 4, 8, 16, 32, 64, 128]  # numbers in the code
+# The models that are saved and that --input applies: {kind: experiment}.
 KINDS = {
     "linear": "linear_32",
     "plain": "plain_32",
@@ -67,7 +67,7 @@ class Train(cli.Train):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Apply(cli.Apply):
     invert: bool = True
-    """leave dark ink on a light background as it is; by default it becomes light on dark"""
+    """invert dark-on-light pictures to light on dark, as in training; --no-invert keeps them"""
 
 
 @dataclasses.dataclass
@@ -77,16 +77,16 @@ class Experiment:
     build: Callable  # returns the model
     loss: Callable
     peak_learning_rate: float
-    steps: int  # per epoch, whatever the number of images
+    steps: int  # per epoch, for any number of images
     batch_size: int = 128
 
 
 def build_linear(size=32, height=28, width=28, channels=1):
     """Return the linear autoencoder: (n, height, width, channels) to the same shape.
 
-    Without a nonlinearity between them, two layers are one matrix of rank `size`. The one with the
-    least squared error projects onto the first principal components. Gradient descent finds the
-    same space, but not the components themselves: any other axes in it do as well.
+    Without a nonlinearity the two layers are one matrix of rank `size`. The best such matrix
+    projects onto the leading principal components. Gradient descent finds the same subspace, but
+    not the components: any other basis fits as well.
     """
     image = keras.Input((height, width, channels), name="image")
     code = layers.Dense(size, name="code")(layers.Flatten()(image))
@@ -98,7 +98,8 @@ def build_linear(size=32, height=28, width=28, channels=1):
 def build_plain(size=32, height=28, width=28, channels=1):
     """Return the plain autoencoder: (n, height, width, channels) to the same shape, in [0, 1].
 
-    It has ReLU layers on both sides of the code, so its codes lie on a curved surface, not a plane.
+    ReLU layers on both sides of the code let the decoder output a curved surface instead of a
+    plane.
     """
     image = keras.Input((height, width, channels), name="image")
     x = layers.Flatten()(image)
@@ -112,9 +113,9 @@ def build_plain(size=32, height=28, width=28, channels=1):
 
 @keras.saving.register_keras_serializable("latent_spaces")
 class TiedDense(layers.Layer):
-    """A Dense layer that also maps back, with the same weights, transposed.
+    """A Dense layer that can also be applied backwards, with the transposed kernel (tied weights).
 
-    With weights of its own the decoder could undo whatever a penalty does to the encoder's.
+    With untied weights the decoder could rescale to undo the penalty on the encoder.
     """
 
     def __init__(self, units, activation=None, contraction=0.0, **kwargs):
@@ -123,57 +124,59 @@ class TiedDense(layers.Layer):
         self.activation = keras.activations.get(activation)
 
     def build(self, input_shape):
-        """Make one kernel, and a bias for each direction."""
-        # Small at first: at the border, where no digit has ink, they stay as they are.
+        """Create the kernel, and a bias for each direction."""
+        # Small, because the weights of border pixels, where no digit has ink, hardly change.
         small = keras.initializers.RandomNormal(stddev=0.02)
         self.kernel = self.add_weight((input_shape[-1], self.units), small, name="w")
         self.bias = self.add_weight((self.units,), "zeros", name="b")
         self.bias_back = self.add_weight((input_shape[-1],), "zeros", name="b_back")
 
     def call(self, x, back=False):
-        """Return the code of an image, (n, units), or with `back` the image of a code."""
+        """Return the codes of flat images, shape (n, units); with `back`, the images of codes."""
         if back:
             return self.activation(ops.matmul(x, ops.transpose(self.kernel)) + self.bias_back)
         h = self.activation(ops.matmul(x, self.kernel) + self.bias)
         if self.contraction:
-            # The squared norm of the Jacobian ∂h/∂x: how far the code moves when the image does.
-            # Row i of the Jacobian of sigmoid(W·x + b) is h_i * (1 - h_i) * w_i.
-            slopes = ops.square(h * (1 - h))
-            norms = ops.sum(slopes * ops.sum(ops.square(self.kernel), axis=0), axis=-1)
+            # The squared norm of the Jacobian ∂h/∂x measures how much the code changes with the
+            # image. Row i of the Jacobian of h = sigmoid(W·x + b) is h_i * (1 - h_i) * w_i.
+            squared_slopes = ops.square(h * (1 - h))
+            norms = ops.sum(squared_slopes * ops.sum(ops.square(self.kernel), axis=0), axis=-1)
             self.add_loss(self.contraction * ops.mean(norms))
         return h
 
     def get_config(self):
-        """Return what a saved model keeps of it."""
-        activation = keras.activations.serialize(self.activation)
-        own = {"units": self.units, "activation": activation, "contraction": self.contraction}
-        return super().get_config() | own
+        """Return the constructor arguments, for saving."""
+        return super().get_config() | {
+            "units": self.units,
+            "activation": keras.activations.serialize(self.activation),
+            "contraction": self.contraction,
+        }
 
 
 @keras.saving.register_keras_serializable("latent_spaces")
 class KeepLargest(layers.Layer):
-    """Keeps the k largest numbers of a code and sets all others to zero."""
+    """Keeps the k largest numbers of a code and sets the others to zero."""
 
     def __init__(self, k, **kwargs):
         super().__init__(**kwargs)
         self.k = k
 
     def call(self, code):
-        """Return the code with zeros in it, (n, units)."""
-        smallest = ops.top_k(code, self.k)[0][:, -1:]
-        return ops.where(code >= smallest, code, 0.0)
+        """Return the sparse code, shape (n, units)."""
+        smallest_kept = ops.top_k(code, self.k)[0][:, -1:]
+        return ops.where(code >= smallest_kept, code, 0.0)
 
     def get_config(self):
-        """Return what a saved model keeps of it."""
+        """Return the constructor arguments, for saving."""
         return super().get_config() | {"k": self.k}
 
 
 def build_sparse(units=1024, active=51, height=28, width=28, channels=1):
     """Return the k-sparse autoencoder: (n, height, width, channels) to the same shape.
 
-    The code is larger than the image, but only `active` of its units are on at a time, others for
-    another image. So each unit comes to stand for something that is there or not: a stroke. With
-    all units on (`active` equal to `units`) it learns to copy, and the units stand for nothing.
+    The code is larger than the image, but only `active` of its units are nonzero at a time, so each
+    unit comes to represent a feature that is present or absent, such as a stroke. With all units
+    active it just learns to copy.
     """
     image = keras.Input((height, width, channels), name="image")
     tied = TiedDense(units)
@@ -185,27 +188,27 @@ def build_sparse(units=1024, active=51, height=28, width=28, channels=1):
 def build_contractive(units=128, contraction=0.05, height=28, width=28, channels=1):
     """Return the contractive autoencoder: (n, height, width, channels) to the same, in [0, 1].
 
-    Its loss grows with the squared norm of the encoder's Jacobian ∂h/∂x. The reconstruction needs
-    codes that differ between images, the penalty codes that do not move when an image changes a
-    little. With a `contraction` of 0 it is a plain autoencoder.
+    The loss adds `contraction` times the squared norm of the encoder's Jacobian ∂h/∂x.
+    Reconstruction needs codes that differ between images; the penalty wants codes that do not
+    change when an image changes slightly.
     """
     image = keras.Input((height, width, channels), name="image")
     tied = TiedDense(units, "sigmoid", contraction, name="tied")
-    code = layers.Identity(name="code")(tied(layers.Flatten()(image)))
+    code = layers.Identity(name="code")(tied(layers.Flatten()(image)))  # names the code for split()
     x = layers.Reshape((height, width, channels))(tied(code, back=True))
     return keras.Model(image, x, name="latent_spaces_contractive")
 
 
 @keras.saving.register_keras_serializable("latent_spaces")
 class Sample(layers.Layer):
-    """Samples a code around z_mean while training, and adds the KL divergence to the loss."""
+    """Samples a code from N(z_mean, exp(z_log_var)) and adds the KL divergence to the loss."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.seed_generator = keras.random.SeedGenerator(0)
 
     def call(self, z_mean, z_log_var, training=False):
-        """Return z, (n, size); after training z_mean, so that an image has one code."""
+        """Return a sample of z in training, else z_mean, so that each image has one code."""
         kl = 0.5 * ops.sum(ops.square(z_mean) + ops.exp(z_log_var) - 1 - z_log_var, axis=-1)
         self.add_loss(ops.mean(kl))
         epsilon = keras.random.normal(ops.shape(z_mean), seed=self.seed_generator)
@@ -215,8 +218,8 @@ class Sample(layers.Layer):
 def build_variational(size=32, height=28, width=28, channels=1):
     """Return the variational autoencoder: (n, height, width, channels) to the same, in [0, 1].
 
-    The plain one with a cloud for each code. The KL divergence pulls all clouds towards one normal
-    distribution; vae_fashion.py explains it.
+    As build_plain, but each code is a normal distribution. The KL divergence pulls all of them
+    towards N(0, 1); vae_fashion.py explains it.
     """
     image = keras.Input((height, width, channels), name="image")
     x = layers.Flatten()(image)
@@ -231,7 +234,7 @@ def build_variational(size=32, height=28, width=28, channels=1):
 
 
 def split(model):
-    """Return the encoder and the decoder of an autoencoder: it is cut at the layer `code`."""
+    """Return the encoder and the decoder of an autoencoder, cut after its layer `code`."""
     code = model.get_layer("code").output
     return keras.Model(model.input, code), keras.Model(code, model.output)
 
@@ -242,25 +245,50 @@ def squared_error(image, output):
 
 
 def cross_entropy(image, output):
-    """Return the cross-entropy summed over the pixels, in nats, as the KL divergence is."""
+    """Return the cross-entropy in nats, summed over the pixels, shape (n,)."""
     return ops.sum(ops.binary_crossentropy(image, output), axis=(1, 2, 3))
 
 
-EXPERIMENTS = (
-    {f"linear_{k}": Experiment(partial(build_linear, k), squared_error, 0.005, 500) for k in SIZES}
-    | {f"plain_{k}": Experiment(partial(build_plain, k), squared_error, 0.005, 200) for k in SIZES}
-    | {
-        "sparse": Experiment(partial(build_sparse, 1024, 51), squared_error, 0.004, 100),
-        "copying": Experiment(partial(build_sparse, 1024, 1024), squared_error, 0.004, 100),
-        "contractive": Experiment(partial(build_contractive, 128, 0.05), squared_error, 0.01, 300),
-        "uncontracted": Experiment(partial(build_contractive, 128, 0.0), squared_error, 0.01, 300),
-        "variational_2": Experiment(partial(build_variational, 2), cross_entropy, 0.005, 200),
-        "variational_32": Experiment(partial(build_variational, 32), cross_entropy, 0.005, 200),
-    }
-)
+EXPERIMENTS = {}
+for size in SIZES:
+    EXPERIMENTS[f"linear_{size}"] = Experiment(
+        build=partial(build_linear, size=size),
+        loss=squared_error,
+        peak_learning_rate=0.005,
+        steps=500,
+    )
+for size in SIZES:
+    EXPERIMENTS[f"plain_{size}"] = Experiment(
+        build=partial(build_plain, size=size),
+        loss=squared_error,
+        peak_learning_rate=0.005,
+        steps=200,
+    )
+for name, active in {"sparse": 51, "copying": 1024}.items():
+    EXPERIMENTS[name] = Experiment(
+        build=partial(build_sparse, units=1024, active=active),
+        loss=squared_error,
+        peak_learning_rate=0.004,
+        steps=100,
+    )
+for name, contraction in {"contractive": 0.05, "uncontracted": 0.0}.items():
+    EXPERIMENTS[name] = Experiment(
+        build=partial(build_contractive, units=128, contraction=contraction),
+        loss=squared_error,
+        peak_learning_rate=0.01,
+        steps=300,
+    )
+for size in (2, 32):
+    EXPERIMENTS[f"variational_{size}"] = Experiment(
+        build=partial(build_variational, size=size),
+        loss=cross_entropy,
+        peak_learning_rate=0.005,
+        steps=200,
+    )
 
 
 def main(argv=None):
+    # Train, or Apply if the command line has --input.
     settings = cli.parse(__doc__, argv, Train, Apply)
     if isinstance(settings, Apply):
         return apply(settings)
@@ -278,19 +306,25 @@ def main(argv=None):
 
 
 def train(experiment, settings, digits):
-    """Return the trained model, and its losses and seconds at the end."""
-    start, steps = time.perf_counter(), settings.epochs * experiment.steps
-    # Each image once before any of them twice: with batches sampled anew each time the linear
-    # autoencoder's space stays several times as far from that of PCA.
+    """Return the trained model and {loss, val_loss, seconds}."""
+    start = time.perf_counter()
+    steps = settings.epochs * experiment.steps
+    # Shuffled passes, so that each image is seen equally often. When batches were sampled
+    # independently, the linear autoencoder's subspace stayed several times as far from PCA's.
     rng = np.random.default_rng(training.seed_for(settings.seed, "order"))
     count = steps * experiment.batch_size
     passes = math.ceil(count / len(digits.x_train))
     order = np.concatenate([rng.permutation(len(digits.x_train)) for _ in range(passes)])
-    # TensorFlow makes the batches and runs 20 steps at a time: for networks as small as these
-    # Python would take longer to make a batch than to train on it.
+    # tf.data makes the batches and steps_per_execution=20 runs 20 steps per call: for networks this
+    # small, Python overhead would exceed the training itself.
     images = tf.constant(digits.x_train)
+
+    def make_batch(indices):
+        image = tf.gather(images, indices)
+        return image, image  # input and target
+
     batches = tf.data.Dataset.from_tensor_slices(order[:count].reshape(steps, -1))
-    batches = batches.map(lambda indices: (tf.gather(images, indices),) * 2).prefetch(2)
+    batches = batches.map(make_batch).prefetch(2)
 
     keras.utils.set_random_seed(settings.seed)
     model = experiment.build()
@@ -305,7 +339,7 @@ def train(experiment, settings, digits):
         verbose=0,
     )
     val_loss = model.evaluate(digits.x_val, digits.x_val, batch_size=500, verbose=0)
-    trained = experiment.build()  # without the optimizer, which would triple the file's size
+    trained = experiment.build()  # without the optimizer, which would triple the file size
     trained.set_weights(model.get_weights())
     return trained, {
         "loss": history.history["loss"][-1],
@@ -315,7 +349,7 @@ def train(experiment, settings, digits):
 
 
 def apply(settings):
-    """Write the code and the reconstruction of the --input files by each of the five."""
+    """Write the codes and reconstructions of the --input files by each of the five."""
     names = [f"{NAME}_{kind}" for kind in KINDS]
     if settings.model:
         models = [training.load_model(settings.model, *names)]

@@ -4,23 +4,23 @@
       encoder: Conv 16 5x5 relu, Conv 16 3x3   |
     encoded (height, width, 16)                Conv2DTranspose 16 8x8, stride 8
       decoder: both concatenated, Conv 16 3x3 relu, Conv 1 3x3 tanh, times --strength
-    marked image = image + that; in photos, smooth places change less
-      GaussianNoise, blur                    what happens to it on its way, in training only
+    marked image = image + decoder output; tools/messages changes smooth areas of photos less
+      GaussianNoise, blur                    simulated damage, in training only
       extractor: Conv 24 5x5, Conv 24 3x3, Conv 64 8x8 stride 8, Conv 64 1x1, Conv 1 1x1 sigmoid
     recovered W                              the probability of a 1 in each cell
 
-The bits are a text with an error-correcting code, scattered by a key, in tiles that repeat. Known
-signs between them show where the cells are after cropping, scaling and rotation. A message is read
-back before the marked photo is written.
+The bits encode a text with an error-correcting code, permuted by a key, in repeating tiles. A
+quarter of the cells are pilots: their known bits locate the cells after cropping, scaling and
+rotation. Each message is read back before the marked photo is written.
 
 Examples:
   python watermark_photo.py --input photo.png --message "© 2026 me" --key secret
   python watermark_photo.py --input marked.png --extract --key secret
-  python watermark_photo.py --capacity photo.png     how many bytes it holds
+  python watermark_photo.py --capacity photo.png     print how many bytes the photo can hold
   python watermark_photo.py                          train the networks
 
-Sources: after J. Zhu et al., "HiDDeN: Hiding Data with Deep Networks", 2018,
-https://arxiv.org/abs/1807.09937. Trained on textures and on pictures of scikit-image.
+After J. Zhu et al., "HiDDeN: Hiding Data with Deep Networks", 2018,
+https://arxiv.org/abs/1807.09937. Trained on synthetic textures and scikit-image's pictures.
 """
 
 import dataclasses
@@ -41,11 +41,22 @@ NAME = "watermark_photo"
 RECIPES = {
     "fast": {"epochs": 10, "batch_size": 16, "learning_rate": 0.003, "steps_per_epoch": 200},
 }
-# Pictures of scikit-image.
-TRAINING_PICTURES = (
-    "astronaut.png brick.png camera.png clock_motion.png coins.png grass.png gravel.png "
-    "hubble_deep_field.jpg ihc.png moon.png motorcycle_left.png page.png retina.jpg"
-).split()
+# From scikit-image.
+TRAINING_PICTURES = [
+    "astronaut.png",
+    "brick.png",
+    "camera.png",
+    "clock_motion.png",
+    "coins.png",
+    "grass.png",
+    "gravel.png",
+    "hubble_deep_field.jpg",
+    "ihc.png",
+    "moon.png",
+    "motorcycle_left.png",
+    "page.png",
+    "retina.jpg",
+]
 VALIDATION_PICTURES = ["chelsea.png"]
 TEST_PICTURES = ["coffee.png", "rocket.jpg"]
 
@@ -57,7 +68,7 @@ class Train(cli.Train):
     noise: float = 0.1
     """standard deviation of the noise in training; pixels are in [0, 1]"""
     strength: float = 0.0175
-    """the maximum change of a pixel"""
+    """largest change of a pixel"""
 
     def __post_init__(self):
         super().__post_init__()
@@ -70,36 +81,40 @@ class Train(cli.Train):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Apply(cli.Apply):
     message: str | None = None
-    """embed this text; a photo of 256x256 pixels holds 40 bytes, 960x643 384, see --capacity"""
+    """embed this text; a 256x256 photo holds 40 bytes, a 960x643 photo 384 (see --capacity)"""
     extract: bool = False
-    """print the message in the photos"""
+    """print the message found in each photo"""
     key: str = ""
-    """scatters the message, which can only be extracted with the same key"""
+    """secret that permutes the message; needed again to extract it"""
     format: Literal["png", "jpeg"] | None = None
-    """of the marked photos; by default png"""
+    """format of the marked photos; default png"""
 
     def __post_init__(self):
-        if self.extract == (self.message is not None):
-            raise ValueError("--input needs either --message TEXT, to embed it, or --extract")
-        for name, value in (("--output-dir", self.output_dir), ("--format", self.format)):
-            if self.extract and value:
-                raise ValueError(f"{name} has no effect with --extract, which writes nothing")
+        embed = self.message is not None
+        if embed == self.extract:
+            raise ValueError("--input needs exactly one of --message TEXT and --extract")
+        if self.extract and self.output_dir:
+            raise ValueError("--output-dir has no effect with --extract, which writes nothing")
+        if self.extract and self.format:
+            raise ValueError("--format has no effect with --extract, which writes nothing")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Capacity:
     capacity: list[Path]
-    """print how many bytes of a message these photos can hold"""
+    """print how many bytes of a message each of these photos can hold"""
     model: Path | None = None
-    """a trained model; by default the one in models/"""
+    """trained model; default: the one in models/"""
 
 
 def build_photo_watermark(height=None, width=None, channels=1, noise=0.1, strength=0.0175):
     """Return the networks: {image, watermark} to {marked, recovered, recovered_blurred}.
 
-    An image is (n, height, width, channels), of any size whose sides are multiples of 8. Its
-    watermark has a bit for each cell of 8x8 pixels: (n, height / 8, width / 8, 1). What one pixel
-    cannot carry, 64 of them can, and dozens of cells share each bit of a message.
+    An image has shape (n, height, width, channels), its watermark (n, height / 8, width / 8, 1).
+    Height and width must be multiples of 8, or None for any such size.
+
+    A pixel is too weak a carrier for a bit, so each bit of the watermark covers 8x8 pixels, and
+    tools/messages spreads each bit of a message over many cells.
     """
     if (height or 0) % 8 or (width or 0) % 8:
         raise ValueError(f"height and width must be multiples of 8, not {height} and {width}")
@@ -136,7 +151,8 @@ def build_photo_watermark(height=None, width=None, channels=1, noise=0.1, streng
     extractor = keras.Model(marked, recovered, name="extractor")
 
     marked = image + decoder([encoder(image), watermark])
-    # Clipped to [0, 1], but with the gradient of the identity, as that of a clip is zero outside.
+    # Straight-through clip: clipped in the forward pass, identity in the backward pass. A plain
+    # clip has zero gradient outside [0, 1], so a pixel out there would never be corrected.
     marked = marked + ops.stop_gradient(ops.clip(marked, 0, 1) - marked)
     blurred = layers.AveragePooling2D(3, strides=1, padding="same")(marked)
     outputs = {
@@ -149,10 +165,11 @@ def build_photo_watermark(height=None, width=None, channels=1, noise=0.1, streng
 
 
 def main(argv=None):
+    # Train, or Apply if the command line has --input, or Capacity if it has --capacity.
     settings = cli.parse(__doc__, argv, Train, Apply, Capacity)
     if not isinstance(settings, Train):
         return apply(settings)
-    settings = cli.with_recipe(settings, RECIPES[settings.recipe])
+    settings = cli.with_recipe(settings, RECIPES[settings.recipe])  # flags override the recipe
     model = training.load_model(settings.model, NAME) if settings.model else None
     pictures = load_pictures(settings)
     folder = training.run_folder(settings, NAME)
@@ -165,40 +182,50 @@ def main(argv=None):
 
 
 def load_pictures(settings):
-    """Return patches of 64x64 pixels as `data.Images`: half textures, half parts of pictures.
+    """Return 64x64 patches as `data.Images`: half of them textures, half cut from pictures.
 
-    Those for validation and for the test are from pictures and textures of their own.
+    The splits share neither pictures nor textures.
     """
-    parts = []
-    for part, (count, names) in enumerate(
-        [(6_000, TRAINING_PICTURES), (500, VALIDATION_PICTURES), (1_000, TEST_PICTURES)]
-    ):
-        count = min(settings.limit or count, count)
-        pictures = list(textures.pictures([] if settings.synthetic else names).values())
-        seed = training.seed_for(settings.seed, "textures", part)
-        patches = list(textures.textures(count // 2 if pictures else count, 64, seed))
-        rng = np.random.default_rng(training.seed_for(settings.seed, "places", part))
-        while len(patches) < count:
-            picture = pictures[rng.integers(len(pictures))]
-            top, left = (rng.integers(side - 64 + 1) for side in picture.shape)
-            patches.append(picture[top : top + 64, left : left + 64])
-        patches = np.stack(patches)[rng.permutation(count)]
-        parts.append(patches[..., np.newaxis].astype("float32") / 255)
+    x_train = make_patches(settings, 0, 6_000, TRAINING_PICTURES)
+    x_val = make_patches(settings, 1, 500, VALIDATION_PICTURES)
+    x_test = make_patches(settings, 2, 1_000, TEST_PICTURES)
     return data.Images(
         name="textures" if settings.synthetic else "pictures and textures",
         source="synthetic" if settings.synthetic else "local",
         class_names=["picture"],
-        x_train=parts[0],
-        y_train=np.zeros(len(parts[0]), int),
-        x_val=parts[1],
-        y_val=np.zeros(len(parts[1]), int),
-        x_test=parts[2],
-        y_test=np.zeros(len(parts[2]), int),
+        x_train=x_train,
+        y_train=np.zeros(len(x_train), int),
+        x_val=x_val,
+        y_val=np.zeros(len(x_val), int),
+        x_test=x_test,
+        y_test=np.zeros(len(x_test), int),
     )
 
 
+def make_patches(settings, split, count, names):
+    """Return the shuffled patches of one split, float32 in [0, 1], shape (count, 64, 64, 1).
+
+    Args:
+        settings: `Train`; with `synthetic` all patches are textures, and `limit` caps the count.
+        split: its number, from which its random numbers are derived.
+        count: number of patches.
+        names: pictures to cut patches from.
+    """
+    count = min(settings.limit or count, count)
+    pictures = list(textures.pictures([] if settings.synthetic else names).values())
+    seed = training.seed_for(settings.seed, "textures", split)
+    patches = list(textures.textures(count // 2 if pictures else count, 64, seed))
+    rng = np.random.default_rng(training.seed_for(settings.seed, "places", split))
+    while len(patches) < count:
+        picture = pictures[rng.integers(len(pictures))]
+        top, left = (rng.integers(side - 64 + 1) for side in picture.shape)
+        patches.append(picture[top : top + 64, left : left + 64])
+    patches = np.stack(patches)[rng.permutation(count)]
+    return patches[..., np.newaxis].astype("float32") / 255
+
+
 def random_bits(images, seed):
-    """Return a random bit for each cell of images, shape (n, height / 8, width / 8, 1)."""
+    """Return one random bit per cell of images, shape (n, height / 8, width / 8, 1)."""
     count, height, width, _ = images.shape
     shape = count, height // photo.CELL, width // photo.CELL, 1
     return np.random.default_rng(seed).integers(0, 2, shape).astype("float32")
@@ -215,13 +242,16 @@ def train(settings, pictures, folder):
     def make_batch(indices, seed):
         return with_bits(pictures.x_train[indices], seed)
 
+    # len(batches) is the number of steps per epoch.
     batches = training.Batches(make_batch, len(pictures.x_train), settings)
     keras.utils.set_random_seed(settings.seed)
     model = build_photo_watermark(noise=settings.noise, strength=settings.strength)
     schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * len(batches))
+    # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000.
+    optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
     model.compile(
-        optimizer=keras.optimizers.Adam(schedule, beta_2=0.95),
-        # The marked image needs no loss: the strength bounds its change.
+        optimizer,
+        # No loss on the marked image: the strength bounds the change.
         loss={
             "marked": None,
             "recovered": "binary_crossentropy",
@@ -233,9 +263,11 @@ def train(settings, pictures, folder):
     model.fit(
         batches.dataset(),
         epochs=settings.epochs,
-        shuffle=False,  # Batches shuffles
+        shuffle=False,  # batches are already shuffled
+        # These bits are the same for every --seed; the patches are not.
         validation_data=with_bits(pictures.x_val, training.seed_for("validation")),
         validation_batch_size=500,
+        # best epoch to model.keras, history.csv, backup for --resume
         callbacks=training.callbacks(folder, settings, batches),
         verbose=2,
     )
@@ -243,7 +275,7 @@ def train(settings, pictures, folder):
 
 
 def apply(settings):
-    """Do what --message, --extract or --capacity asks for; return the exit code."""
+    """Carry out --message, --extract or --capacity; return the exit code."""
     paths = settings.capacity if isinstance(settings, Capacity) else settings.input
     message_files.check(paths)
     watermark = photo.Watermark(training.load_model(settings.model, NAME))

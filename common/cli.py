@@ -1,7 +1,7 @@
-"""Command line: every command is a frozen dataclass, parsed by tyro.
+"""Command line: each command is a frozen dataclass, parsed by tyro.
 
 `python script.py` trains. `python script.py --input FILE ...` applies a trained model. Each command
-has its own dataclass, so a flag that belongs to another command is rejected as unknown.
+has its own dataclass, so the flags of another command are unknown to it.
 """
 
 import dataclasses
@@ -13,11 +13,11 @@ from typing import Annotated, Literal, TypeVar
 import tyro
 
 T = TypeVar("T")
-Hidden = Annotated[T, tyro.conf.Fixed, tyro.conf.Suppress]  # a field that a script has no flag for
+Hidden = Annotated[T, tyro.conf.Fixed, tyro.conf.Suppress]  # a field without a flag
 
 
 class UserError(Exception):
-    """A problem that the user can fix. Shown as one line, without a traceback."""
+    """A problem that the user can fix. It is shown as one line, without a traceback."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,17 +25,17 @@ class Train:
     """Options shared by all trainings."""
 
     recipe: Literal["fast", "published"] = "fast"
-    """`published` trains as the source article did, `fast` reaches its quality sooner"""
+    """published trains as in the source article, fast is our tuned recipe"""
     epochs: int | None = None
-    """number of epochs; by default the recipe's, as for the next three"""
+    """number of epochs; default: the recipe's"""
     batch_size: int | None = None
-    """examples per step"""
+    """examples per step; default: the recipe's"""
     learning_rate: float | None = None
-    """peak learning rate"""
+    """peak learning rate; default: the recipe's"""
     steps_per_epoch: int | None = None
-    """batches per epoch, at most 20 passes over the training images"""
+    """batches per epoch, at most 20 passes over the training data; default: the recipe's"""
     data_dir: Path | None = None
-    """read the dataset from this folder instead of downloading it"""
+    """folder to read the dataset from, instead of downloading it"""
     synthetic: bool = False
     """train on the synthetic stand-in for the dataset"""
     limit: int | None = None
@@ -43,14 +43,14 @@ class Train:
     seed: int = 0
     """seed of all random numbers"""
     output_dir: Path | None = None
-    """where results go; by default a new folder in runs/"""
+    """folder for the results; default: a new one in runs/"""
     resume: Path | None = None
-    """continue the interrupted training in this run folder, with its own flags"""
+    """continue the interrupted training in this run folder, with the flags it was started with"""
     tensorboard: bool = False
     """also log for TensorBoard"""
     model: Path | None = None
     """evaluate this model instead of training one"""
-    arguments: Hidden[tuple[str, ...]] = ()  # the command line, which a run folder keeps
+    arguments: Hidden[tuple[str, ...]] = ()  # the command line, saved in the run folder
 
     def __post_init__(self):
         for name in ("epochs", "batch_size", "learning_rate", "steps_per_epoch"):
@@ -72,9 +72,9 @@ class Apply:
     input: list[Path]
     """files to apply the model to"""
     model: Path | None = None
-    """a trained model; by default the one in models/"""
+    """trained model; default: the one in models/"""
     output_dir: Path | None = None
-    """where results go; by default a new folder in runs/"""
+    """folder for the results; default: a new one in runs/"""
 
 
 def parse(description, argv, *commands):
@@ -82,9 +82,9 @@ def parse(description, argv, *commands):
 
     Args:
         description: shown by --help.
-        argv: list of arguments; None for those of the process.
-        commands: dataclasses. The first one trains. Each of the others has one field without a
-            default, and is chosen when the command line has the flag of that field.
+        argv: list of arguments; None: those of the process.
+        commands: dataclasses. The first is the default. Each other one has exactly one required
+            field; its flag selects it.
     """
     argv = sys.argv[1:] if argv is None else [str(argument) for argument in argv]
     train, *others = commands
@@ -98,7 +98,7 @@ def parse(description, argv, *commands):
     if settings.resume:
         folder = settings.resume
         if len(argv) != (1 if argv[0].startswith("--resume=") else 2):
-            raise UserError(f"--resume {folder} brings its own flags; leave the others out")
+            raise UserError(f"--resume {folder} reuses the flags of that training; give no others")
         argv = read_arguments(folder)
         settings = dataclasses.replace(_parse(train, argv, description), resume=folder)
     return dataclasses.replace(settings, arguments=tuple(argv))
@@ -116,7 +116,7 @@ def _parse(command, argv, description):
 
 
 def read_arguments(folder):
-    """Return the command line of an interrupted training, which its run folder keeps."""
+    """Return the command line of an interrupted training, saved in its run folder."""
     if (folder / "metrics.json").exists():
         raise UserError(f"{folder} holds a finished training; leave --resume out to start another")
     try:
@@ -127,7 +127,7 @@ def read_arguments(folder):
 
 
 def with_recipe(settings, recipe):
-    """Return the settings with what the command line left open filled in from a recipe.
+    """Return settings with every unset (None) field taken from the recipe.
 
     `recipe` is a dict of field values, such as {"epochs": 12, "batch_size": 32}.
     """
@@ -136,7 +136,7 @@ def with_recipe(settings, recipe):
 
 
 def run(main):
-    """Call a script's main() and exit: code 2 and one line for a user's error, 130 for Ctrl-C."""
+    """Call a script's main() and exit: with one line and code 2 on UserError, 130 on Ctrl-C."""
     try:
         sys.exit(main())
     except UserError as error:
@@ -146,7 +146,10 @@ def run(main):
     except MemoryError:
         _exit_with_line("not enough memory; use smaller pictures or a smaller --batch-size")
     except KeyboardInterrupt:
-        print("\nInterrupted. A training continues with --resume RUN_FOLDER.", file=sys.stderr)
+        print(
+            "\nInterrupted. If this run can be resumed, the lines before its first epoch say how.",
+            file=sys.stderr,
+        )
         sys.exit(130)
 
 

@@ -1,7 +1,7 @@
 """MNIST, Fashion-MNIST or a folder of pictures, as small grayscale images in three splits.
 
-The datasets come from --data-dir, else from Keras's cache, else from a download. Without a network
-synthetic images take their place, and a line says so.
+The datasets come from --data-dir, from Keras's cache, or from a download. If the download fails,
+synthetic images replace them, and a line says so.
 """
 
 import contextlib
@@ -24,17 +24,20 @@ from synthetic.clothes import clothes
 from synthetic.digits import digits
 
 URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
-SECONDS_WITHOUT_AN_ANSWER = 15  # then a download is given up
-MAX_BYTES = 500_000_000  # of an unpacked dataset; both of these have 55 million
+DOWNLOAD_TIMEOUT = 15  # seconds
+MAX_BYTES = 500_000_000  # size limit of an unpacked dataset; these two have 55 million bytes each
 SIDE = 28  # pixels
-OWN = "own pictures:"  # begins the name of such a dataset
+OWN_PREFIX = "own pictures:"  # of the name of a dataset of the user's own pictures
 MAX_PATCHES = 20_000
-MIN_PICTURES = 30  # that differ from one another
+MIN_PICTURES = 30  # different ones
 
 
 @dataclasses.dataclass
 class Images:
-    """Small grayscale images: float32 in [0, 1], shape (n, 28, 28, 1); labels of shape (n,)."""
+    """Grayscale images in three splits.
+
+    Images are float32 in [0, 1], shape (n, height, width, 1), labels integers, shape (n,).
+    """
 
     name: str
     source: str  # "local", "cache", "download" or "synthetic"
@@ -49,17 +52,17 @@ class Images:
     @property
     def own(self):
         """Whether these are the user's own pictures."""
-        return self.name.startswith(OWN)
+        return self.name.startswith(OWN_PREFIX)
 
     def examples(self, count=10):
-        """Return {title: index of a test image}: the first of each class, then the second, ..."""
-        places = [np.flatnonzero(self.y_test == label) for label in range(len(self.class_names))]
-        titles = {}
+        """Return {title: index} of test images: the first of each class, then the second, ..."""
+        by_class = [np.flatnonzero(self.y_test == label) for label in range(len(self.class_names))]
+        examples = {}
         for turn in range(count):
-            for name, indices in zip(self.class_names, places, strict=True):
-                if turn < len(indices) and len(titles) < count:
-                    titles[f"{name} ({turn + 1})" if turn else name] = int(indices[turn])
-        return titles
+            for name, indices in zip(self.class_names, by_class, strict=True):
+                if turn < len(indices) and len(examples) < count:
+                    examples[f"{name} ({turn + 1})" if turn else name] = int(indices[turn])
+        return examples
 
     def summary(self):
         """Return the `dataset` entry of metrics.json."""
@@ -76,7 +79,7 @@ class _Source:
     name: str
     class_names: list
     cache_folder: str  # below Keras's cache
-    hashes: dict  # {file to download: its hash, as pooch takes it}
+    hashes: dict  # {file to download: its hash, in pooch's notation}
 
 
 _MNIST = _Source(
@@ -101,18 +104,19 @@ _FASHION_MNIST = _Source(
 
 
 def load_mnist(settings):
-    """Return MNIST as `Images`, with the last tenth of its training images held out (max 5,000).
+    """Return MNIST as `Images`. A tenth of the training images, at most 5,000, is for validation.
 
-    `settings` has data_dir, synthetic, limit and seed, as `cli.Train`. In --data-dir are Keras's
-    mnist.npz, or IDX files, or the user's own pictures of anything.
+    `settings` has data_dir, synthetic, limit and seed, as `cli.Train`. --data-dir may hold Keras's
+    mnist.npz, IDX files, or the user's own pictures.
 
-    Raises UserError if --data-dir or Keras's cache holds no MNIST, or a damaged one.
+    Raises UserError if --data-dir holds none of these, or if a file there or in Keras's cache is
+    damaged.
     """
     return _load(_MNIST, settings)
 
 
 def load_fashion_mnist(settings):
-    """Return Fashion-MNIST as `Images`; otherwise as `load_mnist`. It is read from IDX files."""
+    """Return Fashion-MNIST as `Images`. As `load_mnist`, but without mnist.npz."""
     return _load(_FASHION_MNIST, settings)
 
 
@@ -129,7 +133,7 @@ def _load(source, settings):
         except DownloadError as error:
             warn_synthetic(name, error, _stand_in(source)[0])
         except UserError as error:
-            raise UserError(f"{error}; delete it and it is downloaded again") from None
+            raise UserError(f"{error}; delete it, and it will be downloaded again") from None
     if arrays is None:
         name, make_images = _stand_in(source)
         origin, arrays = "synthetic", []
@@ -153,33 +157,33 @@ def _load(source, settings):
 
 
 def _stand_in(source):
-    """Return the name of what takes the place of a dataset, and the function that makes it."""
+    """Return the name of a dataset's synthetic stand-in, and the function that makes it."""
     if source is _MNIST:
         return "synthetic digits", digits
     return "synthetic clothes", clothes
 
 
 def warn_synthetic(name, error, stand_in):
-    """Tell the user that synthetic data take the place of a dataset."""
+    """Warn that synthetic data replaces a dataset."""
     print(
-        f"\n*** NOT {name}: it could not be downloaded ({error}). Training on {stand_in} instead. "
-        "For the real data pass their folder with --data-dir. ***\n",
+        f"\n*** NOT {name}: download failed ({error}). Training on {stand_in} instead. "
+        "For the real data, download it and pass its folder with --data-dir. ***\n",
         flush=True,
     )
 
 
-# ---------------------------------------------------------------- files of the datasets
+# ---------------------------------------------------------------- dataset files
 
 
 def _read_folder(source, folder):
-    """Return [x_train, y_train, x_test, y_test] as uint8; None if the folder holds pictures."""
+    """Return [x_train, y_train, x_test, y_test] as uint8, or None if the folder holds pictures."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; it should hold {source.name}")
     npz = folder / "mnist.npz"
     if source is _MNIST and os.path.lexists(npz):
         arrays, origin = _read_npz(npz), npz
     else:
-        # As torchvision keeps them, or in a folder of the dataset's name.
+        # torchvision's layout, or a folder with the dataset's name.
         places = [folder / source.name.replace("-", "") / "raw", folder / source.name.lower()]
         for place in (*places, folder):
             paths = [_find_idx(place, name) for name in _IDX_FILES]
@@ -191,14 +195,14 @@ def _read_folder(source, folder):
             raise UserError(f"{folder}: holds neither {source.name} nor pictures")
         if not all(paths):
             missing = _IDX_FILES[paths.index(None)]
-            raise UserError(f"{place / missing}-ubyte[.gz]: missing, though others are there")
+            raise UserError(f"{place / missing}-ubyte[.gz]: missing, while other files are there")
         arrays, origin = [_read_idx(path) for path in paths], place
     x, y, x_test, y_test = arrays
     for pixels, labels in ((x, y), (x_test, y_test)):
         valid = labels.ndim == 1 and labels.dtype.kind in "iu" and len(labels) >= 10
         valid = valid and labels.min() >= 0 and labels.max() <= 9
         if not valid or pixels.shape != (len(labels), SIDE, SIDE) or pixels.dtype != np.uint8:
-            raise UserError(f"{origin}: not images of 28x28 pixels with a label from 0 to 9 each")
+            raise UserError(f"{origin}: not 28x28 images with one label from 0 to 9 each")
     return arrays
 
 
@@ -237,16 +241,16 @@ def _read_npz(path):
 
 
 class DownloadError(Exception):
-    """A file could not be downloaded; the message says why."""
+    """A download failed; the message says why."""
 
 
 def keras_cache():
-    """Return the folder in which Keras keeps datasets: below KERAS_HOME, or ~/.keras."""
+    """Return Keras's folder for datasets, in KERAS_HOME or ~/.keras."""
     return Path(os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras"), "datasets")
 
 
 def _cache_or_download(source):
-    """Return Keras's cache with all files of a dataset, and whether a download was needed."""
+    """Return the cache folder with all files of a dataset, and "cache" or "download"."""
     folder = keras_cache() / source.cache_folder
     origins = [download(URL + name, folder / name, known) for name, known in source.hashes.items()]
     return folder, "download" if "download" in origins else "cache"
@@ -254,11 +258,11 @@ def _cache_or_download(source):
 
 def download(url, path, known_hash=None):
     """Download a file unless it exists. Return "download" or "cache". Raises DownloadError."""
-    if os.path.lexists(path):  # pooch would replace a file whose hash is another
+    if os.path.lexists(path):  # pooch would replace a file with another hash
         return "cache"
     print(f"Downloading {url}", flush=True)
     pooch.get_logger().setLevel("ERROR")
-    downloader = pooch.HTTPDownloader(timeout=SECONDS_WITHOUT_AN_ANSWER)
+    downloader = pooch.HTTPDownloader(timeout=DOWNLOAD_TIMEOUT)
     try:
         pooch.retrieve(url, known_hash, path.name, path.parent, downloader=downloader)
     except Exception as error:  # requests, urllib3, pooch and the file system raise many kinds
@@ -272,10 +276,10 @@ def download(url, path, known_hash=None):
 def load_pictures(settings, patches=False):
     """Return the pictures in --data-dir as `Images`; subfolders are classes.
 
-    Each picture is fitted into 28x28 pixels, or with `patches` cut at full size into patches of
-    28x28, about 20,000 of all pictures together. Equal pictures count once. The pictures are
-    shuffled by the seed, then 75% are for training, 10% for validation and 15% for the test; all
-    patches of a picture are in the same part. Those that cannot be read are named and left out.
+    Each picture is fitted into 28x28 pixels or, with `patches`, cut at full size into 28x28
+    patches, about 20,000 in all. Duplicates are dropped. The seed shuffles the pictures; 75% of
+    them are for training, 10% for validation and 15% for testing, and all patches of a picture are
+    in the same split. Unreadable pictures are named and left out.
 
     Raises UserError if fewer than 30 different pictures can be read.
     """
@@ -309,14 +313,14 @@ def load_pictures(settings, patches=False):
         )
     names = list(map(files.printable, classes))
     parts = _split(list(pictures.values()), settings)
-    kind = f"{OWN} patches of" if patches else OWN
+    kind = f"{OWN_PREFIX} patches of" if patches else OWN_PREFIX
     return Images(f"{kind} {files.printable(folder.resolve().name)}", "local", names, *parts)
 
 
 def _classes_in(folder):
     """Return {class: paths of pictures}, as keras.utils.image_dataset_from_directory does.
 
-    Each subfolder is a class. Without pictures in subfolders the folder itself is one class.
+    Each subfolder is a class. If no subfolder has pictures, the folder itself is the one class.
     """
     try:
         subfolders = sorted(path for path in folder.iterdir() if path.is_dir())
@@ -333,7 +337,7 @@ def _pictures_below(folder):
         return []
     try:
         with contextlib.suppress(StopIteration):
-            next(folder.iterdir())  # rglob passes over what it may not read
+            next(folder.iterdir())  # rglob silently skips folders it may not read
     except OSError as error:
         raise UserError(f"{folder}: cannot be read ({error.strerror})") from None
     return [path for path in sorted(folder.rglob("*")) if _is_picture(path)]
@@ -344,7 +348,10 @@ def _is_picture(path):
 
 
 def _patches(image, count, key):
-    """Return patches at random places, shape (n, 28, 28, 1), no more than fit side by side."""
+    """Return at most `count` patches from random places, shape (n, 28, 28, 1).
+
+    There are no more than fit into the image side by side.
+    """
     count = min(count, image.size // SIDE**2)
     rng = np.random.default_rng(seed_for("patches", key))
     corners = rng.integers(0, np.subtract(image.shape[:2], SIDE - 1), (count, 2))
@@ -352,7 +359,7 @@ def _patches(image, count, key):
 
 
 def _split(pictures, settings):
-    """Return x_train, y_train, x_val, y_val, x_test and y_test of (images, label) pairs."""
+    """Return [x_train, y_train, x_val, y_val, x_test, y_test] of (images, label) pairs."""
     rng = np.random.default_rng(seed_for(settings.seed, "split"))
     order = rng.permutation(len(pictures))
     test, val = round(0.15 * len(order)), round(0.1 * len(order))

@@ -1,4 +1,4 @@
-"""Writing files so that nothing of the user's is lost and nothing half-written is left."""
+"""Reading and writing files. No file of the user's is lost, no file is left half-written."""
 
 import collections
 import contextlib
@@ -12,11 +12,11 @@ from pathlib import Path
 
 from common.cli import UserError
 
-MAX_BYTES = 2**30  # of a file that is read
+MAX_BYTES = 2**30  # size limit of files to read
 
 
 def printable(text):
-    """Return a path or foreign text as one line without control characters."""
+    """Return a path or other text from outside as one line without control characters."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
 
 
@@ -55,9 +55,9 @@ def sha256(path):
 
 @contextlib.contextmanager
 def write_whole(path, replace=False):
-    """Give a temporary path to write to; it is renamed to `path` if no error came up.
+    """Yield a temporary path, which is renamed to `path` on success.
 
-    Raises UserError if the file cannot be written, or exists and `replace` is false.
+    Raises UserError if the file cannot be written, or if it exists and `replace` is false.
     """
     path = Path(path)
     temporary = path.with_name(f".{secrets.token_hex(8)}{path.suffix[-20:]}")
@@ -66,7 +66,7 @@ def write_whole(path, replace=False):
         if not replace:
             ensure_not_taken(path.parent, [path.name])
         yield temporary
-        if not replace:  # something may have appeared meanwhile
+        if not replace:  # the file may have appeared meanwhile
             ensure_not_taken(path.parent, [path.name])
         os.replace(temporary, path)
     except OSError as error:
@@ -78,7 +78,7 @@ def write_whole(path, replace=False):
 
 
 def write_json(path, content, replace=False):
-    """Write JSON; what JSON has no word for, such as an infinite PSNR, becomes null."""
+    """Write JSON. Values that JSON cannot represent, such as infinity, become null."""
     plain = json.loads(json.dumps(content, default=str), parse_constant=lambda _: None)
     with write_whole(path, replace) as temporary:
         temporary.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
@@ -94,7 +94,7 @@ def write_csv(path, header, rows, replace=False):
 
 
 def output_folder(output_dir, name):
-    """Make and return the folder for results: `output_dir`, or runs/name, runs/name_2, ..."""
+    """Create and return the folder for results: `output_dir`, or runs/name, runs/name_2, ..."""
     try:
         if output_dir:
             Path(output_dir).mkdir(parents=True, exist_ok=True)
@@ -110,9 +110,9 @@ def output_folder(output_dir, name):
 
 
 def ensure_not_taken(folder, names):
-    """Raise UserError if a file of one of these names exists, or two of the names are the same.
+    """Raise UserError if one of these files exists, or if two names are equal.
 
-    Some file systems ignore case, so names that differ only in case count as the same.
+    Some file systems ignore case, so names that differ only in case count as equal.
     """
     for name, count in collections.Counter(map(str.casefold, names)).items():
         if count > 1:

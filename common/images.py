@@ -1,4 +1,4 @@
-"""Reading and writing the user's own image files."""
+"""Reading and writing the user's image files."""
 
 import contextlib
 import io
@@ -11,10 +11,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from common import files
 from common.cli import UserError
 
-# What is opened, whatever a file is called. PostScript is not among them: Pillow would run it.
-# Pillow opens the photos with two frames of some phones (MPO) as JPEG.
+# What is opened, whatever a file's suffix. PostScript is not included: Pillow would run it. MPO
+# files, photos with two frames from some phones, open as JPEG.
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "AVIF", "BMP", "GIF", "JPEG2000")
-# Files of a folder with other suffixes are no pictures. HEIC is one, but cannot be read.
+# Files in a folder with other suffixes are ignored. HEIC cannot be read, which a message says.
 SUFFIXES = ".png .jpg .jpeg .jfif .mpo .tif .tiff .webp .avif .bmp .gif .jp2 .heic".split()
 WRITTEN_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
 MAX_PIXELS = 100_000_000
@@ -26,23 +26,22 @@ def read_gray(path, background="black", content=None):
     """Return an image file as float32 in [0, 1], shape (height, width, 1).
 
     EXIF orientation is applied, color becomes gray (ITU-R BT.601), transparent pixels show the
-    `background`, 16 bits are kept, and of a file with several frames the first is read. ICC
-    profiles are not applied. `content` is a function that returns the file's bytes, if it is not
-    read from the path.
+    `background`, 16 bits are kept, and of several frames the first is read. ICC profiles are not
+    applied. `content` is a function that returns the file's bytes, if not the path's.
 
-    Raises UserError if the file is missing or damaged, has more than MAX_PIXELS, is not of FORMATS,
-    or is a TIFF of several pages.
+    Raises UserError if the file is missing or damaged, has more than MAX_PIXELS, is not in FORMATS,
+    or is a TIFF with several pages.
     """
     return _read(path, background, "L", content)
 
 
 def read_color(path):
-    """Return an image file as `read_gray` does, in color: shape (height, width, 3)."""
+    """Return an image file like `read_gray`, but in color: shape (height, width, 3)."""
     return _read(path, "black", "RGB")
 
 
 def read_visible(path):
-    """Return `read_gray` of a picture, on white if it cannot be seen on black: dark ink."""
+    """Like `read_gray`, but on white if the picture is invisible on black, such as black ink."""
     image = read_gray(path)
     return image if np.ptp(image) > 0.2 else read_gray(path, background="white")
 
@@ -51,7 +50,7 @@ def _read(path, background, mode, content=None):
     with open_image(path, content) as image:
         count = len(tiff_pages(image)) if image.format == "TIFF" else 1
         if count > 1:
-            raise UserError(f"{path}: holds {count} pages; split it, one to a file")
+            raise UserError(f"{path}: holds {count} pages; split it into one file per page")
         values = _values(image, path, background, mode)
     if values.dtype == np.uint8:
         values = values.astype("float32")
@@ -61,7 +60,7 @@ def _read(path, background, mode, content=None):
 
 @contextlib.contextmanager
 def open_image(path, content=None):
-    """Give the Pillow image of a file. Raises UserError if it cannot be read."""
+    """Yield a file as a Pillow image. Raises UserError if it cannot be read."""
     content = content() if content else files.read(path)
     try:
         with (
@@ -70,8 +69,8 @@ def open_image(path, content=None):
         ):
             check_pixels(path, *image.size)
             yield image
-    except Image.DecompressionBombError:
-        check_pixels(path, MAX_PIXELS, 2)
+    except Image.DecompressionBombError:  # Pillow's own limit, which is higher
+        raise too_large(path) from None
     except UnidentifiedImageError:
         reason = f"{', '.join(FORMATS)} are"
         if content[4:8] == b"ftyp" and content[8:12] in _HEIC_BRANDS:
@@ -84,12 +83,17 @@ def open_image(path, content=None):
         raise UserError(f"{path}: cannot be read as an image ({reason})") from None
 
 
+def too_large(path, max_megapixels=MAX_PIXELS // 10**6):
+    """Return the UserError for an image of more than `max_megapixels`."""
+    return UserError(
+        f"{path}: has more than {max_megapixels} megapixels; scale it down or crop it first"
+    )
+
+
 def check_pixels(path, width, height, max_megapixels=MAX_PIXELS // 10**6):
-    """Raise UserError if an image is larger than `max_megapixels`."""
+    """Raise UserError if an image has more than `max_megapixels`."""
     if width * height > max_megapixels * 10**6:
-        raise UserError(
-            f"{path}: has more than {max_megapixels} megapixels; scale it down or crop it first"
-        )
+        raise too_large(path, max_megapixels)
 
 
 def to_pixels(image, path):
@@ -102,7 +106,7 @@ def to_pixels(image, path):
 
 
 def _values(image, path, background, mode=None):
-    """Return an upright image as uint8 in a mode (None: its own), or as float32 if it is deep."""
+    """Return an upright image as uint8 in a mode (None: gray or RGB), or as float32 if deep."""
     image = _upright(image, background)
     if not _is_deep(image):
         mode = mode or ("L" if image.mode in ("1", "L") else "RGB")
@@ -116,8 +120,8 @@ def _values(image, path, background, mode=None):
 
 
 def _upright(image, background):
-    image.load()  # here, because exif_transpose's error below is ignored
-    with contextlib.suppress(Exception):  # damaged EXIF is no reason to refuse a picture
+    image.load()  # here, because errors of exif_transpose are ignored below
+    with contextlib.suppress(Exception):  # damaged EXIF is no reason to reject a picture
         image = ImageOps.exif_transpose(image)
     if image.has_transparency_data and not _is_deep(image):
         gray, image = image.mode == "LA", image.convert("RGBA")
@@ -127,11 +131,12 @@ def _upright(image, background):
 
 
 def _is_deep(image):
+    """Return whether an image has more than 8 bits per channel."""
     return image.mode in ("I", "F") or image.mode.startswith("I;16")
 
 
 def tiff_pages(image):
-    """Return the numbers of a TIFF's frames that are pages, not reduced copies or masks."""
+    """Return the numbers of those frames of a TIFF that are pages, not thumbnails or masks."""
     numbers = []
     for number in range(image.n_frames):
         image.seek(number)
@@ -142,17 +147,17 @@ def tiff_pages(image):
 
 
 def write_image(path, image):
-    """Write values in [0, 1], shape (height, width, 1 or 3), with 8 bits; the suffix is the format.
+    """Write values in [0, 1], shape (height, width, 1 or 3), with 8 bits per channel.
 
-    Three equal channels are written as one. Raises UserError if the file exists or cannot be
-    written.
+    The suffix determines the format. Three equal channels are written as one. Raises UserError if
+    the file exists or cannot be written.
     """
     pixels = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
     if (pixels == pixels[..., :1]).all():
         pixels = pixels[..., 0]
     with files.write_whole(path) as temporary:
         if temporary.suffix.lower() in (".jpg", ".jpeg"):
-            # Pillow's own quality of 75 leaves artifacts around letters.
+            # Pillow's default quality, 75, leaves artifacts around letters.
             Image.fromarray(pixels).save(temporary, quality=95)
         else:
             Image.fromarray(pixels).save(temporary)
@@ -160,12 +165,13 @@ def write_image(path, image):
 
 
 def output_paths(inputs, output_dir, name, suffixes=WRITTEN_SUFFIXES):
-    """Return [(input, path to write)] for image files, after all of them could be read.
+    """Return [(input, output path)] for image files, once all of them have been read.
 
     Args:
         inputs: the files. Each output has the name of its input.
-        output_dir: where the outputs go; None: a new folder in runs/ called `name`.
-        suffixes: that outputs may have; an input with another one gets the first of them.
+        output_dir: folder for the outputs; None: a new one in runs/, called `name`.
+        name: see `output_dir`.
+        suffixes: suffixes that outputs may have; for other inputs the first one is used.
 
     Raises UserError if an input cannot be read, or an output exists.
     """
@@ -182,7 +188,7 @@ def output_paths(inputs, output_dir, name, suffixes=WRITTEN_SUFFIXES):
 
 
 def border_of(image):
-    """Return the gray values of the outer fourteenth of an image, shape (n,)."""
+    """Return the gray values of an image's border, a fourteenth of its side wide, shape (n,)."""
     width = max(1, min(image.shape[:2]) // 14)
     edge = np.ones(image.shape, bool)
     edge[width:-width, width:-width] = False
@@ -190,7 +196,7 @@ def border_of(image):
 
 
 def resize(image, height, width, method=Image.Resampling.BOX):
-    """Return an image, shape (height, width, 1), at another size; values stay in [0, 1]."""
+    """Return an image, shape (height, width, 1), resized; values stay in [0, 1]."""
     picture = Image.fromarray(image[..., 0]).resize((width, height), method)
     return np.clip(np.asarray(picture), 0, 1)[..., np.newaxis]
 
@@ -198,7 +204,7 @@ def resize(image, height, width, method=Image.Resampling.BOX):
 def fit_square(image, side, background=None):
     """Return an image, shape (height, width, 1), fitted into (side, side, 1).
 
-    Its proportions are kept. The rest is filled with `background`, by default the median of the
+    Its aspect ratio is kept. The rest is filled with `background`, by default the median of the
     image's border.
     """
     background = np.median(border_of(image)) if background is None else background

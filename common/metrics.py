@@ -1,4 +1,4 @@
-"""Image quality. All functions take float32 images in [0, 1] of shape (n, height, width, 1)."""
+"""Metrics. Unless stated otherwise, images are float32 in [0, 1], shape (n, height, width, 1)."""
 
 import numpy as np
 from scipy import ndimage
@@ -33,16 +33,16 @@ def ssim(clean, images):
 
 
 def binary_crossentropy(clean, images):
-    """Return the mean over pixels of -x·log(y) - (1 - x)·log(1 - y) in nats, y an output pixel.
+    """Return the mean over pixels of -x·log(y) - (1 - x)·log(1 - y) in nats.
 
-    Outputs are clipped to [1e-7, 1 - 1e-7], as Keras does.
+    x is the clean pixel and y the output, clipped to [1e-7, 1 - 1e-7] as in Keras.
     """
     y = np.clip(images, 1e-7, 1 - 1e-7)
     return float(-np.mean(clean * np.log(y) + (1 - clean) * np.log1p(-y), dtype="float64"))
 
 
 def compare(clean, candidates, functions):
-    """Return {candidate: {metric: value}} for {candidate: images}."""
+    """Return {candidate: {metric: value}} for {candidate: images} and a list of functions."""
     return {
         name: {function.__name__: function(clean, images) for function in functions}
         for name, images in candidates.items()
@@ -55,21 +55,21 @@ def median_3x3(images):
 
 
 def knn_accuracy(codes, labels, test_codes, test_labels, k=10):
-    """Return the share of test codes whose class is that of most of the k nearest codes.
+    """Return the accuracy with which the k nearest codes predict the class of test codes.
 
-    Codes have shape (n, size), labels are integers of shape (n,).
+    Codes have shape (n, size), labels are integers, shape (n,).
     """
     classifier = KNeighborsClassifier(min(k, len(codes)), n_jobs=-1).fit(codes, labels)
     return float(np.mean(classifier.predict(test_codes) == test_labels))
 
 
 def bit_accuracy(bits, probabilities):
-    """Return the share of bits (0 or 1) that are right when probabilities are rounded."""
+    """Return the share of bits (0 or 1) that rounding the probabilities gives correctly."""
     return float(np.mean((probabilities > 0.5) == (bits > 0.5)))
 
 
 def ink(page):
-    """Return where a page has ink, a bool array of its shape, by Otsu's threshold."""
+    """Return the ink mask of a page by Otsu's threshold, bool, in the page's shape."""
     levels = np.round(page * 255).astype(np.uint8)
     return levels <= threshold_otsu(levels) if levels.min() < levels.max() else levels < 128
 
@@ -77,7 +77,7 @@ def ink(page):
 def f_measure(predicted, truth):
     """Return the harmonic mean of precision and recall of two bool arrays, 0 to 1.
 
-    The DIBCO contests rank binarization by it: Gatos et al. 2009,
+    The DIBCO contests rank binarization methods by it: Gatos et al. 2009,
     https://doi.org/10.1109/ICDAR.2009.246
     """
     total = int(predicted.sum()) + int(truth.sum())

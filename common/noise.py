@@ -1,4 +1,4 @@
-"""Noise to train against. The one module that imports imgaug."""
+"""Noise for training and testing. The only module that imports imgaug."""
 
 import functools
 
@@ -10,8 +10,8 @@ from common.cli import UserError
 def gaussian(images, sigma, seed):
     """Return a copy of images with Gaussian noise added; values in [0, 1], any shape.
 
-    `sigma` is the standard deviation before clipping, `seed` anything numpy.random.default_rng
-    takes.
+    `sigma` is the standard deviation before clipping, `seed` whatever numpy.random.default_rng
+    accepts.
     """
     noisy = np.random.default_rng(seed).standard_normal(images.shape, dtype="float32")
     noisy *= sigma
@@ -20,20 +20,20 @@ def gaussian(images, sigma, seed):
 
 
 def salt_and_pepper(images, amount, seed):
-    """Replace a share of the pixels with values from Beta(0.5, 0.5): imgaug's SaltAndPepper.
+    """Return images with a share of pixels replaced by draws from Beta(0.5, 0.5).
 
-    The distribution is U-shaped, but only 5.6% of its values round to pure black or white:
-    (4/π)·asin(√(0.5/255)).
+    This is imgaug's SaltAndPepper. The distribution is U-shaped, but only 5.6% of its values round
+    to pure black or white: (4/π)·asin(√(0.5/255)).
 
-    Images are float32 in [0, 1], shape (n, height, width, 1); pixels that are not replaced stay
-    exactly as they are. `amount` is each pixel's probability, `seed` as for `gaussian`. Raises
+    Images are float32 in [0, 1], shape (n, height, width, 1); all other pixels stay exactly as they
+    are. `amount` is the probability that a pixel is replaced, `seed` as in `gaussian`. Raises
     UserError if OpenCV, which imgaug needs, lacks system libraries.
     """
     augmenters = _import_imgaug().augmenters
     imgaug_seed = int(np.random.default_rng(seed).integers(2**31))
     augmenter = augmenters.SaltAndPepper(amount, seed=imgaug_seed)
-    # Pixels are replaced independently, so all images can pass as one tall one. imgaug's overhead
-    # for each image would slow down training.
+    # Pixels are replaced independently, so all images can be passed as one tall image. imgaug's
+    # overhead per image would slow training down.
     tall = np.round(images * 255).astype(np.uint8).reshape(1, -1, *images.shape[2:])
     noisy = augmenter(images=tall)
     noisy = np.where(noisy != tall, noisy / np.float32(255), images.reshape(tall.shape))
@@ -42,7 +42,7 @@ def salt_and_pepper(images, amount, seed):
 
 @functools.cache
 def _import_imgaug():
-    """Return imgaug, whose last release needs `np.sctypes`, which NumPy 2 has removed."""
+    """Return imgaug. Its last release needs `np.sctypes`, which NumPy 2 removed."""
     missing = not hasattr(np, "sctypes")
     if missing:
         sizes = {"float": (16, 32, 64), "int": (8, 16, 32, 64), "uint": (8, 16, 32, 64)}

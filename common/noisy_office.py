@@ -1,4 +1,4 @@
-"""NoisyOffice: scanned pages, dirty and clean, from a folder, a download, or synthetic."""
+"""NoisyOffice: scanned pages, dirty and clean, from a folder or a download, or synthetic."""
 
 import dataclasses
 import functools
@@ -16,9 +16,9 @@ from common.training import seed_for
 from synthetic import pages
 
 UCI_URL = "https://archive.ics.uci.edu/static/public/318/noisyoffice.zip"
-MIN_PAGES = 5  # clean ones of the user's own that differ
-MAX_BYTES = 100_000_000  # of the unpacked archive, which has 30 million
-_LAYOUTS = [  # Kaggle's and UCI's: folder of dirty pages, folder of clean ones
+MIN_PAGES = 5  # different clean pages, if they are the user's own
+MAX_BYTES = 100_000_000  # size limit of the unpacked archive, which has 30 million bytes
+_LAYOUTS = [  # Kaggle's and UCI's: folder of dirty pages, folder of clean pages
     ("train", "train_cleaned"),
     ("simulated_noisy_images_grayscale", "clean_images_grayscale"),
 ]
@@ -28,18 +28,15 @@ _FAMILIES = {"TR": "train", "VA": "validation", "TE": "test"}
 
 @dataclasses.dataclass
 class Page:
-    """A dirty page and the same page clean: uint8, shape (height, width, 1).
-
-    `kind` is the kind of dirt.
-    """
+    """A dirty page and the same page clean: uint8, shape (height, width, 1)."""
 
     name: str
-    kind: str
+    kind: str  # of dirt
     dirty: np.ndarray
     clean: np.ndarray
 
     def cut(self, rows):
-        """Return the page with some of its rows, a slice."""
+        """Return the page cropped to some rows, a slice."""
         return Page(self.name, self.kind, self.dirty[rows], self.clean[rows])
 
 
@@ -66,23 +63,24 @@ class Documents:
 def load_noisy_office(settings):
     """Return NoisyOffice as `Documents` whose splits share neither text nor dirt.
 
-    Pages of one family have their text and their dirt in common: UCI's TR, VA and TE; Kaggle's are
-    the remainders of a file's number by 3. So the test pages are another family. UCI's VA is for
-    validation. Kaggle has no third family with clean pages; there, `_hold_out` cuts pages in two.
+    All pages of a family share text and dirt. UCI marks families TR, VA and TE; in Kaggle's files
+    the family is the file number modulo 3. The test pages are a family of their own, and UCI's VA
+    is for validation. Kaggle lacks clean pages for the third family, so _hold_out splits pages
+    instead.
 
-    `settings` has data_dir, synthetic, limit and seed, as `cli.Train`. In --data-dir are Kaggle's
-    folders (train, train_cleaned) or UCI's (SimulatedNoisyOffice), or the user's own pages in
-    dirty/ and clean/. Without it Keras's cache is read, then UCI's archive downloaded; if neither
-    works, pages are synthetic.
+    `settings` has data_dir, synthetic, limit and seed, as `cli.Train`. --data-dir may hold Kaggle's
+    folders (train, train_cleaned), UCI's (SimulatedNoisyOffice), or the user's own pages in dirty/
+    and clean/. Without --data-dir, UCI's archive is read from Keras's cache or downloaded; if the
+    download fails, pages are synthetic.
 
-    Raises UserError if --data-dir or the cache holds no such pages, or a page cannot be used.
+    Raises UserError if --data-dir or the cache holds no such pages, or a page cannot be read.
     """
     name, source, folder = "NoisyOffice", "local", settings.data_dir
     limit, synthetic = settings.limit, settings.synthetic
     if folder:
         own = _read_own(folder, settings)
         if own:
-            return Documents(f"{data.OWN} {folder.resolve().name}", source, *own)
+            return Documents(f"{data.OWN_PREFIX} {folder.resolve().name}", source, *own)
         families = _read_families(_png_files(folder), folder, limit)
     elif not synthetic:
         try:
@@ -98,7 +96,7 @@ def load_noisy_office(settings):
     if not (train and test):
         raise UserError(
             f"{folder or 'the downloaded archive'}: {len(train)} training and {len(test)} test "
-            "pages; needed are both, files whose number leaves 2 and 0 by 3 (UCI: TR and TE)"
+            "pages; both are needed: file numbers that are 2 and 0 modulo 3 (UCI: TR and TE)"
         )
     if not validation:
         train, validation = _hold_out(train)
@@ -106,9 +104,9 @@ def load_noisy_office(settings):
 
 
 def stack(pages):
-    """Return (dirty, clean) of pages of mixed sizes as two arrays; smaller pages are mirrored.
+    """Return (dirty, clean) as two arrays; smaller pages are padded by mirroring.
 
-    Both are float32 in [0, 1], shape (n, height, width, 1), with sides that are multiples of 32.
+    Both are float32 in [0, 1], shape (n, height, width, 1); height and width are multiples of 32.
     """
     sides = np.max([page.dirty.shape[:2] for page in pages], axis=0)
     height, width = -(-sides // 32) * 32
@@ -122,26 +120,26 @@ def stack(pages):
 
 
 # Kaggle's pages of family TR all begin with the same text, in three sizes: files 1 to 72 small, 73
-# to 144 large, 145 to 216 normal. And all lie on the same dirt, pixel by pixel.
-_TRAINING_ROWS = [225, 336, 336]  # by size: above what is held out
-_HELD_OUT_ROWS = slice(364, None)  # of normal pages: text that only they reach
+# to 144 large, 145 to 216 normal. All have the same dirt, pixel by pixel.
+_TRAINING_ROWS = [225, 336, 336]  # rows to train on, for each size
+_HELD_OUT_ROWS = slice(364, None)  # of normal pages: text that no training rows reach
 _WIDE_FACES = range(193, 217)  # typewriter faces, whose pages end earlier in the text
 
 
 def _hold_out(pages):
     """Return (training pages, validation pages), cut so that they share neither text nor dirt.
 
-    The last lines of the pages in normal size are held out. What other pages have in the same rows,
-    and all their lines that go as far in the text, is dropped.
+    The last lines of the pages in normal size are held out. From all other pages, the same rows and
+    the same part of the text are dropped.
     """
     train, validation = [], []
     for page in pages:
-        number = int(page.name) if page.name.isdecimal() else 0  # UCI's has none
+        number = int(page.name) if page.name.isdecimal() else 0  # UCI's names have none
         rows = min(_TRAINING_ROWS[(number - 1) // 72 % 3], page.dirty.shape[0] * 4 // 5)
         train.append(page.cut(slice(rows)))
         if 144 < number < _WIDE_FACES.start:
             validation.append(page.cut(_HELD_OUT_ROWS))
-    if not validation:  # a few pages only
+    if not validation:  # too few pages
         validation = [page.cut(slice(page.dirty.shape[0] * 17 // 20, None)) for page in pages]
     return train, validation
 
@@ -156,7 +154,7 @@ def _synthetic_pages(limit, seed):
 
 
 def _png_files(folder):
-    """Return {path: function that returns its content} of the PNG files below a folder."""
+    """Return {path: function that returns the content} of the PNG files below a folder."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; it should hold NoisyOffice")
     paths = sorted(path for pattern in ("*/*", "*/*/*", "*/*/*/*") for path in folder.glob(pattern))
@@ -164,7 +162,7 @@ def _png_files(folder):
 
 
 def _zipped_png_files(content, name, depth=0):
-    """Return the same of a zip, and of the zips in it. Nothing is unpacked to the disk."""
+    """Return the same for a zip and the zips in it. Nothing is unpacked to disk."""
     archive, contents = zipfile.ZipFile(io.BytesIO(content)), {}
     if depth > 1 or sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
         raise ValueError("a zip within zips, or too large")
@@ -178,7 +176,7 @@ def _zipped_png_files(content, name, depth=0):
 
 
 def _cache_or_download():
-    """Return what `_zipped_png_files` does of UCI's archive, and whether it was downloaded."""
+    """Return `_zipped_png_files` of UCI's archive, and "cache" or "download"."""
     archive = data.keras_cache() / "noisyoffice.zip"
     source = data.download(UCI_URL, archive)
     content = files.read(archive)
@@ -196,7 +194,7 @@ def _read_families(contents, place, limit):
         families = []
         for family in ("train", "validation", "test"):
             chosen = [path for path in paths if described[path][0] == family]
-            # With a limit, of all fonts and all kinds of dirt.
+            # In the order of a hash, so that a limit keeps all fonts and all kinds of dirt.
             chosen = sorted(chosen, key=lambda path: seed_for(path.name))[:limit]
             members = []
             for path in sorted(chosen, key=lambda path: (path.stem.zfill(9), path.name)):
@@ -215,7 +213,7 @@ def _read_families(contents, place, limit):
 
 
 def _describe(path):
-    """Return family, kind of dirt and name of the clean file, from the name of a dirty one."""
+    """Return the family, the kind of dirt and the clean file's name of a dirty page."""
     match = re.fullmatch(r"(Font\w{3})_Noise([cfpw])_(TR|VA|TE)", path.stem)
     if match:
         font, kind, partition = match.groups()
@@ -230,9 +228,9 @@ def _describe(path):
 def _read_own(folder, settings):
     """Return the user's own pages as three lists, or None if there are no dirty/ and clean/.
 
-    A pair has the same name in both, apart from the suffix. Copies of a pair count once. The rest
-    is shuffled by clean page: 75% for training, 10% for validation, 15% for the test. Pages that
-    share a clean page are in the same split.
+    The two files of a pair have the same name, apart from the suffix. Duplicate pairs are dropped.
+    The seed shuffles the clean pages; 75% are for training, 10% for validation, 15% for testing.
+    Pairs that share a clean page are in the same split.
     """
     dirty, clean = (
         {path.stem: path for path in sorted((folder / part).glob("*")) if _is_picture(path)}
@@ -263,7 +261,7 @@ def _is_picture(path):
 
 
 def _read_page(kind, path, clean_path, content=None, clean_content=None):
-    """Return the `Page` of two files. `content` is as for `images.read_gray`."""
+    """Return the `Page` in two files. `content` is as in `images.read_gray`."""
     dirty, clean = (
         np.round(images.read_gray(path, "white", content) * 255).astype(np.uint8)
         for path, content in ((path, content), (clean_path, clean_content))

@@ -1,7 +1,7 @@
-"""Figures with captions. They do not go through pyplot, so a notebook keeps its own settings.
+"""Figures with captions. They avoid pyplot, so a notebook's settings are untouched.
 
-Functions that plot take what they show, then `path` (the file to write), `title` (above) and
-`caption` (below).
+Plotting functions take the data, then `path` (the file to write), `title` (above) and `caption`
+(below).
 """
 
 import math
@@ -17,7 +17,7 @@ from skimage.util import montage
 from common import files
 
 LATENT_AXES = {"xlabel": "first latent dimension", "ylabel": "second latent dimension"}
-# Trubetskoy 2017, https://sashamaps.net/docs/resources/20-colors/: ten that are easy to tell apart.
+# Trubetskoy 2017, https://sashamaps.net/docs/resources/20-colors/: ten distinct colors.
 COLORS = ("#4363d8 #f58231 #e6194b #3cb44b #911eb4 #9a6324 #000000 #f032e6 #42d4f4 #b8a800").split()
 
 
@@ -28,10 +28,10 @@ def save(figure, path, caption):
     figure.set_size_inches(width, height + 0.17 * (len(lines) + 1))
     figure.supxlabel("\n".join(["", *lines]), x=0.01, ha="left", fontsize=8, color="0.3")
     for text in figure.findobj(Text):
-        text.set_parse_math(False)  # a $ in a file's name is no formula
+        text.set_parse_math(False)  # a $ in a file name does not start a formula
     with files.write_whole(path) as temporary, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # a letter in a file's name that the font lacks
-        # Matplotlib's own JPEG quality of 75 would show in enlarged pixels; PNG ignores it.
+        warnings.filterwarnings("ignore", "Glyph")  # a letter in a file name that the font lacks
+        # Matplotlib's default JPEG quality, 75, would show in enlarged pixels; PNG ignores it.
         figure.savefig(
             temporary, dpi=120, bbox_inches="tight", pad_inches=0.08, pil_kwargs={"quality": 92}
         )
@@ -41,8 +41,8 @@ def save(figure, path, caption):
 def image_grid(rows, path, *, title, caption, column_titles=(), cell=0.9):
     """Plot rows of images, {label: (columns, height, width, 1 or 3) in [0, 1]}.
 
-    None in a row leaves its place empty. `cell` is the size of an image in inches, one number or
-    (width, height).
+    None instead of an image leaves its cell empty. `cell` is the size of a cell in inches, one
+    number or (width, height).
     """
     columns = len(next(iter(rows.values())))
     cell_width, cell_height = np.broadcast_to(cell, 2)
@@ -51,7 +51,7 @@ def image_grid(rows, path, *, title, caption, column_titles=(), cell=0.9):
     figure = Figure(figsize=(columns * cell_width + label_width, height), layout="constrained")
     axes = figure.subplots(len(rows), columns, squeeze=False)
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
-    figure.suptitle(f"{title}\n", fontsize=12, linespacing=0.6)  # some air below, too
+    figure.suptitle(f"{title}\n", fontsize=12, linespacing=0.6)  # with a gap below
     for row, (label, images) in zip(axes, rows.items(), strict=True):
         for axis, image in zip(row, images, strict=True):
             if image is None:
@@ -87,7 +87,7 @@ def plot_lines(lines, path, *, title, caption, xlabel, ylabel, xscale="linear"):
 def plot_history(rows, path, *, ylabel, caption):
     """Plot training and validation loss over epochs, from the rows of `training.read_history`.
 
-    Nothing is plotted where no epoch was trained.
+    Without rows nothing is plotted.
     """
     if not rows:
         return
@@ -99,7 +99,7 @@ def plot_history(rows, path, *, ylabel, caption):
     axis.plot(epochs, training, label="training", marker="o" if len(rows) <= 50 else "", ms=4)
     axis.plot(epochs, validation, label="validation", marker="s" if len(rows) <= 50 else "", ms=4)
     axis.plot(epochs[best], validation[best], "^", label=f"best, {validation[best]:.4g}")
-    # The first epochs fall so far that the rest would look flat.
+    # Left out of the y range: the first fifth, which falls so far that the rest would look flat.
     late = np.concatenate([training[len(rows) // 5 :], validation[len(rows) // 5 :]])
     if len(rows) >= 5 and np.isfinite(late).all():
         margin = late.max() - late.min()
@@ -110,15 +110,16 @@ def plot_history(rows, path, *, ylabel, caption):
     save(
         figure,
         path,
-        "The training loss is a mean over the epoch, while weights still change; the validation "
-        f"loss is taken at its end. {caption}",
+        "The training loss is averaged over each epoch, while the weights change; the validation "
+        f"loss is computed at its end. {caption}",
     )
 
 
 def image_sheet(images, path, *, title, caption, columns, labels=()):
     """Plot images, shape (n, height, width, 1) in [0, 1], in rows of `columns`.
 
-    With `labels`, one for each, they stand apart with their labels above; else edge to edge.
+    With `labels`, one for each image, the images have gaps and the labels stand above them.
+    Otherwise they touch.
     """
     cell = 0.9 if labels else np.clip(4.5 / columns, 0.22, 0.6)  # inches
     gap = images.shape[2] // 4 if labels else 0
@@ -137,17 +138,18 @@ def image_sheet(images, path, *, title, caption, columns, labels=()):
 def mosaic(images, columns, gap=0):
     """Return images, shape (n, height, width, 1), in rows of `columns` as one (height, width).
 
-    Around each are `gap` white pixels, and the end of the last row is white.
+    Each image has `gap` white pixels around it; the rest of the last row is white.
     """
     grid = math.ceil(len(images) / columns), columns
     return montage(images[..., 0], fill=1, grid_shape=grid, padding_width=gap)
 
 
 def scatter_classes(axis, points, labels, names):
-    """Plot points, shape (n, 2), each class with a color and a marker of its own.
+    """Plot points, shape (n, 2), with a color and a marker for each class.
 
-    `labels` are integers, shape (n,), `names` those of the classes. Of more than 20 classes the
-    largest have a color, the others are gray. The axes are square and hold all points.
+    `labels` are integers, shape (n,), `names` the names of the classes. If there are more than 20
+    classes, only the 20 largest have a color; the others are gray. The axes are square and hold all
+    points.
     """
     counts = np.bincount(labels, minlength=len(names))
     shown = sorted(np.argsort(-counts, kind="stable")[:20])
@@ -164,7 +166,7 @@ def scatter_classes(axis, points, labels, names):
 
 
 def draw_prior(axis):
-    """Draw the 1- and 2-sigma circles of the normal prior."""
+    """Draw the 1σ and 2σ circles of the normal prior."""
     background = {"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.8}
     for sigma in (1, 2):
         axis.add_patch(Circle((0, 0), sigma, fill=False, color="k", lw=1, ls="--", zorder=3))

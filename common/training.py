@@ -1,4 +1,4 @@
-"""Training: reproducible batches, learning-rate schedule, run folder, callbacks and report."""
+"""Training: reproducible batches, learning-rate schedule, run folder, callbacks, report."""
 
 import csv
 import dataclasses
@@ -24,9 +24,10 @@ MAX_PASSES_PER_EPOCH = 20
 
 
 def seed_for(*names):
-    """Return a seed that belongs to these names alone, such as ("test",) or (0, "train", 12).
+    """Return a seed derived from a tuple of names, such as ("test",) or (0, "train", 12).
 
-    With plain numbers the noise of a training with seed 1 could be that of the validation set.
+    Different uses get independent seeds. Plain numbers could give a training with seed 1 the noise
+    of the validation set.
     """
     return int.from_bytes(hashlib.sha256(repr(names).encode()).digest()[:16], "big")
 
@@ -34,13 +35,13 @@ def seed_for(*names):
 class Batches:
     """Shuffled batches that depend only on the seed and the step.
 
-    Two runs with the same seed therefore see the same batches, and so does a resumed run. An epoch
-    may be shorter than a pass over the data; the next one then continues where it stopped.
+    Runs with the same seed therefore see the same batches, and so does a resumed run. An epoch may
+    be shorter than a pass over the data; the next epoch then continues where it stopped.
 
     Args:
         make_batch: function of (indices, seed) that returns (inputs, targets).
         count: number of training examples.
-        settings: `cli.Train`; its batch size, steps per epoch and seed are used.
+        settings: `cli.Train`, of which batch_size, steps_per_epoch and seed are used.
     """
 
     def __init__(self, make_batch, count, settings):
@@ -50,6 +51,7 @@ class Batches:
         max_steps = MAX_PASSES_PER_EPOCH * self.steps_per_pass
         self.steps = min(settings.steps_per_epoch or self.steps_per_pass, max_steps)
         self.epoch = 0  # set by a callback, see `callbacks`
+        # the shuffled order of the last two passes
         self._order = functools.lru_cache(2)(self._shuffle)
 
     def _shuffle(self, number):
@@ -63,15 +65,15 @@ class Batches:
         number, position = divmod(step, self.steps_per_pass)
         indices = self._order(number)[position * self.batch_size :][: self.batch_size]
         batch = self.make_batch(indices, seed_for(self.seed, "train", step))
-        # TensorFlow may use an array's memory as its own and write to it. A copy keeps the training
-        # images safe, and an image that is its own target.
+        # TensorFlow may use an array's memory as its own and write to it. A copy protects the
+        # training images, and targets that are the same array as the inputs.
         return keras.tree.map_structure(np.array, batch)
 
     def dataset(self):
-        """Return an epoch of batches as a tf.data.Dataset that makes the next one during a step.
+        """Return one epoch as a tf.data.Dataset that prepares the next batch during a step.
 
-        Not a keras.utils.PyDataset: Keras reads one through tf.data's generator, which has the C
-        library return freed memory to the system at once. Here that cost half of the speed.
+        A keras.utils.PyDataset ran at half the speed here: it is read through tf.data's generator,
+        which makes the C library return freed memory to the system at once.
         """
         example = self.make_batch(np.arange(1), seed=0)
         arrays = keras.tree.flatten(example)
@@ -92,8 +94,8 @@ class Batches:
 def warmup_cosine(peak, steps, warmup=0.2):
     """Return a learning rate that rises linearly to `peak`, then falls to zero along a cosine.
 
-    Loshchilov and Hutter 2016, https://arxiv.org/abs/1608.03983. It rises over a share `warmup` of
-    the steps, but over at least 100: the first steps at the peak would ruin the initial weights.
+    The rise takes a share `warmup` of the steps, but at least 100 steps: starting at the peak would
+    ruin the initial weights. Loshchilov and Hutter 2016, https://arxiv.org/abs/1608.03983
     """
     warmup_steps = max(int(warmup * steps), 100)
     return keras.optimizers.schedules.CosineDecay(
@@ -105,7 +107,7 @@ def warmup_cosine(peak, steps, warmup=0.2):
 
 
 def init_output_bias(model, images):
-    """Set the bias of the final sigmoid so that the untrained model predicts the mean pixel.
+    """Set the bias of the final sigmoid so that the untrained model outputs about the mean pixel.
 
     Karpathy 2019, "init well": https://karpathy.github.io/2019/04/25/recipe/
     """
@@ -115,28 +117,32 @@ def init_output_bias(model, images):
 
 
 def run_folder(settings, name):
-    """Make and return the folder of a training or evaluation, which keeps its command line.
+    """Create and return the run folder, and save the command line in it.
 
-    It is --resume's, --output-dir's, or a new one in runs/.
+    It is the folder of --resume or --output-dir, or a new one in runs/.
     """
     if settings.resume:
         return settings.resume
     arguments = Path(settings.output_dir or "", "arguments.json")
     if settings.output_dir and settings.output_dir.exists():
-        # A training that was interrupted before its first epoch has left nothing to continue.
+        # A training that was interrupted in its first epoch left nothing to continue.
         unused = arguments.exists() and not read_history(settings.output_dir)
         allowed = {"arguments.json", "history.csv", "tensorboard"} if unused else set()
         if {path.name for path in settings.output_dir.iterdir()} - allowed:
             raise UserError(f"{settings.output_dir} is not empty; use another --output-dir")
     folder = files.output_folder(settings.output_dir, name)
     files.write_json(folder / "arguments.json", settings.arguments, replace=True)
-    resume = "" if settings.model else f". Continue after an interruption: --resume {folder}"
-    print(f"Results go to {folder}{resume}", flush=True)
+    print(f"Results go to {folder}", flush=True)
     return folder
 
 
 def callbacks(folder, settings, batches, patience=None):
-    """Return the callbacks for `fit`: history.csv, the best model, and what --resume needs."""
+    """Return the callbacks for `fit`, and print how to resume.
+
+    They write history.csv, the best model and what --resume needs. With `patience` they stop after
+    that many epochs without a lower validation loss.
+    """
+    print(f"Continue after an interruption: --resume {folder}", flush=True)
     history = read_history(folder)
     best = min((row["val_loss"] for row in history), default=math.inf)
     seconds_before = history[-1]["seconds"] if history else 0.0
@@ -148,7 +154,7 @@ def callbacks(folder, settings, batches, patience=None):
     def on_epoch_end(epoch, logs):
         logs["seconds"] = seconds_before + time.perf_counter() - start  # CSVLogger writes it
 
-    callbacks = [
+    callback_list = [
         keras.callbacks.LambdaCallback(on_epoch_begin=on_epoch_begin, on_epoch_end=on_epoch_end),
         keras.callbacks.TerminateOnNaN(),
         keras.callbacks.CSVLogger(folder / "history.csv", append=bool(history)),
@@ -160,16 +166,16 @@ def callbacks(folder, settings, batches, patience=None):
         ),
     ]
     if patience:
-        callbacks.append(keras.callbacks.EarlyStopping(patience=patience))
+        callback_list.append(keras.callbacks.EarlyStopping(patience=patience))
     if settings.tensorboard:
-        callbacks.append(keras.callbacks.TensorBoard(folder / "tensorboard"))
-    return callbacks
+        callback_list.append(keras.callbacks.TensorBoard(folder / "tensorboard"))
+    return callback_list
 
 
 def read_history(folder):
-    """Return the rows of history.csv as dicts of numbers; none if there is no such file.
+    """Return the rows of history.csv as dicts of numbers, [] if there is no such file.
 
-    An epoch that was logged, interrupted and repeated has two rows; the later one counts.
+    An epoch that was logged and, after an interruption, repeated has two rows; the later counts.
     """
     path = folder / "history.csv"
     if not path.exists():
@@ -180,29 +186,32 @@ def read_history(folder):
 
 
 def best_model(folder, name):
-    """Return the model with the lowest validation loss of the training in a folder.
+    """Load the best model of a run, and rewrite its file without optimizer and loss.
 
-    Its file is rewritten without optimizer and loss: a third of the size, loaded without them.
+    The file shrinks to a third.
     """
     path = folder / "model.keras"
     if not path.exists():
-        raise UserError("training diverged in its first epoch; lower --learning-rate")
+        raise UserError("training diverged in its first epoch; try a lower --learning-rate")
     model = load_model(path, name)
     save_model(model, path)
     return model
 
 
 def save_model(model, path):
-    """Save a model whole or not at all."""
+    """Save a model, completely or not at all."""
     with files.write_whole(path, replace=True) as temporary:
         model.save(temporary)
 
 
 def load_model(path, *names):
-    """Return a trained model, without loss and optimizer. `names` are those that it may have.
+    """Return a trained model, without loss and optimizer.
 
-    `path` is None for the one in models/ with the first of the names. Raises UserError if the file
-    is not a Keras model, or a model of another name.
+    Args:
+        path: the .keras file; None: the one in models/ with the first of the names.
+        names: names that the model may have.
+
+    Raises UserError if the file is not a Keras model, or a model with another name.
     """
     path = Path(path or MODELS / f"{names[0]}.keras")
     files.check_file(path)
@@ -215,13 +224,13 @@ def load_model(path, *names):
             return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises whatever the parts of a model raise
         raise UserError(f"{path}: not a model that can be loaded ({error})") from None
-    raise UserError(f"{path}: holds a model named {name}; needed is {' or '.join(names)}")
+    raise UserError(f"{path}: holds a model named {name}, not {' or '.join(names)}")
 
 
 def trained_on(path, name):
-    """Return the name of the dataset that a model was trained on, "" if it is unknown.
+    """Return the name of the dataset that a model was trained on, or "" if it is unknown.
 
-    It is in the .json file beside a model in models/, and in the metrics.json of a run folder.
+    A model in models/ has it in the .json file beside it, one in a run folder in metrics.json.
     """
     path = Path(path or MODELS / f"{name}.keras")
     for report in (path.with_suffix(".json"), path.with_name("metrics.json")):
@@ -232,7 +241,7 @@ def trained_on(path, name):
     return ""
 
 
-def report(folder, settings, dataset, model, results, row="model", others=()):
+def report(folder, settings, dataset, model, results, row="model", networks=()):
     """Write metrics.json and print the final table.
 
     Args:
@@ -241,11 +250,12 @@ def report(folder, settings, dataset, model, results, row="model", others=()):
         dataset: has `summary()`.
         model: the trained model.
         results: {row: {metric: value}}.
-        row: the model's row. The other rows are baselines, but for `others`.
-        others: rows of other networks, which are only printed.
+        row: the model's row.
+        networks: rows that are trained networks; all other rows are baselines. Those of other
+            networks are only printed.
     """
     history = read_history(folder)
-    not_baselines = {row, *others}
+    networks = {row, *networks}
     content = {
         "model": model.name,
         "settings": dataclasses.asdict(settings),
@@ -256,7 +266,7 @@ def report(folder, settings, dataset, model, results, row="model", others=()):
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "numpy")},
         "test": results[row],
-        "baselines": {name: results[name] for name in results if name not in not_baselines},
+        "baselines": {name: results[name] for name in results if name not in networks},
     }
     files.write_json(folder / "metrics.json", content)
     print(f"\n{dataset}")

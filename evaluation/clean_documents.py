@@ -1,4 +1,4 @@
-"""How clean pages come out, beside a division by the median, and what they look like."""
+"""Test metrics, baselines and figures for clean_documents.py."""
 
 import numpy as np
 from scipy import ndimage
@@ -10,7 +10,7 @@ from synthetic import old_pages, pages, textures
 from tools.scans.page import cleaner
 
 LABELS = {"clean_documents_autoencoder": "autoencoder", "clean_documents": "U-Net"}
-WIDE_WINDOW = 63  # pixels, of the median on pages with letters three times as large
+WIDE_WINDOW = 63  # pixels: the median's window where letters are three times as large
 
 
 def report(folder, settings, model, office):
@@ -21,14 +21,15 @@ def report(folder, settings, model, office):
     for label in LABELS.values():
         if label in networks:
             methods[label] = cleaner(networks[label])
-    results = {label: evaluate(clean, office.test) for label, clean in methods.items()}
+    results = {label: evaluate(restore, office.test) for label, restore in methods.items()}
     plot_pages(folder, office, methods, results)
 
     wide = methods | {"background median": lambda dirty: background_median(dirty, WIDE_WINDOW)}
     large, old = page_at_300_dpi(settings.limit), old_test_pages(settings.limit)
-    for label, clean in wide.items():
-        results[label]["rmse_300dpi"] = evaluate(clean, [large])["rmse"]
-        results[label]["f_old_pages"] = float(np.mean([ink_f_measure(clean, page) for page in old]))
+    for label, restore in wide.items():
+        f_measures = [ink_f_measure(restore, page) for page in old]
+        results[label]["rmse_300dpi"] = evaluate(restore, [large])["rmse"]
+        results[label]["f_old_pages"] = float(np.mean(f_measures))
     shown = {label: wide[label] for label in ("dirty", "background median", LABELS[model.name])}
     plot_page_at_300_dpi(folder, large, shown, results)
     plot_old_pages(folder, old, shown, results)
@@ -39,12 +40,12 @@ def report(folder, settings, model, office):
         caption=f"Data: {office}.",
     )
     training.report(
-        folder, settings, office, model, results, row=LABELS[model.name], others=networks
+        folder, settings, office, model, results, row=LABELS[model.name], networks=networks
     )
 
 
 def load_other_network(model, office):
-    """Return {label: the other network in models/}, if it was trained on the same pages."""
+    """Return {label: the other network in models/} if it was trained on the same pages, else {}."""
     [name] = set(LABELS) - {model.name}
     if training.trained_on(None, name) != office.name:
         return {}
@@ -52,29 +53,29 @@ def load_other_network(model, office):
 
 
 def background_median(page, window=21):
-    """Return a page, shape (height, width, 1), divided by its background: a median over squares.
+    """Return a page, shape (height, width, 1), divided by its background, a median filter.
 
-    `window` is their side in pixels. More than half of each must be paper.
+    `window` is the side of the filter's square in pixels. More than half of it must be paper.
     """
     levels = np.round(page[..., 0] * 255).astype(np.uint8)
     background = rank.median(levels, np.ones((window, window), bool))[..., np.newaxis]
     return np.clip(page * 255 / np.maximum(background, 1), 0, 1).astype("float32")
 
 
-def evaluate(clean, pages):
+def evaluate(restore, pages):
     """Return how well a method cleans pages.
 
     Args:
-        clean: function from a dirty page, float32 (height, width, 1) in [0, 1], to a clean one.
+        restore: function from a dirty page, float32 (height, width, 1) in [0, 1], to a clean one.
         pages: list of `Page`.
 
     Returns:
-        {metric: value}: `rmse`, pooled over all pixels, `psnr`, the mean over pages in dB, and
-        `rmse_` with the name of each kind of dirt.
+        {metric: value}: `rmse`, pooled over all pixels; `psnr` in dB, averaged over the pages; and
+        `rmse_<kind>` for each kind of dirt.
     """
     errors = {}
     for page in pages:
-        cleaned = clean(page.dirty.astype("float32") / 255)
+        cleaned = restore(page.dirty.astype("float32") / 255)
         error = np.square(cleaned - page.clean.astype("float32") / 255)
         errors.setdefault(page.kind, []).append(error.ravel())
     all_errors = [error for kind in errors.values() for error in kind]
@@ -89,7 +90,7 @@ def evaluate(clean, pages):
 
 
 def page_at_300_dpi(limit=None):
-    """Return a synthetic `Page` of A6 (1748x1240 pixels) at 300 dpi, smaller with a limit."""
+    """Return a synthetic A6 `Page` at 300 dpi (1748x1240 pixels), smaller with a limit."""
     height, width = (600, 420) if limit else (1748, 1240)
     [(dirty, clean, kind, _)] = pages.pages(
         1, seed=training.seed_for("300 dpi"), height=height, width=width, scale=3
@@ -98,7 +99,7 @@ def page_at_300_dpi(limit=None):
 
 
 def old_test_pages(limit=None):
-    """Return synthetic old `Page`s of 480x480 pixels, from sheets that nothing was trained on."""
+    """Return synthetic old `Page`s of 480x480 pixels, from sheets not used in training."""
     sheets = old_pages.Sheets(4 if limit else 16, training.seed_for("old pages", "test"))
     test_pages = []
     for number in range(len(sheets.inks)):
@@ -108,14 +109,14 @@ def old_test_pages(limit=None):
     return test_pages
 
 
-def ink_f_measure(clean, page):
-    """Return the F-measure of the ink on a cleaned `Page`, by Otsu's threshold, 0 to 1."""
-    cleaned = clean(page.dirty.astype("float32") / 255)
+def ink_f_measure(restore, page):
+    """Return the F-measure of the ink on a cleaned `Page`, found by Otsu's threshold, 0 to 1."""
+    cleaned = restore(page.dirty.astype("float32") / 255)
     return metrics.f_measure(metrics.ink(cleaned), page.clean < 128)
 
 
 def plot_pages(folder, office, methods, results):
-    """Plot a piece of four test pages, each with another kind of dirt if there are four."""
+    """Plot pieces of four test pages, one for each kind of dirt if there are four."""
     kinds = sorted({page.kind for page in office.test})
     rows = {}
     for number in range(4):
@@ -131,9 +132,10 @@ def plot_pages(folder, office, methods, results):
         rows,
         folder / "pages.png",
         title="Pieces of test pages" + ("" if kinds == ["own"] else ", with new text and new dirt"),
-        caption="Dividing by a median over 21x21 pixels removes slow shades and leaves what is as"
-        " small as a letter. A network that sees enough of the page distinguishes letters from"
-        f" dirt. RMSE is pooled over all test pages, gray values from 0 to 1. Data: {office}.",
+        caption="Dividing by a median over 21x21 pixels removes gradual shading and leaves whatever"
+        " is as small as a letter. A network that sees enough of the page tells letters from dirt."
+        " RMSE is pooled over all pixels of the test pages; gray values are from 0 to 1."
+        f" Data: {office}.",
         column_titles=[f"{label}, RMSE {results[label]['rmse']:.3f}" for label in methods]
         + ["clean"],
         cell=(2.5, 1.1),
@@ -141,11 +143,11 @@ def plot_pages(folder, office, methods, results):
 
 
 def dirtiest_piece(dirty, clean, height, width):
-    """Return two slices, rows and columns, of a piece of a page where heavy dirt covers letters.
+    """Return the rows and columns, two slices, of a piece where heavy dirt covers letters.
 
     Args:
-        dirty, clean: float32 in [0, 1], shape (height, width, 1).
-        height, width: of the piece, in pixels; it is smaller if the page is.
+        dirty, clean: the page, float32 in [0, 1], shape (height, width, 1).
+        height, width: of the piece, in pixels; the piece is no larger than the page.
     """
     dirt = ndimage.uniform_filter(np.abs(dirty - clean)[..., 0], (height, width))
     letters = ndimage.uniform_filter(1 - clean[..., 0], (height, width))
@@ -157,7 +159,7 @@ def dirtiest_piece(dirty, clean, height, width):
 
 
 def plot_page_at_300_dpi(folder, page, methods, results):
-    """Plot a piece of a page whose letters are three times as large as NoisyOffice's."""
+    """Plot a piece of a page with letters three times as large as NoisyOffice's."""
     dirty, clean = (image.astype("float32") / 255 for image in (page.dirty, page.clean))
     height, width = 400, 420
     piece = dirtiest_piece(dirty, clean, height, width)
@@ -166,15 +168,15 @@ def plot_page_at_300_dpi(folder, page, methods, results):
         {"": [restore(dirty)[piece] for restore in methods.values()]},
         folder / "page_300dpi.png",
         title="A heavy stain on a page at 300 dpi",
-        caption=f"RMSE on the full page: {errors}. Letters are three times as large as on"
-        " NoisyOffice's pages. Data: a synthetic page.",
+        caption=f"RMSE on the full page: {errors}. Letters are three times as large as in"
+        " NoisyOffice. Data: a synthetic page.",
         column_titles=list(methods),
         cell=(4.2, 4.2 * height / width),
     )
 
 
 def plot_old_pages(folder, old, methods, results):
-    """Plot pieces of an old page that scikit-image ships and of three synthetic ones."""
+    """Plot pieces of scikit-image's old page and of three synthetic ones."""
     rows = {"scanned page": textures.pictures(["page.png"])["page.png"][..., np.newaxis]}
     piece = slice(190), slice(384)
     legible = [
@@ -191,10 +193,10 @@ def plot_old_pages(folder, old, methods, results):
             for label, dirty in rows.items()
         },
         folder / "old_pages.png",
-        title="Old pages: faint and uneven ink, grain, the other side showing through",
-        caption="F-measure of the ink at Otsu's threshold, mean over synthetic pages:"
-        f" {scores}. The first row is a page that scikit-image ships. Data: that page and"
-        f" {len(old)} synthetic ones.",
+        title="Old pages: faint and uneven ink, grain, show-through",
+        caption="F-measure of the ink at Otsu's threshold, averaged over the synthetic pages:"
+        f" {scores}. The first row is a scan from scikit-image. Data: that scan and {len(old)}"
+        " synthetic pages.",
         column_titles=list(methods),
         cell=(4, 2),
     )

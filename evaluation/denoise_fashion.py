@@ -1,4 +1,4 @@
-"""How good the Fashion-MNIST denoisers are, beside two median filters, and what they look like."""
+"""Test metrics, baselines and figures for denoise_fashion.py."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from common import metrics, noise, plotting, training
 
 LABELS = {"denoise_fashion": "autoencoder", "denoise_fashion_unet": "U-Net"}
 REMARKS = {
-    "autoencoder": "The autoencoder regenerates the whole image from 256 numbers. ",
+    "autoencoder": "The autoencoder redraws the entire image from 256 numbers. ",
     "U-Net": "The U-Net copies the pixels that were not replaced. ",
 }
 SHARES = [0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5]
@@ -37,12 +37,12 @@ def report(folder, settings, model, clothes, noisy_val):
         caption=f"Data: {clothes}.",
     )
     training.report(
-        folder, settings, clothes, model, results, row=LABELS[model.name], others=networks
+        folder, settings, clothes, model, results, row=LABELS[model.name], networks=networks
     )
 
 
 def load_other_network(settings, model, clothes):
-    """Return {label: the other network in models/}, if it was trained on the same images."""
+    """Return {label: the other network in models/} if it was trained on the same data, else {}."""
     [name] = set(LABELS) - {model.name}
     if settings.noise != 0.1 or training.trained_on(None, name) != clothes.name:
         return {}
@@ -55,13 +55,13 @@ def predictor(network):
 
 
 def fit_outlier_median(noisy, clean):
-    """Return a median filter that replaces outliers only, as a function of noisy images.
+    """Return a median filter that replaces only outliers, as a function of noisy images.
 
-    A pixel is an outlier if it differs much even from the four of its neighbors that are most like
-    it: the rank-ordered absolute difference of Garnett et al. 2005,
-    https://doi.org/10.1109/TIP.2005.857261. The threshold is chosen on the images given here. A
-    filter that looks for pure black and white instead would miss nearly all of imgaug's noise, of
-    which 5.6% is pure, and take the black background of a picture for noise.
+    A pixel is an outlier if it differs strongly even from its four most similar neighbors: the
+    rank-ordered absolute difference of Garnett et al. 2005,
+    https://doi.org/10.1109/TIP.2005.857261. The threshold is chosen on the given images. A filter
+    that looks for pure black and white instead would miss nearly all of imgaug's noise, only 5.6%
+    of which is pure, and would mistake a black background for noise.
     """
 
     def difference(images):
@@ -89,15 +89,15 @@ def plot_clothes(folder, settings, clothes, candidates, results, remarks):
         rows,
         folder / "clothes.png",
         title=f"Test images with {settings.noise:.0%} salt-and-pepper noise",
-        caption="The median filter smears fine detail, less so where it replaces outliers only. "
+        caption="A median filter smears fine detail, less so if it replaces only outliers. "
         f"{remarks}PSNR is the mean over all test images. Data: {clothes}.",
         column_titles=list(examples),
     )
 
 
 def plot_shares(folder, settings, clothes, methods, remarks):
-    """Plot the PSNR of each method over the share of replaced pixels."""
-    print("Measuring at other shares of noise ...", flush=True)
+    """Plot the PSNR of each method against the share of replaced pixels."""
+    print("Measuring at other noise levels ...", flush=True)
     clean = clothes.x_test[:1_000]
     lines = {label: ([], []) for label in methods}
     for share in SHARES:
@@ -109,8 +109,8 @@ def plot_shares(folder, settings, clothes, methods, remarks):
         lines,
         folder / "noise.png",
         title="How much noise each method can remove",
-        caption=f"The networks were trained with {settings.noise:.0%} of the pixels replaced, and "
-        f"with no other share. {remarks}PSNR is the mean over {len(clean):,} test images. "
+        caption=f"The networks were trained with {settings.noise:.0%} of the pixels replaced, "
+        f"never more or fewer. {remarks}PSNR is the mean over {len(clean):,} test images. "
         f"Data: {clothes}.",
         xlabel="replaced pixels (%)",
         ylabel="PSNR (dB)",

@@ -1,4 +1,4 @@
-"""How good the MNIST denoiser is, beside a median and a Wiener filter, and what it looks like."""
+"""Test metrics, baselines and figures for denoise_mnist.py."""
 
 import keras
 import numpy as np
@@ -34,8 +34,8 @@ def report(folder, settings, model, digits, noisy_val):
 def fit_wiener_filter(settings, digits, noisy_val):
     """Return the best linear denoiser, as a function of noisy images.
 
-    Each clean pixel is predicted from all noisy ones by ridge regression on the training images;
-    the ridge is chosen on the validation images.
+    Ridge regression on the training images predicts each clean pixel from all noisy ones; its
+    regularization is chosen on the validation images.
     """
     noisy = noise.gaussian(digits.x_train, settings.noise, training.seed_for("linear filter"))
     flat_noisy, flat_clean = (images.reshape(len(images), -1) for images in (noisy, digits.x_train))
@@ -65,9 +65,10 @@ def plot_digits(folder, settings, digits, candidates, results):
         folder / "digits.png",
         title=f"Test images with Gaussian noise, standard deviation {settings.noise:g}",
         caption="The median filter sees nine pixels and cannot tell an edge from a streak of noise."
-        " The Wiener filter knows which pixels belong together but treats every image alike. The"
-        " network has learned what digits look like. Where the noise hides too much it guesses,"
-        f" which shows as blur. PSNR is the mean over all test images. Data: {digits}.",
+        " The Wiener filter knows how pixels correlate but treats every image alike. The network"
+        " has learned what strokes look like. Where the noise hides too much, it outputs the"
+        " average of what is possible, which shows as blur. PSNR is the mean over all test images."
+        f" Data: {digits}.",
         column_titles=list(examples),
     )
 
@@ -84,8 +85,8 @@ def plot_latent(folder, model, digits, noisy):
         folder / "latent.png",
         title="The latent: 32 feature maps of 7x7 for each of three noisy images",
         caption="Each map is scaled to its own maximum. Some respond to the background, others to"
-        " strokes of one direction. A map that is dark for every image belongs to a dead filter: a"
-        " ReLU that never fires. Together they hold 1,568 numbers, twice as many as there are"
+        " strokes in one direction. A map that is dark for every image belongs to a dead filter:"
+        " its ReLU never fires. Together the maps hold 1,568 numbers, twice as many as there are"
         f" pixels. Data: {digits}.",
         cell=0.32,
     )

@@ -1,4 +1,4 @@
-"""What the five kinds of bottlenecks hold: errors beside PCA, codes and units, and figures."""
+"""Test metrics, baselines and figures for latent_spaces.py."""
 
 import math
 
@@ -11,9 +11,9 @@ from sklearn.neighbors import NearestNeighbors
 
 from common import files, metrics, plotting, training
 
-COUNT_JACOBIANS = 500  # test images whose Jacobian is computed
-COUNT_PLANE = 2_000  # places and codes tried for the gaps of a latent plane
-LABELS = {  # of the rows in autoencoders.png
+COUNT_JACOBIANS = 500  # test images to compute the Jacobian for
+COUNT_PLANE = 2_000  # places and codes to measure the gaps of a latent plane with
+LABELS = {  # row labels in autoencoders.png
     "PCA 32": "PCA, 32",
     "linear_32": "linear, 32",
     "plain_32": "plain, 32",
@@ -34,14 +34,14 @@ def report(folder, settings, digits, models, parts, log):
         digits: `data.Images`.
         models: {name of the experiment: its model}.
         parts: {name: (encoder, decoder)}.
-        log: {name: {loss, val_loss and seconds}} of the trainings.
+        log: {name: {loss, val_loss, seconds}} of the trainings.
     """
     print(f"Evaluating on {len(digits.x_test):,} test images ...", flush=True)
     x = digits.x_test
     rebuilt = {name: np.asarray(model(x)) for name, model in models.items()}
     pca = PCA(svd_solver="covariance_eigh").fit(digits.x_train.reshape(len(digits.x_train), -1))
     sizes = [int(name.split("_")[1]) for name in models if name.startswith("plain_")]
-    for size in (*sizes, 51):  # 51 as many as the sparse one has active units
+    for size in (*sizes, 51):  # 51: as many as the sparse autoencoder's active units
         rebuilt[f"PCA {size}"] = rebuild(pca, x, size)
     results = metrics.compare(x, rebuilt, [metrics.mse, metrics.psnr])
     for name in ("linear_2", "linear_32"):
@@ -68,45 +68,46 @@ def report(folder, settings, digits, models, parts, log):
     }
     files.write_json(folder / "networks.json", networks)
     training.report(
-        folder, settings, digits, models["plain_32"], results, row="plain_32", others=models
+        folder, settings, digits, models["plain_32"], results, row="plain_32", networks=models
     )
 
 
-# ---------------------------------------------------------------- what the codes are like
+# ---------------------------------------------------------------- metrics of codes
 
 
 def rebuild(pca, images, count):
-    """Return images rebuilt from their first `count` principal components."""
+    """Return images reconstructed from their first `count` principal components."""
     axes = pca.components_[:count]
     projected = (images.reshape(len(images), -1) - pca.mean_) @ axes.T
     return (projected @ axes + pca.mean_).reshape(images.shape)
 
 
 def angle_to_pca(model, pca):
-    """Return the largest angle in degrees between the linear autoencoder's space and PCA's."""
+    """Return the largest angle in degrees between the linear autoencoder's subspace and PCA's."""
     rows = model.get_layer("rows").get_weights()[0]
     angles = subspace_angles(rows.T, pca.components_[: len(rows)].T)
     return float(np.degrees(angles.max()))
 
 
 def sparsity(encoder, images):
-    """Return the share of units that are on for an image, and of those that never are."""
+    """Return the mean share of units that are nonzero, and the share that never are."""
     active = np.asarray(encoder(images)) != 0
     return {"active_units": float(active.mean()), "dead_units": float(1 - active.any(0).mean())}
 
 
 def measure_contraction(encoder, kernel, images):
-    """Return the mean singular values of the Jacobian at the first images, and its norm.
+    """Return the encoder's mean singular values and {metric: value} on the first images.
 
     Args:
         encoder: (n, 28, 28, 1) to sigmoid(x·W + b), shape (n, units).
-        kernel: its W, shape (pixels, units).
+        kernel: W, shape (pixels, units).
         images: shape (n, 28, 28, 1).
 
     Returns:
-        An array of shape (units,), largest first, and a dict: `jacobian`, the mean Frobenius norm;
-        `jacobian_normalized`, the same divided by the mean distance between codes;
-        `movement`, how far a code moves under noise of σ = 0.1, also divided by that distance.
+        The singular values of the Jacobian, shape (units,), largest first, averaged over images.
+        A dict: `jacobian`, its mean Frobenius norm; `jacobian_normalized`, that norm divided by the
+        mean distance between codes; `movement`, the mean change of a code under noise of σ = 0.1,
+        divided by the same distance.
     """
     images = images[:COUNT_JACOBIANS]
     h = np.asarray(encoder(images))
@@ -126,11 +127,11 @@ def measure_contraction(encoder, kernel, images):
 
 
 def measure_plane(encoder, decoder, digits):
-    """Return the `gaps` and the `knn_accuracy` of a latent space of two dimensions.
+    """Return `gaps` and `knn_accuracy` of a two-dimensional latent space.
 
-    Gaps: the share of places, evenly spread over the ellipse that holds 95% of the codes, whose
-    decoded image is farther from all training images than 95% of reconstructions of test images.
-    The accuracy is that of the 10 nearest training codes.
+    gaps: the share of places, uniform over the ellipse that holds 95% of the codes, whose decoded
+    image is farther from every training image than 95% of test reconstructions are.
+    knn_accuracy: how often the 10 nearest training codes predict the class.
 
     Args:
         encoder: (n, 28, 28, 1) to (n, 2).
@@ -155,15 +156,12 @@ def measure_plane(encoder, decoder, digits):
 
 
 def covariance_root(codes):
-    """Return L with L·Lᵀ the covariance of codes, shape (n, 2), even if all lie on a line."""
+    """Return L, where L·Lᵀ is the covariance of codes, shape (n, 2), even if they lie on a line."""
     return np.linalg.cholesky(np.cov(codes.T) + 1e-12 * np.eye(2))
 
 
 def distance_to_nearest(images, others):
-    """Return how far each image is from the nearest of the others, shape (n,).
-
-    The distance is the root mean square over the pixels.
-    """
+    """Return each image's root mean square distance to the nearest of the others, shape (n,)."""
     images, others = (x.reshape(len(x), -1) for x in (images, others))
     search = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(others)
     return search.kneighbors(images)[0][:, 0] / math.sqrt(images.shape[1])
@@ -173,7 +171,7 @@ def distance_to_nearest(images, others):
 
 
 def plot_planes(folder, planes, digits, results):
-    """Plot latent planes side by side: codes by class, and the decoded grid of the same region."""
+    """Plot latent planes side by side: codes by class, and the same region decoded on a grid."""
     label_length = max(len(plotting.shorten(name, 20)) for name in digits.class_names)
     figure = Figure(
         figsize=(3.7 * len(planes) + 0.9 + 0.1 * label_length, 7.6), layout="constrained"
@@ -197,26 +195,26 @@ def plot_planes(folder, planes, digits, results):
     plotting.save(
         figure,
         folder / "planes.png",
-        "Above: the codes of test images, the middle 95% in each direction. Below: what the decoder"
-        " makes of the same region. Nothing determines where the plain autoencoder puts its codes;"
-        " those of the variational one are pulled towards the origin. 'Gaps' are places whose image"
-        " is farther from all training images than 95% of reconstructions are. '10 nearest' is how"
-        f" often the 10 nearest training codes predict the class. Data: {digits}.",
+        "Above: the codes of test images, the central 95% along each axis. Below: the same region,"
+        " decoded. Nothing constrains where the plain autoencoder puts its codes; those of the"
+        " variational one are pulled towards the origin. 'Gaps' are places whose image is farther"
+        " from every training image than 95% of test reconstructions are. '10 nearest' is how often"
+        f" the 10 nearest training codes predict the class. Data: {digits}.",
     )
 
 
 def around_gray(changes):
-    """Return changes, shape (n, 28, 28, 1), each scaled to its own range: 0.5 where it is zero."""
+    """Return changes, shape (n, 28, 28, 1), each scaled into [0, 1] with zero at 0.5."""
     return 0.5 + changes / np.maximum(2 * abs(changes).max((1, 2, 3), keepdims=True), 1e-6)
 
 
 def unit_effects(encoder, decoder, images, count):
-    """Return what changes in the mean image when a unit rises by its standard deviation.
+    """Return how the mean image changes when one unit rises by its standard deviation.
 
-    The units are those in the middle of how much they vary; those that never do are left out.
+    The units are those of medium variance; constant units are left out.
 
     Returns:
-        At most (count, 28, 28, 1), gray 0.5 where nothing changes, each scaled to its own range.
+        Images, shape (n, 28, 28, 1) with n at most `count`, from `around_gray`.
     """
     codes = np.asarray(encoder(images))
     mean, step = codes.mean(0), codes.std(0)
@@ -228,7 +226,7 @@ def unit_effects(encoder, decoder, images, count):
 
 
 def plot_autoencoders(folder, parts, rebuilt, digits, pca, results):
-    """Plot a row for each autoencoder: reconstructions, and what single units stand for."""
+    """Plot a row for each autoencoder: reconstructions, and what single units represent."""
     examples = digits.examples(8)
     chosen = list(examples.values())
     count = len(chosen)  # a small test set has fewer
@@ -245,18 +243,18 @@ def plot_autoencoders(folder, parts, rebuilt, digits, pca, results):
     plotting.image_grid(
         rows,
         folder / "autoencoders.png",
-        title="Eight bottlenecks: test images, reconstructions, and what single units stand for",
-        caption="Right: what changes in the image when a unit rises, white where it gets brighter,"
-        " black where it gets darker; the units in the middle of how much they vary. Those"
-        " of the sparse one are strokes. With all of its units on, the same network copies, and its"
-        f" units stand for nothing. Data: {digits}.",
+        title="Eight bottlenecks: test images, reconstructions, and what single units represent",
+        caption="Right: how the mean image changes when one unit rises, white where it gets"
+        " brighter, black where it gets darker, for units of medium variance. Units of the sparse"
+        " autoencoder are strokes. With all its units active the same network just copies, and its"
+        f" units represent no feature. Data: {digits}.",
         column_titles=[*examples, "", "units", *[""] * (count - 1)],
         cell=0.55,
     )
 
 
 def plot_errors(folder, sizes, digits, results):
-    """Plot the error over the size of the bottleneck."""
+    """Plot the error against the size of the bottleneck."""
     names = {"PCA": "PCA {}", "linear": "linear_{}", "plain": "plain_{}"}
     plotting.plot_lines(
         {
@@ -264,9 +262,9 @@ def plot_errors(folder, sizes, digits, results):
             for label, name in names.items()
         },
         folder / "error.png",
-        title="Error over the size of the bottleneck",
-        caption="The linear autoencoder lies on PCA. The plain one needs fewer numbers for the same"
-        " error, until there are so many that the training time limits it."
+        title="Error against the size of the bottleneck",
+        caption="The linear autoencoder's curve coincides with PCA's. The plain one needs fewer"
+        " numbers for the same error, until there are so many that the short training limits it."
         f" Data: {digits}.",
         xlabel="numbers in the code",
         ylabel="MSE on test images",
@@ -275,36 +273,36 @@ def plot_errors(folder, sizes, digits, results):
 
 
 def plot_components(folder, model, digits, pca, results):
-    """Plot the axes of the linear autoencoder beside the principal components."""
+    """Plot the linear autoencoder's basis beside the principal components."""
     rows = model.get_layer("rows").get_weights()[0]
     components = pca.components_[: len(rows)]
-    # An orthonormal basis of its space, then the rotation that brings it nearest to PCA's.
+    # An orthonormal basis of the same subspace, then the rotation that brings it closest to PCA's.
     basis = np.linalg.svd(rows, full_matrices=False)[2]
     aligned = orthogonal_procrustes(basis.T, components.T)[0].T @ basis
     axes = {"its own axes": rows, "aligned": aligned, "PCA": components}
     plotting.image_grid(
         {label: around_gray(x[:8].reshape(-1, 28, 28, 1)) for label, x in axes.items()},
         folder / "components.png",
-        title="The linear autoencoder spans PCA's space of 32 dimensions, in axes of its own",
-        caption="First row: what the first numbers of its code stand for, mixtures of components."
-        " Second row: the same space, after orthogonal Procrustes alignment. Third row: principal"
-        " components. The largest angle between the two spaces is"
+        title="The linear autoencoder spans PCA's 32-dimensional subspace, with a basis of its own",
+        caption="First row: what the first numbers of its code represent, mixtures of components."
+        " Second row: the same subspace, after orthogonal Procrustes alignment. Third row:"
+        " principal components. The largest angle between the two subspaces is"
         f" {results['linear_32']['angle_to_pca']:.2f}°. Data: {digits}.",
     )
 
 
 def plot_spectra(folder, spectra, digits, results):
     """Plot the Jacobian's singular values with and without the penalty."""
-    labels = {"contractive": "contractive", "uncontracted": "its twin without the penalty"}
+    labels = {"contractive": "contractive", "uncontracted": "without the penalty"}
     plotting.plot_lines(
         {
             f"{labels[name]}, MSE {results[name]['mse']:.4f}": (np.arange(1, 1 + len(s)), s)
             for name, s in spectra.items()
         },
         folder / "jacobian.png",
-        title="How far a code moves when the image does",
-        caption="Singular values of the encoder's Jacobian, mean over 500 test images. The penalty"
-        f" lowers all of them, the small ones a little more. Data: {digits}.",
+        title="How much a code changes with the image",
+        caption="Singular values of the encoder's Jacobian, averaged over 500 test images. The"
+        f" penalty lowers all of them, the small ones a little more. Data: {digits}.",
         xlabel="singular value, by size",
         ylabel="mean over images",
     )

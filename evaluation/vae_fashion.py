@@ -1,4 +1,4 @@
-"""How good the variational autoencoder is, beside the mean image and PCA, and what it draws."""
+"""Test metrics, baselines and figures for vae_fashion.py."""
 
 import importlib.util
 import itertools
@@ -12,8 +12,9 @@ from sklearn.decomposition import PCA
 
 from common import files, metrics, plotting, training
 
-COUNT_IMPORTANCE_WEIGHTED = 1_000  # test images that the importance-weighted bound is taken on
-PLANE_LIMIT, PLANE_COUNT = 2.3, 20  # of the manifold: its last z, images along a side
+IWAE_IMAGES = 1_000  # test images for the importance-weighted bound
+PLANE_LIMIT = 2.3  # the manifold covers z from -2.3 to 2.3
+PLANE_COUNT = 20  # images along each side of the manifold
 WALKS = [(7, 9), (1, 3), (0, 2), (5, 8)]  # pairs of classes
 
 
@@ -51,7 +52,7 @@ def decode(decoder, z):
 
 
 def quality(images, decoded):
-    """Return the cross-entropy in nats per image and the mean squared error."""
+    """Return {metric: value}: the cross-entropy in nats per image and the mean squared error."""
     pixels = images[0].size
     return {
         "reconstruction": pixels * metrics.binary_crossentropy(images, decoded),
@@ -60,11 +61,11 @@ def quality(images, decoded):
 
 
 def baselines(dataset, latent_dim):
-    """Return the quality of the mean image, and of PCA with as many numbers as the code has."""
+    """Return {baseline: {metric: value}} for the mean image and PCA with a code of equal size."""
     train, test = (x.reshape(len(x), -1) for x in (dataset.x_train, dataset.x_test))
     pca = PCA(latent_dim, svd_solver="covariance_eigh").fit(train)
     rebuilt = pca.inverse_transform(pca.transform(test)).reshape(dataset.x_test.shape)
-    # Clipped, or a single pixel that is certain and wrong would cost more than all others.
+    # Clipped, because one pixel that is certain and wrong would cost more than all the others.
     return {
         "mean image": quality(dataset.x_test, np.clip(dataset.x_train.mean(0), 0.01, 0.99)),
         "PCA": quality(dataset.x_test, np.clip(rebuilt, 0.01, 0.99)),
@@ -72,8 +73,8 @@ def baselines(dataset, latent_dim):
 
 
 def evaluate(model, dataset, z_mean, z_log_var):
-    """Return {metric: value} on the test images, whose codes are given."""
-    x, first = dataset.x_test, slice(COUNT_IMPORTANCE_WEIGHTED)
+    """Return {metric: value} on the test images, whose codes are z_mean and z_log_var."""
+    x, first = dataset.x_test, slice(IWAE_IMAGES)
     rng = np.random.default_rng(training.seed_for("test"))
     epsilon = rng.standard_normal(z_mean.shape, "float32")
     decoded = decode(model.decoder, z_mean + np.exp(z_log_var / 2) * epsilon)
@@ -84,7 +85,7 @@ def evaluate(model, dataset, z_mean, z_log_var):
         "negative_elbo": of_all["reconstruction"] + float(kl.mean()),
         "reconstruction": of_all["reconstruction"],
         "kl": float(kl.mean()),
-        # Of the first images alone: 100 samples of each take their time.
+        # On the first images only: 100 samples for each are slow.
         "negative_elbo_first": of_first["reconstruction"] + float(kl[first].mean()),
         "importance_weighted_first": importance_weighted_bound(
             model.encoder, model.decoder, x[first]
@@ -96,16 +97,16 @@ def evaluate(model, dataset, z_mean, z_log_var):
 
 
 def importance_weighted_bound(encoder, decoder, x, samples=100):
-    """Return a bound on -log p(x) in nats, mean over the images; tighter than the negative ELBO.
+    """Return the importance-weighted bound on -log p(x) in nats, averaged over images.
 
-    It is -log of the mean over samples z of q(z|x) of p(x|z)·p(z) / q(z|x): Burda et al. 2015,
-    https://arxiv.org/abs/1509.00519
+    It is tighter than the negative ELBO: for each image, -log of the mean of p(x|z)·p(z) / q(z|x)
+    over samples z from q(z|x). Burda et al. 2015, https://arxiv.org/abs/1509.00519
 
     Args:
         encoder: (n, height, width, 1) to [z_mean, z_log_var, z].
         decoder: (n, latent_dim) to (n, height, width, 1), the probability of white.
         x: the images.
-        samples: per image.
+        samples: number of samples per image.
     """
     rng, bounds = np.random.default_rng(training.seed_for("importance weights")), []
     for images in np.array_split(x, max(len(x) // 10, 1)):
@@ -126,8 +127,8 @@ def plot_plane(folder, decoder, dataset, codes):
     note = ""
     if codes.shape[1] > 2:
         note = (
-            f" Of the {codes.shape[1]} dimensions the two most active ones are shown, {first + 1}"
-            f" and {second + 1}; in the manifold all others are zero."
+            f" Shown are the two most active of {codes.shape[1]} dimensions, {first + 1} and"
+            f" {second + 1}; in the manifold all others are zero."
         )
     places = np.linspace(-PLANE_LIMIT, PLANE_LIMIT, PLANE_COUNT)
     grid = np.zeros((PLANE_COUNT**2, codes.shape[1]), "float32")
@@ -136,16 +137,16 @@ def plot_plane(folder, decoder, dataset, codes):
 
     figure = Figure(figsize=(8.8, 9.2), layout="constrained")
     axis = figure.subplots()
-    edge = PLANE_LIMIT * PLANE_COUNT / (PLANE_COUNT - 1)  # half an image further out
+    edge = PLANE_LIMIT * PLANE_COUNT / (PLANE_COUNT - 1)  # half an image beyond its centers
     mosaic = plotting.mosaic(decode(decoder, grid), PLANE_COUNT)
     axis.imshow(mosaic, cmap="gray", vmin=0, vmax=1, extent=(-edge, edge, -edge, edge))
     axis.set(**plotting.LATENT_AXES)
-    figure.suptitle("The manifold: what the decoder makes of each place", fontsize=12)
+    figure.suptitle("The manifold: decoded points of the latent plane", fontsize=12)
     plotting.save(
         figure,
         folder / "manifold.png",
         "Each image is a decoded point, at its place in the scatter plot of latent.png. Neighbors"
-        f" look alike; where two kinds meet, the decoder mixes them.{note} Data: {dataset}.",
+        f" look alike; where two classes meet, the decoder mixes them.{note} Data: {dataset}.",
     )
 
     figure = Figure(figsize=(7.6, 6), layout="constrained")
@@ -158,9 +159,9 @@ def plot_plane(folder, decoder, dataset, codes):
     plotting.save(
         figure,
         folder / "latent.png",
-        "Where the encoder puts the test images (z_mean). It has never seen the labels. The"
-        " circles hold 39% and 86% of the prior: the cloud should fill them, and nothing should"
-        f" lie far outside.{note} Data: {dataset}.",
+        "The codes (z_mean) of the test images. The encoder has never seen the labels. The circles"
+        " hold 39% and 86% of the prior: the codes should fill them, and none should lie far"
+        f" outside.{note} Data: {dataset}.",
     )
 
 
@@ -177,27 +178,27 @@ def plot_reconstructions(folder, decoder, dataset, codes):
         folder / "reconstructions.png",
         title="Test images and their reconstructions",
         caption=f"The decoder is given {codes.shape[1]} numbers for each image. Details that they"
-        " cannot carry come back as the mean over all images with the same numbers: blurred."
+        " cannot hold are averaged over all images with the same numbers, which shows as blur."
         f" Data: {dataset}.",
         column_titles=list(examples),
     )
 
 
 def plot_new(folder, settings, decoder, dataset, latent_dim):
-    """Plot fifty decoded samples of the prior."""
+    """Plot fifty decoded samples from the prior."""
     rng = np.random.default_rng(training.seed_for(settings.seed, "new"))
     plotting.image_sheet(
         decode(decoder, rng.standard_normal((50, latent_dim), "float32")),
         folder / "new.png",
         title="New images",
-        caption="Decoded samples of the prior N(0, 1), not selected. A sample between two kinds is"
-        f" a bit of both. Data: {dataset}.",
+        caption="Decoded samples from the prior N(0, 1), not selected. A sample between two classes"
+        f" looks a bit like both. Data: {dataset}.",
         columns=10,
     )
 
 
 def plot_walks(folder, decoder, dataset, codes):
-    """Plot what lies between the codes of two test images, each near the median of its class."""
+    """Plot the decoded line between the codes of two test images, for several pairs of classes."""
     central = {}
     for label in np.unique(dataset.y_test):
         distances = np.square(codes - np.median(codes[dataset.y_test == label], axis=0)).sum(1)
@@ -215,6 +216,6 @@ def plot_walks(folder, decoder, dataset, codes):
             folder / "walk.png",
             title="Walks through latent space",
             caption="Decoded points on the straight line between the codes of two test images,"
-            " each one in the middle of its class. Some walks lead through a third kind."
+            " each near the median of its class. Some walks lead through a third class."
             f" Data: {dataset}.",
         )

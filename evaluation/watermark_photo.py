@@ -1,4 +1,4 @@
-"""How well bits in patches of pictures are hidden, and how many come back through noise."""
+"""Test metrics and figures for watermark_photo.py."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from common import metrics, plotting, training
 def report(folder, settings, model, pictures, bits):
     """Measure a model on the test set, write figures and metrics.json, and print the table.
 
-    `bits` are those to embed in the test patches.
+    `bits` are embedded in the test patches, shape (n, 8, 8, 1).
     """
     print(f"Evaluating on {len(pictures.x_test):,} test patches ...")
     inputs = {"image": pictures.x_test, "watermark": bits}
@@ -19,14 +19,14 @@ def report(folder, settings, model, pictures, bits):
         training.read_history(folder),
         folder / "loss.png",
         ylabel="cross-entropy of the bits (nats)",
-        caption="The sum for bits read through noise, and through a blur and a third of the noise."
-        f" Data: {pictures}.",
+        caption="The sum of two losses: for bits extracted after noise, and after a blur and a"
+        f" third of that noise. Data: {pictures}.",
     )
     training.report(folder, settings, pictures, model, {"model": results})
 
 
 def evaluate(extractor, images, bits, marked):
-    """Return {metric: value} of marked images and of the bits that are extracted from them."""
+    """Return {metric: value} for marked images and the bits extracted from them."""
     results = {"psnr": metrics.psnr(images, marked), "ssim": metrics.ssim(images, marked)}
     for sigma in (0, 0.1, 0.25):
         rng = np.random.default_rng(training.seed_for("noise"))
@@ -51,7 +51,7 @@ def plot_patches(folder, pictures, marked, results):
         folder / "watermarks.png",
         title="Patches of pictures with 64 bits in each",
         caption="Every cell of 8x8 pixels shows nearly the same pattern; its sign is the bit. Over"
-        f" all test patches the marked ones have {results['psnr']:.1f} dB, and"
-        f" {results['bit_accuracy']:.1%} of the bits come back without noise,"
+        f" all test patches the PSNR is {results['psnr']:.1f} dB, and"
+        f" {results['bit_accuracy']:.1%} of the bits are extracted correctly without noise,"
         f" {results['bit_accuracy_noise_0.1']:.1%} under noise of 0.1. Data: {pictures}.",
     )

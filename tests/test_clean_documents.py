@@ -119,14 +119,14 @@ def test_batches_of_patches_depend_on_the_seed_alone(architecture, monkeypatch):
     side = script.PATCH_SIDE[architecture]
     assert one[0].shape == one[1].shape == (6, side, side, 1)
     if architecture == "unet":
-        assert set(np.unique(one[2])) <= {1.0, script.OFFICE_WEIGHT}
+        assert set(np.unique(one[2])) <= {1.0, script.MAIN_WEIGHT}
 
 
 def test_the_shipped_recipe_is_the_unets(capsys):
     with pytest.raises(SystemExit) as exit_info:
         script.main(["--recipe", "shipped", "--architecture", "autoencoder"])
     assert exit_info.value.code == 2
-    assert "--recipe shipped is not for" in capsys.readouterr().err
+    assert "--recipe shipped needs --architecture unet" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------- evaluation

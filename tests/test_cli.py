@@ -85,7 +85,7 @@ def test_resume_takes_the_flags_of_the_run_folder(tmp_path):
     settings = parse("--resume", str(tmp_path))
     assert (settings.epochs, settings.noise, settings.resume) == (3, 0.25, tmp_path)
     assert settings.arguments == ("--epochs", "3", "--noise", "0.25")
-    with pytest.raises(cli.UserError, match="brings its own flags; leave the others out"):
+    with pytest.raises(cli.UserError, match="reuses the flags of that training; give no others"):
         parse("--resume", str(tmp_path), "--epochs", "5")
 
 
@@ -112,7 +112,7 @@ def test_arguments_are_kept_for_resuming():
         (cli.UserError("a\nb\x1b: no"), 2, "error: a b : no"),
         (FileNotFoundError(2, "No such file", "x.png"), 2, "error: x.png: No such file"),
         (MemoryError(), 2, "error: not enough memory; use smaller pictures"),
-        (KeyboardInterrupt(), 130, "Interrupted. A training continues with --resume RUN_FOLDER"),
+        (KeyboardInterrupt(), 130, "Interrupted. If this run can be resumed, the lines before"),
     ],
 )
 def test_errors_end_in_one_line(error, code, line, capsys):

@@ -113,7 +113,7 @@ def test_gzip_that_is_cut_off_is_named(tmp_path):
 def test_counts_that_differ_are_named(tmp_path):
     arrays = small_mnist()
     write_idx(tmp_path, {**arrays, "y_train": arrays["y_train"][:-1]})
-    with pytest.raises(UserError, match="with a label from 0 to 9 each"):
+    with pytest.raises(UserError, match="with one label from 0 to 9 each"):
         load_mnist(data_dir=tmp_path)
 
 
@@ -184,7 +184,7 @@ def test_failed_download_says_so_and_uses_the_stand_in(
     served, tmp_path, monkeypatch, capsys, behavior, words
 ):
     monkeypatch.setattr(data, "URL", f"{served.url}{behavior}/")
-    monkeypatch.setattr(data, "SECONDS_WITHOUT_AN_ANSWER", 1 if behavior == "hang" else 60)
+    monkeypatch.setattr(data, "DOWNLOAD_TIMEOUT", 1 if behavior == "hang" else 60)
     images = load_mnist(limit=20)
     assert (images.name, images.source) == ("synthetic digits", "synthetic")
     loud = [line for line in capsys.readouterr().out.splitlines() if "***" in line]
@@ -202,7 +202,7 @@ def test_wrong_content_is_not_kept(served, tmp_path):
 
 
 def test_a_silent_server_is_given_up_within_20_seconds():
-    assert data.SECONDS_WITHOUT_AN_ANSWER < 20
+    assert data.DOWNLOAD_TIMEOUT < 20
 
 
 def test_server_that_is_not_there(tmp_path):
@@ -224,7 +224,7 @@ def test_a_damaged_file_in_the_cache_is_to_be_deleted(tmp_path, content):
         cached.write_bytes(content)
     else:
         cached.symlink_to(tmp_path / "nowhere")
-    with pytest.raises(UserError, match=r"datasets/mnist.npz: .*; delete it and it is downloaded"):
+    with pytest.raises(UserError, match=r"datasets/mnist.npz: .*; delete it, and it will be"):
         load_mnist()
     assert cached.is_symlink() or cached.read_bytes() == content
 
@@ -252,7 +252,7 @@ def test_the_hashes_are_the_published_ones():
 )
 def test_arrays_of_another_shape_are_named(tmp_path, changes):
     np.savez(tmp_path / "mnist.npz", **{**small_mnist(), **changes})
-    with pytest.raises(UserError, match=r"mnist.npz: not images of 28x28 pixels with a label from"):
+    with pytest.raises(UserError, match=r"mnist.npz: not 28x28 images with one label from"):
         load_mnist(data_dir=tmp_path)
 
 

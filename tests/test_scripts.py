@@ -168,7 +168,9 @@ def test_ctrl_c_ends_in_a_line_that_says_how_to_continue(tmp_path):
     output, error = process.communicate()
     assert process.returncode == 130
     assert "Traceback" not in error
-    assert "Interrupted. A training continues with --resume" in error
+    assert (
+        "Interrupted. If this run can be resumed, the lines before its first epoch say how" in error
+    )
     assert "Continue after an interruption: --resume runs/denoise_mnist" in output
 
 
@@ -404,7 +406,7 @@ def test_bad_files_and_folders_end_in_one_line(name, error_of):
     for arguments, text in (
         (["--model", "none.keras"], "none.keras: no such file"),
         (["--model", "text.keras"], "text.keras: not a model that can be loaded"),
-        (["--model", "other.keras"], "other.keras: holds a model named other; needed is"),
+        (["--model", "other.keras"], "other.keras: holds a model named other, not "),
         (["--model", "old.h5"], "old.h5: not a .keras file"),
         (["--output-dir", "file/run"], "use another --output-dir"),
         (["--output-dir", "full"], "use another --output-dir"),

@@ -223,7 +223,7 @@ def test_a_training_that_diverged_ends_in_its_line(tmp_path):
     small_model().fit(
         stream.dataset(), epochs=3, validation_data=(x, x), callbacks=callbacks, verbose=0
     )
-    with pytest.raises(UserError, match="training diverged in its first epoch; lower"):
+    with pytest.raises(UserError, match="training diverged in its first epoch; try a lower"):
         training.best_model(tmp_path, "toy")
 
 
@@ -255,7 +255,7 @@ def test_the_best_model_is_kept_without_its_optimizer(tmp_path):
 
 def test_a_model_of_another_script_is_named(tmp_path):
     small_model("other").save(tmp_path / "other.keras")
-    with pytest.raises(UserError, match="holds a model named other; needed is toy or toy_2"):
+    with pytest.raises(UserError, match="holds a model named other, not toy or toy_2"):
         training.load_model(tmp_path / "other.keras", "toy", "toy_2")
     # Also where it has layers that only its own script knows, in a process that knows none.
     path = training.MODELS / "vae_fashion.keras"
@@ -265,7 +265,7 @@ def test_a_model_of_another_script_is_named(tmp_path):
         f"training.load_model({str(path)!r}, 'denoise_mnist')"
     )
     done = python("-c", code)
-    assert "holds a model named vae_fashion; needed is denoise_mnist" in done.stderr
+    assert "holds a model named vae_fashion, not denoise_mnist" in done.stderr
 
 
 @pytest.mark.parametrize("content", [b"", b"text", None])

@@ -29,7 +29,7 @@ def prepare(picture, dataset_name, invert=True):
         inverted: bool.
     """
     inverted = False
-    if invert and not dataset_name.startswith(data.OWN):
+    if invert and not dataset_name.startswith(data.OWN_PREFIX):
         picture, inverted = light_on_dark(picture)
     if picture.shape[:2] == (SIDE, SIDE):
         return picture, inverted
