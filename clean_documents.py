@@ -18,7 +18,8 @@
 This is `--architecture unet`, 817,873 parameters; the article's `autoencoder` has 38,145.
 
 Examples:
-  python clean_documents.py --input scans/*.jpg   clean your own scans, no training needed
+  python clean_documents.py --input samples/scan.jpg samples/letter.pdf
+                                                  clean your own scans, no training needed
   python clean_documents.py                       train on NoisyOffice and synthetic pages
   python clean_documents.py --recipe shipped      train as the network in models/ was
   python clean_documents.py --architecture autoencoder --recipe published

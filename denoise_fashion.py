@@ -25,7 +25,8 @@ Examples:
   python denoise_fashion.py --architecture unet   the U-Net, which beats the median filter
   python denoise_fashion.py --recipe published    train as the source article did
   python denoise_fashion.py --noise 0.3 --architecture unet
-  python denoise_fashion.py --input photo.png     denoise your own picture, of any size
+  python denoise_fashion.py --input samples/noisy.png
+                                                  denoise your own picture, of any size
   python denoise_fashion.py --architecture unet --data-dir DIR --patches
                                                   train on patches of your own photos
 

@@ -17,7 +17,8 @@ Examples:
   python denoise_mnist.py --recipe published   train as the source article did
   python denoise_mnist.py --noise 0.7          more noise
   python denoise_mnist.py --data-dir DIR       MNIST, or your own pictures, from a folder
-  python denoise_mnist.py --input digit.png    denoise your own digit
+  python denoise_mnist.py --input samples/seven.png
+                                               denoise your own digit
 
 Source of the network and of the recipe `published`: F. Chollet, "Building Autoencoders in Keras",
 https://blog.keras.io/building-autoencoders-in-keras.html

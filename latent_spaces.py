@@ -15,7 +15,8 @@ the 20 trainings takes a few seconds.
 Examples:
   python latent_spaces.py                     everything, in five minutes
   python latent_spaces.py --epochs 2          a quick try
-  python latent_spaces.py --input seven.png   code and reconstruct a picture with each of the five
+  python latent_spaces.py --input samples/seven.png
+                                              code and reconstruct a picture with each of the five
   python latent_spaces.py --data-dir DIR      MNIST, or your own pictures, from a folder
 
 k-sparse: Makhzani and Frey 2013, https://arxiv.org/abs/1312.5663. Contractive: Rifai et al. 2011,

@@ -14,10 +14,10 @@ quarter of the cells are pilots: their known bits locate the cells after croppin
 rotation. Each message is read back before the marked photo is written.
 
 Examples:
-  python watermark_photo.py --input photo.png --message "© 2026 me" --key secret
-  python watermark_photo.py --input marked.png --extract --key secret
-  python watermark_photo.py --capacity photo.png     print how many bytes the photo can hold
-  python watermark_photo.py                          train the networks
+  python watermark_photo.py --input samples/photo.jpg --message "© 2026 me" --key secret
+  python watermark_photo.py --input runs/watermark_photo_marked/photo.png --extract --key secret
+  python watermark_photo.py --capacity samples/photo.jpg    print how many bytes the photo can hold
+  python watermark_photo.py                                 train the networks
 
 After J. Zhu et al., "HiDDeN: Hiding Data with Deep Networks", 2018,
 https://arxiv.org/abs/1807.09937. Trained on synthetic textures and scikit-image's pictures.

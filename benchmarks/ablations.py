@@ -196,7 +196,7 @@ def noise_once(settings):
     plot_lines(
         settings,
         lines,
-        "denoise_mnist_fresh.png",
+        "denoise_mnist_noise.png",
         title="Why each batch gets fresh noise",
         caption="The same network, learning rate and 1,000 images; only the noise differs. Noise"
         " that is added once gets memorized: the training loss falls, the validation loss does not."

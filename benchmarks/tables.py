@@ -143,6 +143,7 @@ NETWORK_TABLES = {
         {
             "gaps": ("gaps", ".0%"),
             "10 nearest": ("knn_accuracy", ".1%"),
+            "codes within the prior": ("in_prior", ".0%"),
             "MSE": ("mse", ".4f"),
         },
         {"plain, 2": "plain_2", "variational, 2": "variational_2"},

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.linalg import orthogonal_procrustes, subspace_angles
 from scipy.spatial.distance import pdist
+from scipy.stats import chi2
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
@@ -127,11 +128,12 @@ def measure_contraction(encoder, kernel, images):
 
 
 def measure_plane(encoder, decoder, digits):
-    """Return `gaps` and `knn_accuracy` of a two-dimensional latent space.
+    """Return `gaps`, `knn_accuracy` and `in_prior` of a two-dimensional latent space.
 
     gaps: the share of places, uniform over the ellipse that holds 95% of the codes, whose decoded
     image is farther from every training image than 95% of test reconstructions are.
     knn_accuracy: how often the 10 nearest training codes predict the class.
+    in_prior: the share of test codes in the circle that holds 95% of the prior N(0, 1).
 
     Args:
         encoder: (n, 28, 28, 1) to (n, 2).
@@ -152,6 +154,7 @@ def measure_plane(encoder, decoder, digits):
     return {
         "gaps": float(np.mean(in_between > np.quantile(reconstructions, 0.95))),
         "knn_accuracy": metrics.knn_accuracy(train_codes, digits.y_train, codes, digits.y_test),
+        "in_prior": float(np.mean(np.square(codes).sum(1) < chi2.ppf(0.95, df=2))),
     }
 
 
@@ -171,35 +174,44 @@ def distance_to_nearest(images, others):
 
 
 def plot_planes(folder, planes, digits, results):
-    """Plot latent planes side by side: codes by class, and the same region decoded on a grid."""
+    """Plot latent planes side by side: codes by class, the same region decoded, and samples."""
     label_length = max(len(plotting.shorten(name, 20)) for name in digits.class_names)
     figure = Figure(
-        figsize=(3.7 * len(planes) + 0.9 + 0.1 * label_length, 7.6), layout="constrained"
+        figsize=(3.7 * len(planes) + 0.9 + 0.1 * label_length, 11), layout="constrained"
     )
-    axes = figure.subplots(2, len(planes))
-    figure.suptitle("Two latent dimensions: plain and variational", fontsize=12)
-    for (above, below), (name, (encoder, decoder)) in zip(axes.T, planes.items(), strict=True):
+    axes = figure.subplots(3, len(planes))
+    figure.suptitle("Three weaknesses of a plain latent space", fontsize=12)
+    samples = np.random.default_rng(training.seed_for("prior")).standard_normal((144, 2), "float32")
+    for (above, middle, below), (name, (encoder, decoder)) in zip(
+        axes.T, planes.items(), strict=True
+    ):
         codes = np.asarray(encoder(digits.x_test))
         low, high = np.quantile(codes, [0.025, 0.975], axis=0)
         grid = np.stack(np.meshgrid(*np.linspace(low, high, 16).T), axis=-1)[::-1]
         images = np.asarray(decoder(grid.reshape(-1, 2)))
         plotting.scatter_classes(above, codes[:3_000], digits.y_test[:3_000], digits.class_names)
-        gaps, accuracy = results[name]["gaps"], results[name]["knn_accuracy"]
-        title = f"{name.split('_')[0]}: gaps {gaps:.0%}, 10 nearest {accuracy:.0%}"
+        title = f"{name.split('_')[0]}\n10 nearest: {results[name]['knn_accuracy']:.0%}"
         above.set(title=title, xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="auto")
         region = (low[0], high[0], low[1], high[1])
-        below.imshow(plotting.mosaic(images, 16), cmap="gray", vmin=0, vmax=1, extent=region)
-        below.set(aspect="auto", **plotting.LATENT_AXES)
+        middle.imshow(plotting.mosaic(images, 16), cmap="gray", vmin=0, vmax=1, extent=region)
+        title = f"gaps: {results[name]['gaps']:.0%}"
+        middle.set(title=title, aspect="auto", **plotting.LATENT_AXES)
+        decoded = plotting.mosaic(np.asarray(decoder(samples)), 12)
+        below.imshow(decoded, cmap="gray", vmin=0, vmax=1)
+        below.set(title=f"codes within the prior: {results[name]['in_prior']:.0%}")
+        below.set_axis_off()
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", markerscale=2.5, frameon=False)
     plotting.save(
         figure,
         folder / "planes.png",
-        "Above: the codes of test images, the central 95% along each axis. Below: the same region,"
-        " decoded. Nothing constrains where the plain autoencoder puts its codes; those of the"
-        " variational one are pulled towards the origin. 'Gaps' are places whose image is farther"
-        " from every training image than 95% of test reconstructions are. '10 nearest' is how often"
-        f" the 10 nearest training codes predict the class. Data: {digits}.",
+        "Top, separability: codes of test images, the central 95% along each axis. '10 nearest' is"
+        " how often the 10 nearest training codes predict the class; training used no labels."
+        " Middle, gaps: the same region, decoded; the share of places whose image is farther from"
+        " every training image than 95% of test reconstructions are. Bottom, sampling: decoded"
+        " samples of N(0, 1), and the share of codes in the circle that holds 95% of them. Nothing"
+        " tells a plain autoencoder where to put its codes, so no distribution is known to sample"
+        f" from. Data: {digits}.",
     )
 
 

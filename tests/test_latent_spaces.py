@@ -186,6 +186,10 @@ def test_a_plane_without_gaps_and_one_with_a_hole():
     assert good["gaps"] < 0.11
     assert bad["gaps"] > good["gaps"] + 0.07
     assert good["knn_accuracy"] > 0.9
+    assert good["in_prior"] == 1
+    far = judge.measure_plane(lambda x: encoder(x) + np.array([2, 0]), smooth, digits)
+    x, y = encoder(x_test).T  # the circle that holds 95% of N(0, 1) has a radius of 2.4477
+    assert far["in_prior"] == np.mean(np.hypot(x + 2, y) < 2.4477)
 
 
 def test_root_of_a_covariance_also_of_codes_on_a_line():

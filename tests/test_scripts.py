@@ -8,6 +8,7 @@ import inspect
 import io
 import json
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from conftest import ROOT, contents, metrics_of, python
 from PIL import Image
 
 import clean_documents
-from common import metrics, noise, training
+from common import cli, metrics, noise, training
 from synthetic import pages
 from synthetic.digits import digits
 
@@ -353,6 +354,28 @@ def flags_of(command):
         for field in dataclasses.fields(command)
         if tyro.conf.Suppress not in getattr(hints[field.name], "__metadata__", ())
     ]
+
+
+def documented_commands():
+    """Return the command lines of scripts in README, docs/results.md and --help."""
+    texts = [(ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/results.md")]
+    texts += [importlib.import_module(name).__doc__ for name in ALL]
+    # Two spaces or a # begin a comment.
+    commands = re.findall(r"python (\w+)\.py((?: [^\s#`]+)*)", "\n".join(texts))
+    return sorted({command for command in commands if command[0] in ALL})
+
+
+@pytest.mark.parametrize(("name", "words"), documented_commands())
+def test_documented_commands_can_be_pasted(name, words):
+    """Their flags exist, and so do the input files, but for those that a run of another makes."""
+    script = importlib.import_module(name)
+    others = ("Apply", "Decode", "Generate", "Capacity")
+    commands = [script.Train, *(getattr(script, key) for key in others if hasattr(script, key))]
+    settings = cli.parse("", shlex.split(words), *commands)
+    paths = [*getattr(settings, "input", []), *getattr(settings, "capacity", [])]
+    paths += [getattr(settings, "watermark_image", None) or "README.md"]
+    missing = [path for path in paths if not (ROOT / path).is_file() and "runs/" not in str(path)]
+    assert not missing
 
 
 @all_scripts
