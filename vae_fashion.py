@@ -181,7 +181,8 @@ def build_decoder(
     return keras.Model(z, x, name="decoder")
 
 
-# The loss is the negative ELBO, an upper bound on -log p(x), for each image:
+# The loss should be -log p(x), but p(x) is an integral over all z. The negative ELBO is an upper
+# bound on it, and can be computed from one sample of z for each image:
 #
 #     sum over pixels of BCE(x, decoded) + sum over latent dimensions of KL
 #
