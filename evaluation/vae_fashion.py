@@ -145,8 +145,8 @@ def plot_plane(folder, decoder, dataset, codes):
     plotting.save(
         figure,
         folder / "manifold.png",
-        "The decoder can draw the images of this surface, the manifold, and no others. Each image is a"
-        " decoded point, at its place in the scatter plot of latent.png. Neighbors"
+        "The decoder can draw the images of this surface, the manifold, and no others. Each image"
+        " is a decoded point, at its place in the scatter plot of latent.png. Neighbors"
         f" look alike; where two classes meet, the decoder mixes them.{note} Data: {dataset}.",
     )
 

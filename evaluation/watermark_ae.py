@@ -37,7 +37,6 @@ def report(folder, settings, model, digits, watermarks, logo=None):
     accuracies = [accuracy(kind, watermarks, extract(add_noise(marked, sigma))) for sigma in SIGMAS]
     change = float(np.sqrt(np.mean(np.square(marked - images))))
     plot_noise(folder, kind, digits, accuracies, change, results)
-    plot_trade_off(folder, kind, digits)
     if logo is not None:
         watermarks = np.repeat(logo[np.newaxis], len(images), axis=0)
         marked = embed(model, images, watermarks)
@@ -57,8 +56,8 @@ def report(folder, settings, model, digits, watermarks, logo=None):
     plotting.plot_history(
         training.read_history(folder),
         folder / "loss.png",
-        ylabel="loss of the watermark, and penalty",
-        caption=f"The penalty is for images below the quality that is asked for. Data: {digits}.",
+        ylabel="squared errors of image and watermark, weighted",
+        caption=f"Data: {digits}.",
     )
     training.report(folder, settings, digits, model, results)
 
@@ -248,21 +247,3 @@ def plot_noise(folder, kind, digits, accuracies, change, results):
         ylabel="share of correct bits" if kind == "bits" else "PSNR of the watermark (dB)",
         xscale="log",
     )
-
-
-def plot_trade_off(folder, kind, digits):
-    """Plot how much of the watermark comes back over the image quality, epoch by epoch."""
-    history = training.read_history(folder)
-    rows = history[len(history) // 10 :]  # before that it learns to embed at all
-    column = "val_recovered_binary_accuracy" if kind == "bits" else "val_recovered_psnr"
-    if rows:
-        points = [row["val_marked_psnr"] for row in rows], [row[column] for row in rows]
-        plotting.plot_lines(
-            {"epochs of training": points},
-            folder / "trade_off.png",
-            title="What image quality costs",
-            caption="The better the image, the harder the watermark is to extract. Without noise,"
-            f" on the validation images. Data: {digits}.",
-            xlabel="PSNR of the marked images (dB)",
-            ylabel="share of correct bits" if kind == "bits" else "PSNR of the watermark (dB)",
-        )
