@@ -216,7 +216,7 @@ def denoise_files(settings):
     network = build(None, None)  # the same weights fit a picture of any size
     network.set_weights(model.get_weights())
     outputs = images.output_paths(settings.input, settings.output_dir, f"{model.name}_denoised")
-    tiles.denoise_files(network, outputs, multiple=8, plus=4)
+    tiles.denoise_files(network, outputs, multiple=8, plus=4, color=True)
 
 
 if __name__ == "__main__":

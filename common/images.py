@@ -41,10 +41,15 @@ def read_color(path):
     return _read(path, "black", "RGB")
 
 
-def read_visible(path):
-    """Return `read_gray` of a picture, on white if it cannot be seen on black: dark ink."""
-    image = read_gray(path)
-    return image if np.ptp(image) > 0.2 else read_gray(path, background="white")
+def read_visible(path, color=False):
+    """Return a picture on white if it cannot be seen on black: dark ink.
+
+    It is that of `read_gray`, or with `color` of `read_color`, unless all of it is gray.
+    """
+    mode = "RGB" if color else "L"
+    image = _read(path, "black", mode)
+    image = image if np.ptp(image) > 0.2 else _read(path, "white", mode)
+    return image[..., :1] if (image == image[..., :1]).all() else image
 
 
 def _read(path, background, mode, content=None):
