@@ -4,9 +4,9 @@ Sixteen random bytes, with a key of their own, are embedded in each of twenty pi
 picture goes through each attack and is then read: exactly, or not at all. Messages are also looked
 for where there are none: in unmarked pictures, and with wrong keys.
 
-If it is installed, invisible-watermark (dwtDct and dwtDctSvd) is measured on the same pictures. It
-does not look for a scale, an angle or an offset.
-  pip install torch==2.13.0 invisible-watermark
+If they are installed, invisible-watermark (dwtDct and dwtDctSvd) and blind-watermark are measured
+on the same pictures. They do not look for a scale, an angle or an offset.
+  pip install torch==2.13.0 invisible-watermark blind-watermark
 
 What is in the results file already is not measured again.
 
@@ -169,6 +169,32 @@ def invisible_watermark(method):
     return embed
 
 
+def blind_watermark():
+    """Return the method of blind-watermark, as `our_method` does; it may be missing."""
+    import blind_watermark
+
+    def levels_of(picture):
+        return np.asarray(to_image(picture))[..., ::-1].copy()  # OpenCV's order of colors
+
+    def embed(picture, number):
+        bits = np.random.default_rng(number).integers(0, 2, 128).astype(bool)
+        encoder = blind_watermark.WaterMark()
+        encoder.read_img(img=levels_of(picture))
+        encoder.read_wm(bits, mode="bit")
+        marked = from_image(to_image(encoder.embed()[..., ::-1] / 255))
+
+        def is_read(attacked):
+            with contextlib.suppress(Exception):  # raised for pictures smaller than it expects
+                decoder, levels = blind_watermark.WaterMark(), levels_of(attacked)
+                recovered = decoder.extract(embed_img=levels, wm_shape=bits.size, mode="bit")
+                return bool((recovered == bits).all())
+            return False
+
+        return marked, is_read
+
+    return embed
+
+
 def count_survivors(name, embed, counts, save):
     """Count what a method's marked pictures survive, one picture after the other.
 
@@ -301,7 +327,7 @@ def plot_shares(methods, path):
     figure = Figure(figsize=(9, 5), layout="constrained")
     axes = figure.subplots(2, 3, sharey=True)
     for axis, name in zip(axes.flat, names, strict=True):
-        for (method, counts), marker in zip(methods.items(), "osv", strict=False):
+        for (method, counts), marker in zip(methods.items(), "osvD", strict=False):
             points = sorted((abs(float(s)), n) for s, n in counts["read"][name].items())
             strengths, read = zip(*points, strict=True)
             shares = [100 * n / len(counts["qualities"]) for n in read]
@@ -348,6 +374,7 @@ def main(argv=None):
     methods = {
         "dwtDct": lambda: invisible_watermark("dwtDct"),
         "dwtDctSvd": lambda: invisible_watermark("dwtDctSvd"),
+        "blind-watermark": blind_watermark,
         OURS: lambda: our_method(watermark),
     }
     for name, make_method in methods.items():

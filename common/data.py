@@ -190,6 +190,11 @@ def _read_folder(source, folder):
             if any(paths):
                 break
         else:
+            if os.path.lexists(npz):
+                raise UserError(
+                    f"{npz}: MNIST, not {source.name}; denoise_mnist.py takes it, and so does "
+                    "vae_fashion.py --dataset mnist"
+                )
             if any(_classes_in(folder).values()):
                 return None
             raise UserError(f"{folder}: holds neither {source.name} nor pictures")

@@ -40,10 +40,15 @@ def read_color(path):
     return _read(path, "black", "RGB")
 
 
-def read_visible(path):
-    """Like `read_gray`, but on white if the picture is invisible on black, such as black ink."""
-    image = read_gray(path)
-    return image if np.ptp(image) > 0.2 else read_gray(path, background="white")
+def read_visible(path, color=False):
+    """Like `read_gray`, but on white if the picture is invisible on black, such as black ink.
+
+    With `color` it is like `read_color`, unless all of the picture is gray.
+    """
+    mode = "RGB" if color else "L"
+    image = _read(path, "black", mode)
+    image = image if np.ptp(image) > 0.2 else _read(path, "white", mode)
+    return image[..., :1] if (image == image[..., :1]).all() else image
 
 
 def _read(path, background, mode, content=None):

@@ -79,9 +79,8 @@ def evaluate(model, dataset, z_mean, z_log_var):
     epsilon = rng.standard_normal(z_mean.shape, "float32")
     decoded = decode(model.decoder, z_mean + np.exp(z_log_var / 2) * epsilon)
     kl = 0.5 * np.sum(z_mean**2 + np.exp(z_log_var) - 1 - z_log_var, axis=-1)
-    train_codes = model.encoder.predict(dataset.x_train, batch_size=500, verbose=0)[0]
     of_all, of_first = quality(x, decoded), quality(x[first], decoded[first])
-    return {
+    results = {
         "negative_elbo": of_all["reconstruction"] + float(kl.mean()),
         "reconstruction": of_all["reconstruction"],
         "kl": float(kl.mean()),
@@ -91,9 +90,14 @@ def evaluate(model, dataset, z_mean, z_log_var):
             model.encoder, model.decoder, x[first]
         ),
         "active_dimensions": int(np.sum(z_mean.var(0) > 0.01)),
-        "knn_accuracy": metrics.knn_accuracy(train_codes, dataset.y_train, z_mean, dataset.y_test),
         "mse": of_all["mse"],
     }
+    if len(np.unique(dataset.y_train)) > 1:  # a single class is always right
+        train_codes = model.encoder.predict(dataset.x_train, batch_size=500, verbose=0)[0]
+        results["knn_accuracy"] = metrics.knn_accuracy(
+            train_codes, dataset.y_train, z_mean, dataset.y_test
+        )
+    return results
 
 
 def importance_weighted_bound(encoder, decoder, x, samples=100):

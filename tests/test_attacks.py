@@ -72,13 +72,14 @@ def test_counts_are_stored_and_not_measured_again(monkeypatch, tmp_path):
 
         return embed
 
-    def missing(name):
+    def missing(*name):
         raise ImportError("no imwatermark")
 
     pictures = dict(list(attacks.PICTURES.items())[:2])
     monkeypatch.setattr(attacks, "PICTURES", pictures)
     monkeypatch.setattr(attacks, "our_method", method)
     monkeypatch.setattr(attacks, "invisible_watermark", missing)
+    monkeypatch.setattr(attacks, "blind_watermark", missing)
     results = {"methods": {"dwtDct": {"qualities": dict.fromkeys(pictures, 40.0)}}}
     results |= {"false": {"found": 0}, "smooth": {}, "capacity": {}}
     path = tmp_path / "results.json"

@@ -327,6 +327,9 @@ def test_digits_in_the_folder_are_not_taken_for_clothes(tmp_path):
     write_idx(tmp_path / "MNIST/raw", small_mnist())
     with pytest.raises(UserError, match="holds neither Fashion-MNIST nor pictures"):
         load_fashion_mnist(data_dir=tmp_path)
+    np.savez(tmp_path / "mnist.npz", **small_mnist())
+    with pytest.raises(UserError, match=r"mnist.npz: MNIST, not Fashion-MNIST.* --dataset mnist"):
+        load_fashion_mnist(data_dir=tmp_path)
 
 
 def test_download_of_four_files(server, tmp_path, monkeypatch):

@@ -168,6 +168,26 @@ def test_input_takes_the_unet_by_default():
     assert gain > 5
 
 
+def test_each_color_is_denoised_by_itself_and_gray_stays_gray():
+    clean = np.moveaxis(stand_ins().x_test[:3, ..., 0], 0, -1)
+    noisy = noise.salt_and_pepper(np.moveaxis(clean, -1, 0)[..., np.newaxis], 0.1, seed=0)
+    images.write_image("color.png", np.moveaxis(noisy[..., 0], 0, -1))
+    inputs = ["color.png"]
+    for channel, image in enumerate(noisy):
+        Image.fromarray(np.round(image * 255).astype(np.uint8).repeat(3, -1)).save(f"{channel}.png")
+        inputs.append(f"{channel}.png")
+    denoise_fashion.main(["--input", *inputs, "--output-dir", "out"])
+    restored = images.read_color("out/color.png")
+    for channel in range(3):
+        with Image.open(f"out/{channel}.png") as gray:
+            assert gray.mode == "L"
+            np.testing.assert_allclose(restored[..., channel], np.asarray(gray) / 255, atol=0.005)
+    before, after = (
+        metrics.psnr(clean[None], x[None]) for x in (images.read_color("color.png"), restored)
+    )
+    assert after > before + 5
+
+
 def test_models_are_small_and_as_good_as_the_readme_says(real_data):
     clothes = data.load_fashion_mnist(denoise_fashion.Train(data_dir=real_data))
     noisy = noise.salt_and_pepper(clothes.x_test, 0.1, training.seed_for("test"))

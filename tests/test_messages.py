@@ -1,20 +1,23 @@
 """tools/messages: the code, the grid, a message in a photo, and what becomes of files."""
 
 import hashlib
+import io
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pytest
+import tifffile
 from conftest import ROOT, contents, python
-from PIL import Image, ImageCms
+from PIL import ExifTags, Image, ImageCms, ImageDraw
+from scipy import ndimage
 
 import watermark_photo
 from benchmarks import attacks
 from common import images, metrics, training
 from common.cli import UserError
 from tools.messages import code, files, grid, photo
-from tools.messages.damage import to_image
+from tools.messages.damage import from_image, to_image
 
 PHOTO = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
 KEY, OTHER_KEY = code.derive_key("test"), code.derive_key("other")
@@ -138,6 +141,14 @@ def test_a_screenshot_of_grass_is_read(watermark, monkeypatch):
     assert is_read(attacks.attack(marked, "screenshot at", 1.1, number))
 
 
+@pytest.mark.parametrize("stretch", [(0.9, 1), (1, 0.92), (1.1, 1), (0.7, 0.76)])
+def test_a_stretched_picture_is_read(stretch, watermark, marked, monkeypatch):
+    size = [round(side * factor) for side, factor in zip((360, 352), stretch, strict=True)]
+    stretched = from_image(to_image(marked).resize(size, Image.Resampling.BICUBIC))
+    monkeypatch.setattr(grid, "SCALES", [1.0])
+    assert watermark.extract(photo.luminance(stretched), KEY) == TEXT
+
+
 # ---------------------------------------------------------------- extracting
 
 
@@ -187,6 +198,32 @@ def test_smooth_places_change_at_most_half_as_much(watermark, small, marked):
         for picture in (marked, uniform)
     )
     assert change <= uniform_change / 2
+
+
+@pytest.mark.parametrize("brightness", [0.08, 0.12, 0.2])
+def test_a_dark_picture_changes_by_a_share_of_its_brightness(brightness, watermark, small):
+    dark = from_image(to_image(brightness * small))
+    marked = watermark.mark(dark, code.encode(TEXT, 44, 45, KEY))
+    change = np.abs(photo.luminance(marked - dark))
+    local_brightness = ndimage.gaussian_filter(photo.luminance(dark), 8)
+    assert np.median(change / (local_brightness + 1e-3)) < 0.08
+    compressed = photo.from_file(photo.to_file(marked, "jpeg", 75), "jpeg")
+    assert watermark.extract(photo.luminance(compressed), KEY, search=False) == TEXT
+
+
+def test_a_logo_gets_no_rim(watermark):
+    logo = Image.new("RGB", (320, 320), "white")
+    ImageDraw.Draw(logo).ellipse((40, 40, 220, 220), fill=(200, 30, 40))
+    ImageDraw.Draw(logo).rectangle((180, 180, 300, 280), fill=(20, 60, 160))
+    picture = from_image(logo)
+    marked = watermark.mark(picture, code.encode(TEXT, 40, 40, KEY))
+    change = 255 * np.abs(photo.luminance(marked - picture))
+    edges = ndimage.gaussian_gradient_magnitude(photo.luminance(picture), 1) > 0.05
+    beside_edges = ndimage.binary_dilation(edges, iterations=4)
+    assert change.max() < 7
+    assert change[beside_edges].mean() < 4.5
+    compressed = photo.from_file(photo.to_file(marked, "jpeg", 40), "jpeg")
+    assert watermark.extract(photo.luminance(compressed), KEY, search=False) == TEXT
 
 
 def test_bands_leave_no_seam(watermark, small, marked, monkeypatch):
@@ -275,6 +312,59 @@ def test_a_marked_copy_has_its_format_and_color_profile(file_format, small, caps
         assert image.info["icc_profile"] == profile
     assert watermark_photo.main(["--input", str(path), "--extract"]) == 0
     assert f"{path}: {TEXT}" in capsys.readouterr().out
+
+
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf tiff:Orientation="6"/></x:xmpmeta>'
+
+
+@pytest.mark.parametrize("file_format", ["png", "jpeg"])
+@pytest.mark.parametrize("source", ["photo.jpg", "photo.tif"])
+def test_metadata_is_kept_and_says_upright(source, file_format, watermark, small):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Copyright], exif[ExifTags.Base.ImageDescription] = "2026 me", "A cup"
+    exif[ExifTags.Base.Orientation] = 6
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = "2026:01:01 10:00:00"
+    to_image(small).rotate(90, expand=True).save(source, exif=exif, xmp=XMP, dpi=(300, 300))
+    files.embed_in_file(watermark, Path(source), TEXT, KEY, Path("out"), file_format)
+    with Image.open("out") as image:
+        assert image.size == (360, 352)  # upright
+        kept = image.getexif()
+        assert kept[ExifTags.Base.Copyright] == "2026 me"
+        assert kept[ExifTags.Base.ImageDescription] == "A cup"
+        assert kept[ExifTags.Base.Orientation] == 1
+        if source == "photo.jpg":  # Pillow writes no such part into a TIFF
+            date = kept.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal]
+            assert date == "2026:01:01 10:00:00"
+        assert ExifTags.Base.StripOffsets not in kept
+        assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+        assert image.info["xmp"] == XMP.replace(b"6", b"1")
+    assert watermark.extract(photo.luminance(images.read_color("out")), KEY, search=False) == TEXT
+
+
+def test_a_gray_profile_stays_with_gray_and_one_of_colors_with_color():
+    gray, rgb = (bytes(16) + space + bytes(120) for space in (b"GRAY", b"RGB "))
+    colored = np.zeros((8, 8, 3), "float32")
+    colored[0, 0, 0] = 1
+    for picture, profile, mode, kept in (
+        (np.zeros((8, 8, 3), "float32"), gray, "L", gray),
+        (np.zeros((8, 8, 3), "float32"), rgb, "RGB", rgb),
+        (np.zeros((8, 8, 3), "float32"), b"", "L", None),
+        (colored, gray, "RGB", None),
+    ):
+        content = photo.to_file(picture, "png", metadata=photo.Metadata(profile))
+        with Image.open(io.BytesIO(content)) as image:
+            assert (image.mode, image.info.get("icc_profile")) == (mode, kept)
+
+
+def test_what_was_reduced_is_said():
+    deep = np.zeros((9, 9, 3), np.uint16)
+    tifffile.imwrite("deep.tif", deep, photometric="rgb")
+    Image.fromarray(deep[..., 0]).save("gray.png")
+    Image.new("CMYK", (9, 9)).save("cmyk.jpg")
+    Image.new("RGB", (9, 9)).save("plain.jpg")
+    assert files.reductions("deep.tif") == files.reductions("gray.png") == "; 16 bits became 8"
+    assert files.reductions("cmyk.jpg") == "; CMYK became RGB"
+    assert files.reductions("plain.jpg") == ""
 
 
 def test_transparent_parts_are_refused(small, error_of):

@@ -7,6 +7,7 @@ from PIL import Image, ImageDraw
 import denoise_mnist
 from common import images
 from common.cli import UserError
+from synthetic.digits import digits
 from tools import small_images
 
 
@@ -72,6 +73,58 @@ def test_28x28_pixels_are_not_changed():
     image = np.random.default_rng(0).random((28, 28, 1), dtype="float32")
     for name in ("MNIST", "Fashion-MNIST", "own pictures: cats", ""):
         np.testing.assert_array_equal(small_images.prepare(image, name)[0], image)
+
+
+def four(pen, light=1.0, ink=0.2, paper=0.85):
+    """Return a photo of a four, (300, 400, 1); `pen` is a share of its height, 160 pixels."""
+    cover = Image.new("L", (1600, 1200))
+    draw = ImageDraw.Draw(cover)
+    for line in ([(700, 280), (600, 680), (1050, 680)], [(920, 480), (890, 920)]):
+        draw.line(line, fill=255, width=round(640 * pen))
+    cover = np.asarray(cover.resize((400, 300), Image.Resampling.BOX), "float32") / 255
+    picture = light * (paper + (ink - paper) * cover)
+    picture = picture + np.random.default_rng(0).normal(0, 0.01, picture.shape)
+    return np.clip(picture, 0, 1).astype("float32")[..., np.newaxis]
+
+
+def correlation(image, other):
+    """Return that of two digits, of which one may be shifted by the rounding of its center."""
+    shifts = [(row, column) for row in (-1, 0, 1) for column in (-1, 0, 1)]
+    shifted = [np.roll(image, shift, (0, 1)).ravel() for shift in shifts]
+    return max(np.corrcoef(each, other.ravel())[0, 1] for each in shifted)
+
+
+@pytest.mark.parametrize(("ink", "paper"), [(0.2, 0.85), (0.85, 0.2)])
+@pytest.mark.parametrize(("pen", "angle"), [(0.1, 0), (0.1, 2), (0.1, 4), (0.25, 1), (0.05, 5)])
+def test_a_shadow_changes_nothing(pen, angle, ink, paper):
+    """One that deepens across the sheet, and one with a straight edge."""
+    expected, _ = small_images.prepare(four(pen, 1.0, ink, paper), "MNIST")
+    y, x = np.mgrid[-150:150, -200:200]
+    depth = (np.cos(angle) * x + np.sin(angle) * y) / 250  # from -1 to 1
+    for light in (0.7 - 0.25 * depth, np.where(depth > 0.5, 0.5, 1)):
+        digit, inverted = small_images.prepare(four(pen, light, ink, paper), "MNIST")
+        assert inverted == (ink < paper)
+        assert correlation(digit, expected) > 0.95
+
+
+@pytest.mark.parametrize("pen", [0.019, 0.026, 0.04, 0.056])
+def test_strokes_of_a_thin_pen_become_as_thick_as_in_mnist(pen):
+    digit, _ = small_images.prepare(four(pen), "MNIST")
+    thicker, _ = small_images.prepare(four(0.1), "MNIST")  # 2 of 20 pixels
+    assert correlation(digit, thicker) > 0.9
+    assert digit.sum() == pytest.approx(thicker.sum(), rel=0.15)
+
+
+def test_enlarged_digits_are_neither_evened_nor_thickened(monkeypatch):
+    small = digits(5, seed=0)[0]
+    enlarged = [np.asarray(Image.fromarray(each).resize((252, 252)), "float32") for each in small]
+    pictures = [picture[..., np.newaxis] / 255 for picture in enlarged]
+    pictures += [1 - picture for picture in pictures]
+    prepared = [small_images.prepare(picture, "MNIST")[0] for picture in pictures]
+    monkeypatch.setattr(small_images, "remove_shadow", lambda picture: picture)
+    monkeypatch.setattr(small_images, "thicken", lambda image, strokes: image)
+    for picture, digit in zip(pictures, prepared, strict=True):
+        np.testing.assert_array_equal(digit, small_images.prepare(picture, "MNIST")[0])
 
 
 def test_clothes_fill_the_square_and_own_pictures_are_not_cropped():

@@ -1,4 +1,5 @@
 import math
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -7,7 +8,7 @@ import tensorflow as tf
 from conftest import ROOT, metrics_of, python
 
 import vae_fashion
-from common import data, metrics, training
+from common import data, images, metrics, training
 from evaluation.vae_fashion import importance_weighted_bound
 
 QUICK = ["--synthetic", "--limit", "60", "--epochs", "2", "--steps-per-epoch", "3"]
@@ -157,8 +158,8 @@ def test_metrics_and_history(finished):
         "negative_elbo_first",
         "importance_weighted_first",
         "active_dimensions",
-        "knn_accuracy",
         "mse",
+        "knn_accuracy",
     ]
     assert test["negative_elbo"] == pytest.approx(test["reconstruction"] + test["kl"])
     # The first ones are all of the 60 test images: both bounds are on the same.
@@ -203,6 +204,16 @@ def test_a_compiled_model_loads_with_its_loss(tmp_path):
     assert loaded.beta == 0.5
     assert loaded.loss is vae_fashion.reconstruction
     loaded.fit(x, x, verbose=0)
+
+
+def test_one_class_of_own_pictures_has_no_nearest_neighbor_score():
+    digits = data.load_mnist(vae_fashion.Train(synthetic=True, limit=60))
+    for number, image in enumerate(digits.x_train):
+        images.write_image(Path("digits", f"{number}.png"), image)
+    vae_fashion.main([*QUICK[1:], "--data-dir", "digits", "--output-dir", "run"])
+    test = metrics_of("run")["test"]
+    assert "knn_accuracy" not in test
+    assert test["negative_elbo"] > 0
 
 
 def test_more_dimensions_and_the_other_dataset():

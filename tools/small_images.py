@@ -3,11 +3,17 @@
 import numpy as np
 from PIL import Image
 from scipy import ndimage
+from skimage.morphology import skeletonize
 
 from common import data, images, plotting
 
 SIDE = 28  # pixels
 DIGIT_SIDE = 20  # MNIST's digits fit into 20x20 pixels
+STROKE = 2.2  # pixels, of MNIST's pen; strokes are drawn anew if they are thinner than MIN_STROKE
+MIN_STROKE = 1.3
+# Strokes are narrower than WINDOW pixels where the longer side of a picture has BACKGROUND_SIDE. A
+# background is even if it varies along the border by less than UNEVEN of the strokes' contrast.
+BACKGROUND_SIDE, WINDOW, UNEVEN = 192, 49, 0.08
 MAX_SHOWN = 400  # pixels of a picture's longer side on a sheet
 DIGITS = ("MNIST", "synthetic digits")
 CLOTHES = ("Fashion-MNIST", "synthetic clothes")
@@ -29,6 +35,8 @@ def prepare(picture, dataset_name, invert=True):
         inverted: bool.
     """
     inverted = False
+    if dataset_name in DIGITS and picture.shape[:2] != (SIDE, SIDE):
+        picture = remove_shadow(picture)
     if invert and not dataset_name.startswith(data.OWN_PREFIX):
         picture, inverted = light_on_dark(picture)
     if picture.shape[:2] == (SIDE, SIDE):
@@ -38,6 +46,33 @@ def prepare(picture, dataset_name, invert=True):
     if dataset_name in CLOTHES:
         return fill_square(picture), inverted
     return images.fit_square(picture, SIDE), inverted
+
+
+def remove_shadow(image):
+    """Return a picture of strokes, shape (height, width, 1), whose background has one gray level.
+
+    The background is what a closing leaves of dark ink, or an opening of light strokes: it removes
+    what is narrower than its window, and keeps gradients and the straight edges of shadows. Where
+    it is even already the picture comes back unchanged.
+    """
+    scale = BACKGROUND_SIDE / max(image.shape[:2])
+    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+    small = images.resize(image, height, width)[..., 0]
+    few = np.log(small[::3, ::3] + 0.05)  # enough to tell whether the ink is dark
+    is_dark_ink = ((few - ndimage.median_filter(few, WINDOW // 2, mode="nearest")) ** 3).sum() < 0
+    fill = ndimage.grey_closing if is_dark_ink else ndimage.grey_opening
+    # A frame that shadows may continue into, whatever their angle.
+    framed = np.pad(small, WINDOW, constant_values=0 if is_dark_ink else 1)
+    background = fill(framed, (WINDOW, WINDOW))[WINDOW:-WINDOW, WINDOW:-WINDOW]
+    contrast = np.abs(small - background).max()
+    if np.ptp(images.border_of(background)) < UNEVEN * contrast:
+        return image
+    background = images.resize(
+        background[..., np.newaxis], *image.shape[:2], Image.Resampling.BILINEAR
+    )
+    # Light falls on ink and paper alike: their quotient does not depend on it.
+    evened = image / np.maximum(background, 1 / 255) if is_dark_ink else image - background
+    return np.clip(evened, 0, 1)
 
 
 def light_on_dark(image):
@@ -56,12 +91,14 @@ def center_strokes(image):
     It is cropped to what stands out from its border, scaled until the longer side has 20 pixels,
     and moved until the center of mass is in the middle: LeCun et al. 1998,
     http://yann.lecun.com/exdb/publis/pdf/lecun-98.pdf. Gray values are stretched so that the border
-    becomes black and the strokes white.
+    becomes black and the strokes white. Thin strokes become as thick as MNIST's, or the scaling
+    would average them away.
     """
-    piece, black, white = _crop(image)
+    piece, black, white, strokes = _crop(image)
     if white == black:
         return images.fit_square(image, SIDE)
     piece = np.clip((piece - black) / (white - black), 0, 1).astype("float32")
+    piece = thicken(piece, strokes)
     scale = DIGIT_SIDE / max(piece.shape[:2])
     height, width = (max(1, round(side * scale)) for side in piece.shape[:2])
     small = images.resize(piece, height, width, Image.Resampling.BILINEAR)
@@ -73,33 +110,58 @@ def center_strokes(image):
     return digit
 
 
+def thicken(image, strokes):
+    """Return an image cropped to its strokes with strokes that are not too thin for DIGIT_SIDE.
+
+    Args:
+        image: light strokes on black, float32 in [0, 1], shape (height, width, 1).
+        strokes: where they are, bool of shape (height, width); may be wider than they are.
+    """
+    skeleton = skeletonize(strokes)
+    width = image[strokes].sum() / skeleton.sum()  # area by length
+    if width * DIGIT_SIDE / max(image.shape[:2]) >= MIN_STROKE:
+        return image
+    skeleton = skeleton[_bounding_box(skeleton)]
+    radius = STROKE / 2 * max(skeleton.shape) / (DIGIT_SIDE - STROKE)
+    skeleton = np.pad(skeleton, round(radius))
+    distance = ndimage.distance_transform_edt(~skeleton)
+    return np.clip(radius + 0.5 - distance, 0, 1).astype("float32")[..., np.newaxis]
+
+
 def fill_square(image):
     """Return clothes on black as Fashion-MNIST has them, (28, 28, 1), from a picture of any size.
 
     It is cropped to what stands out from its border, then fitted into the square: Xiao et al. 2017,
     https://arxiv.org/abs/1708.07747, section 2.
     """
-    piece, black, _ = _crop(image)
+    piece, black, _, _ = _crop(image)
     return images.fit_square(piece, SIDE, black)
 
 
 def _crop(image):
-    """Return (piece, black, white): an image cropped to what is lighter than its border.
+    """Return (piece, black, white, salient): an image cropped to what is lighter than its border.
 
     `black` is the gray value of the border, `white` that of most of what stands out. If nothing
-    does, they are equal and the piece is the full image. Specks are ignored.
+    does, they are equal and the piece is the full image. Specks are ignored. `salient` is where
+    something stands out in the piece, bool of shape (height, width).
     """
     smooth = ndimage.gaussian_filter(image[..., 0], max(image.shape) / 100)
     black = np.median(images.border_of(image))
     brightest = smooth.max()  # below the border's median where nothing is lighter
     white = np.median(smooth[smooth >= min((black + brightest) / 2, brightest)])
     if white - black < 0.05:
-        return image, black, black
+        return image, black, black, np.zeros(smooth.shape, bool)
     blobs, count = ndimage.label(smooth > (black + white) / 2)
     areas = ndimage.sum_labels(np.ones_like(smooth), blobs, np.arange(1, count + 1))
     salient = np.isin(blobs, 1 + np.flatnonzero(areas > 0.03 * areas.sum()))
-    rows, columns = (np.flatnonzero(salient.any(axis)) for axis in (1, 0))
-    return image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], black, white
+    box = _bounding_box(salient)
+    return image[box], black, white, salient[box]
+
+
+def _bounding_box(mask):
+    """Return the slices of the rows and the columns of a mask, (height, width), that it needs."""
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
 def write_sheet(path, picture, prepared, results):

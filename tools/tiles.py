@@ -8,16 +8,17 @@ from tools import small_images
 TILE, MARGIN = 512, 48  # pixels; no network here has a receptive field wider than twice the margin
 
 
-def denoise_files(network, outputs, multiple, plus=0, invert=False):
-    """Write a denoised copy of each image file, in gray and at its own size.
+def denoise_files(network, outputs, multiple, plus=0, invert=False, color=False):
+    """Write a denoised copy of each image file at its own size.
 
     Args:
         network, multiple, plus: as for `denoise`.
         outputs: [(input, path to write)], as `images.output_paths` returns.
         invert: whether to invert pictures with a light background, and their results back.
+        color: whether color is kept; otherwise pictures become gray.
     """
     for path, target in outputs:
-        picture, inverted = images.read_visible(path), False
+        picture, inverted = images.read_visible(path, color), False
         if invert:
             picture, inverted = small_images.light_on_dark(picture)
         denoised = denoise(network, picture, multiple, plus)
@@ -28,15 +29,18 @@ def denoise(network, image, multiple, plus=0):
     """Return a picture denoised by a convolutional network, in tiles without visible seams.
 
     The network's memory therefore does not grow with the picture: about 300 MB for those here.
+    Each color is denoised by itself.
 
     Args:
         network: function of (1, height, width, 1) to the same shape.
-        image: float32 in [0, 1], shape (height, width, 1).
+        image: float32 in [0, 1], shape (height, width, channels).
         multiple, plus: the network needs sides that are `plus` more than a multiple of `multiple`.
     """
 
     def apply(piece):
-        return np.asarray(network(piece[np.newaxis], training=False))[0]
+        channels = np.split(piece[np.newaxis], piece.shape[-1], axis=-1)
+        denoised = [network(channel, training=False) for channel in channels]
+        return np.concatenate(denoised, axis=-1)[0]
 
     # The image is mirrored on all sides. At the edge of its input a network expects the edge of a
     # training image, and would draw a frame there.

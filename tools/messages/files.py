@@ -1,15 +1,22 @@
 """Messages in image files, and what the command line of watermark_photo.py prints about them."""
 
 import contextlib
+import re
 import sys
 
 import rich.console
 import rich.progress
+from PIL import ExifTags
 
 from common import files, images
 from common.cli import UserError
 from common.files import printable
 from tools.messages import code, photo
+
+NO_MESSAGE = "no message with this key, or it was scaled below half, or stretched by more than 10%"
+MAX_JPEG_METADATA = 65_000  # bytes of EXIF, or of XMP, that fit into a JPEG file
+# Tags that EXIF shares with TIFF, by which a TIFF file describes the layout of its pixels.
+LAYOUT_TAGS = {*range(254, 267), 273, *range(277, 282), 284, *range(317, 348), *range(512, 533)}
 
 
 def check(paths):
@@ -37,9 +44,9 @@ def embed_in_file(watermark, path, text, key, target, file_format="png"):
     with images.open_image(path) as image:
         if image.has_transparency_data and image.convert("RGBA").getextrema()[3][0] < 255:
             raise UserError(f"{path}: has transparent parts, which a copy would lose; flatten it")
-        profile = image.info.get("icc_profile") if image.mode == "RGB" else None
+        metadata = read_metadata(image, file_format)
     picture = images.read_color(path)
-    marked = watermark.embed(picture, text, key, file_format, profile)
+    marked = watermark.embed(picture, text, key, file_format, metadata)
     if marked is None:
         raise UserError(
             f"{path}: not written, because {len(text.encode())} bytes could not be read back "
@@ -52,6 +59,38 @@ def embed_in_file(watermark, path, text, key, target, file_format="png"):
     return psnr
 
 
+def read_metadata(image, file_format):
+    """Return the `photo.Metadata` of a Pillow image for an upright copy, "png" or "jpeg".
+
+    EXIF that is damaged, and what is too long for JPEG, is left out.
+    """
+    image.load()  # in PNG files metadata may follow the pixels
+    exif, xmp = b"", image.info.get("xmp", b"")
+    with contextlib.suppress(Exception):  # Pillow raises many kinds
+        tags = image.getexif()
+        for tag in LAYOUT_TAGS & set(tags) if image.format == "TIFF" else ():
+            del tags[tag]
+        if tags:
+            tags[ExifTags.Base.Orientation] = 1
+            exif = tags.tobytes()
+    xmp = re.sub(rb'(tiff:Orientation(="|>))\d', rb"\g<1>1", xmp)
+    if file_format == "jpeg":
+        exif, xmp = (part if len(part) <= MAX_JPEG_METADATA else b"" for part in (exif, xmp))
+    profile = image.info.get("icc_profile") or b""
+    return photo.Metadata(profile, exif, xmp, image.info.get("dpi"))
+
+
+def reductions(path):
+    """Return what a marked copy of an image file loses, as "; 16 bits became 8", or ""."""
+    with images.open_image(path) as image:
+        reduced = "; CMYK became RGB" if image.mode == "CMYK" else ""
+        if image.mode in ("I", "F"):
+            reduced += "; 32 bits became 8"
+        elif ";16" in f"{image.mode} {image.tile}":  # colors of 16 bits have a mode of 8
+            reduced += "; 16 bits became 8"
+    return reduced
+
+
 def embed_in_files(watermark, paths, text, key, output_dir, file_format="png"):
     """Write a marked copy of each image file; return the exit code of `for_each`."""
     key = code.derive_key(key)
@@ -61,7 +100,8 @@ def embed_in_files(watermark, paths, text, key, output_dir, file_format="png"):
 
     def embed(path):
         psnr = embed_in_file(watermark, path, text, key, targets[path], file_format)
-        print(f"Wrote {printable(targets[path])}: {psnr:.1f} dB, read back also after JPEG 75")
+        quality = f"{psnr:.1f} dB, read back also after JPEG 75{reductions(path)}"
+        print(f"Wrote {printable(targets[path])}: {quality}", flush=True)
 
     return for_each(list(targets), embed)
 
@@ -76,7 +116,7 @@ def extract_from_files(watermark, paths, key):
             text = watermark.extract(gray, key, progress=progress)
         if text is None:
             without_message.append(path)
-            print(f"{printable(path)}: no message with this key", file=sys.stderr, flush=True)
+            print(f"{printable(path)}: {NO_MESSAGE}", file=sys.stderr, flush=True)
         else:
             print(f"{printable(path)}: {printable(text)}", flush=True)
 

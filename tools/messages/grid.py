@@ -1,4 +1,4 @@
-"""Finding the grid of cells in a photo that was cropped, scaled, rotated or mirrored.
+"""Finding the grid of cells in a photo that was cropped, scaled, stretched, rotated or mirrored.
 
 All cells show nearly the same pattern, each with a sign, and a quarter of the signs, the pilots,
 repeat every 16 cells. So a photo is folded to one tile of 128x128 pixels and correlated with the
@@ -23,6 +23,9 @@ ANGLES = np.radians(np.arange(-7, 8) * 0.75)
 SCALES = sorted(
     2 ** (np.arange(-50, 51) / 48), key=lambda scale: abs(np.log(scale))
 )  # likely first
+STRETCHED = [
+    scale * np.array(stretch) for scale in SCALES for stretch in ((0.96, 1.04), (1.04, 0.96))
+]
 # The eight ways to rotate and mirror a picture by quarter turns.
 ORIENTATIONS = [
     np.array(rows) * signs
@@ -112,10 +115,14 @@ def candidates(picture, pilots, search=True, progress=lambda share: None):
     yield picture, unscaled
     placements, done = [unscaled], 0
     # Few pictures are mirrored or turned by 90 degrees, and to try that takes five times as long.
-    passes = [(slice(1), 1 / 6), (slice(1, None), 5 / 6)] if search else []
-    for orientations, weight in passes:
-        for by_angle in correlate(picture, pilots, SCALES, ANGLES, orientations):
-            done += weight / len(SCALES)
+    passes = [
+        (SCALES, ANGLES, slice(1), 1 / 6),
+        (STRETCHED, [0], slice(1), 1 / 12),
+        (SCALES, ANGLES, slice(1, None), 3 / 4),
+    ]
+    for scales, angles, orientations, weight in passes if search else []:
+        for by_angle in correlate(picture, pilots, scales, angles, orientations):
+            done += weight / len(scales)
             progress(done)
             placements += by_angle
             best = max(by_angle, key=lambda placement: placement.score)
@@ -133,7 +140,7 @@ def correlate(picture, pilots, scales, angles, orientations=slice(None), side=2 
     Args:
         picture: Pillow image of mode F.
         pilots: `Pilots`.
-        scales: size of the picture relative to that when it was marked.
+        scales: size of the picture relative to that when it was marked; also (width, height) of it.
         angles: by which it was rotated, in radians.
         orientations: slice of ORIENTATIONS to try.
         side: of the window that is looked at, in pixels of the grid.

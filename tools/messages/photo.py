@@ -1,26 +1,33 @@
 """Embedding a text in a photo with a model of watermark_photo.py, and extracting it.
 
-False positives: at most 227 placements (one unscaled, one for each of 101 scales, mirrored or not,
-and 24 more) are read at most twice each, in 26 ways (six sizes at four positions, and one for each
-larger tile). Each of these fewer than 12,000 attempts passes the checksum of 48 bits by chance once
-in 2.8e14, so that fewer than one picture in 10^10 seems to hold a message where there is none.
+False positives: at most 429 placements (one unscaled, one for each of 101 scales, four times:
+mirrored or not, and stretched in two ways; and 24 more) are read at most twice each, in 26 ways
+(six sizes at four positions, and one for each larger tile). Each of these fewer than 23,000
+attempts passes the checksum of 48 bits by chance once in 2.8e14, so that fewer than one picture in
+10^10 seems to hold a message where there is none.
 """
 
 import bisect
 import concurrent.futures
+import dataclasses
 import io
 
 import keras
 import numpy as np
 import tensorflow
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from scipy import ndimage
 
 from common import metrics
 from tools.messages import code, grid
 from tools.messages.grid import CELL
 
-PSNR = 36.2  # dB, of a marked picture
+PSNR = 36.2  # dB, of a marked picture that is not dark
+RMS = 10 ** (-PSNR / 20)  # of its change
+# By how much smooth and rough places may change at most, as a share of their brightness.
+SMOOTH_SHARE, ROUGH_SHARE = 0.04, 0.1
+FLAT = 3 / 255  # standard deviation of gray levels below which ground is flat
+MAX_GAIN = 1.6  # above what photos have; beside the edges of a logo a stronger change is seen
 SUFFIXES = {"png": ".png", "jpeg": ".jpg"}  # by format
 CELLS_PER_BAND = 4_000  # networks see a picture in bands of this size, to bound their memory
 # A network is never as certain as it claims once a picture was changed.
@@ -30,6 +37,16 @@ MIN_AGREEMENT = 4  # below this no message is looked for
 CLEAR_AGREEMENT = 12  # above this no other placement is looked for
 
 
+@dataclasses.dataclass(frozen=True)
+class Metadata:
+    """What stands in an image file beside its pixels."""
+
+    profile: bytes = b""  # ICC
+    exif: bytes = b""
+    xmp: bytes = b""
+    dpi: tuple | None = None
+
+
 def luminance(picture):
     """Return the luminance of a picture, shape (height, width, 3), as (height, width)."""
     weights = np.array([0.299, 0.587, 0.114], "float32")  # ITU-R BT.601, as Pillow's and JPEG's
@@ -37,23 +54,35 @@ def luminance(picture):
 
 
 def texture_gain(gray):
-    """Return how much each pixel may change, shape (height, width); the mean square is 1.
+    """Return (gain, limit): how much places may change, one place for each 4x4 pixels.
 
     The eye sees a change on smooth ground first. So the local contrast decides, by its rank in the
-    picture: the smoothest third changes by a fifth of what the roughest third does.
+    picture: the smoothest third changes by a fifth of what the roughest third does. The limit is a
+    share of the local brightness (Weber's law).
+
+    Args:
+        gray: shape (height, width), in [0, 1].
+
+    Returns:
+        gain: relative; its mean square is 1.
+        limit: of the gain, where 1 stands for a change of `PSNR`.
     """
-    height, width = gray.shape
     # Windows of 12 pixels, every 4: means of 3x3 blocks, which is faster than a filter.
     mean, square = (
         ndimage.uniform_filter(np.asarray(Image.fromarray(values).reduce(CELL // 2)), 3)
         for values in (gray, gray**2)
     )
     contrast = np.log(np.maximum(square - mean**2, 1e-7))
+    # An opening removes edges, which are 3 or 4 places wide. Where it leaves flat ground they count
+    # as flat, too: what stands on such ground beside them is seen.
+    without_edges = ndimage.grey_opening(contrast, (5, 5))
+    contrast = np.where(without_edges < np.log(FLAT**2), without_edges, contrast)
     lower, upper = np.quantile(contrast, [0.35, 0.7])
-    gain = np.interp(contrast, [lower, upper + 1e-6], [0.2, 1]).astype("float32")
-    gain = Image.fromarray(gain).resize((width, height), Image.Resampling.BILINEAR)
-    gain = np.asarray(gain)
-    return gain / np.sqrt(np.mean(gain**2))
+    roughness = np.interp(contrast, [lower, upper + 1e-6], [0, 1]).astype("float32")
+    gain = 0.2 + 0.8 * roughness
+    gain /= np.sqrt(np.mean(gain**2))
+    share = SMOOTH_SHARE + (ROUGH_SHARE - SMOOTH_SHARE) * roughness
+    return gain, np.minimum(share * mean / RMS, MAX_GAIN)
 
 
 class Watermark:
@@ -92,7 +121,7 @@ class Watermark:
         Args:
             picture: all three channels change by the same amount, so only luminance changes.
             bits: from `code.encode`.
-            uniform: whether smooth places change as much as others.
+            uniform: whether all places change alike.
         """
         gray = luminance(picture)
         change = np.zeros_like(gray)
@@ -103,21 +132,30 @@ class Watermark:
             )
             band = band[inner.start * CELL : inner.stop * CELL]
             change[rows.start * CELL : rows.stop * CELL, :right] = band
-        change *= 1 if uniform else texture_gain(gray)
-        change *= 10 ** (-PSNR / 20) / np.sqrt(np.mean(change**2))
-        # Rounding makes many small changes larger or smaller at once, so factors are tried out.
+        change *= RMS / np.sqrt(np.mean(change**2))
+        gain, limit = texture_gain(gray)
+        if uniform:
+            gain, limit = np.ones_like(gain), np.full_like(gain, np.inf)
+
+        def strength(factor):
+            places = Image.fromarray(np.minimum(factor * gain, limit))
+            return np.asarray(places.resize(gray.shape[::-1], Image.Resampling.BILINEAR))
+
+        # Limits and rounding make the change smaller, or larger at once, so factors are tried out.
         step = 3 if gray.size > 1e6 else 1
         sample, its_change = picture[::step, ::step].copy(), change[::step, ::step].copy()
 
         def is_good(factor):
-            error = metrics.mse(sample, _add_and_round(sample, factor * its_change))
-            return error <= 10 ** (-PSNR / 10)
+            error = metrics.mse(
+                sample, _add_and_round(sample, strength(factor)[::step, ::step] * its_change)
+            )
+            return error <= RMS**2
 
-        factors = np.linspace(1.1, 0.9, 21, dtype="float32")
+        factors = np.linspace(1.5, 0.9, 31, dtype="float32")
         largest = bisect.bisect_left(factors[:-1], True, key=is_good)
-        return _add_and_round(picture, factors[largest] * change)
+        return _add_and_round(picture, strength(factors[largest]) * change)
 
-    def embed(self, picture, text, key, file_format="png", profile=None):
+    def embed(self, picture, text, key, file_format="png", metadata=Metadata()):
         """Return the bytes of a marked picture's file and its PSNR; None if it cannot be read back.
 
         It is read back from those bytes, and once more after JPEG 75.
@@ -127,7 +165,7 @@ class Watermark:
             text: the message; UserError as `code.encode` raises it.
             key: the `code.Key`.
             file_format: "png" or "jpeg".
-            profile: bytes of the ICC profile of the file.
+            metadata: of the file.
         """
         bits = code.encode(text, picture.shape[0] // CELL, picture.shape[1] // CELL, key)
         if not bits.size:
@@ -135,7 +173,7 @@ class Watermark:
         marked = self.mark(picture, bits)
         with concurrent.futures.ThreadPoolExecutor(1) as thread:
             # Compression takes as long as both extractions.
-            content = thread.submit(to_file, marked, file_format, profile=profile)
+            content = thread.submit(to_file, marked, file_format, metadata=metadata)
             if file_format != "png":
                 marked = from_file(content.result(), file_format)
             psnr = metrics.psnr(picture[np.newaxis], marked[np.newaxis])
@@ -164,7 +202,7 @@ class Watermark:
         Args:
             gray: the picture's `luminance`.
             key: the `code.Key`.
-            search: whether the picture may have been scaled, rotated or mirrored.
+            search: whether the picture may have been scaled, stretched, rotated or mirrored.
             progress: called with the share of that search that is done.
         """
         for log_odds, origin in self.readings(gray, search, progress):
@@ -246,17 +284,38 @@ def _bands(rows, columns):
         yield slice(top, bottom), padded, slice(top - above, bottom - above)
 
 
-def to_file(picture, file_format, quality=95, profile=None):
+def to_file(picture, file_format, quality=95, metadata=Metadata()):
     """Return the bytes of an image file of a picture; `quality` is that of JPEG."""
     levels = picture * 255
     levels = np.round(levels, out=levels).astype(np.uint8)  # in place, which saves memory
-    if (levels == levels[..., :1]).all():
-        levels, profile = levels[..., 0], None  # a profile of colors does not fit gray
+    color_space = metadata.profile[16:20]  # as the header of an ICC profile names it
+    if color_space != b"RGB " and (levels == levels[..., :1]).all():
+        levels = levels[..., 0]
     image, file = Image.fromarray(levels), io.BytesIO()
+    profile = metadata.profile if color_space == {"RGB": b"RGB ", "L": b"GRAY"}[image.mode] else b""
     if file_format == "jpeg":
-        image.save(file, "jpeg", quality=quality, icc_profile=profile)
+        image.save(
+            file,
+            "jpeg",
+            quality=quality,
+            icc_profile=profile,
+            exif=metadata.exif,
+            xmp=metadata.xmp,
+            dpi=metadata.dpi or (0, 0),
+        )
     else:
-        image.save(file, file_format, compress_level=3, icc_profile=profile)
+        texts = PngImagePlugin.PngInfo()
+        if metadata.xmp:
+            texts.add_itxt("XML:com.adobe.xmp", metadata.xmp.decode(errors="replace"))
+        image.save(
+            file,
+            "png",
+            compress_level=3,
+            icc_profile=profile,
+            exif=metadata.exif,
+            pnginfo=texts,
+            dpi=metadata.dpi,
+        )
     return file.getvalue()
 
 
