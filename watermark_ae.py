@@ -45,7 +45,7 @@ NAMES = {"bits": "watermark_ae", "gray": "watermark_ae_gray"}
 RECIPES = {
     "fast": {
         "epochs": 20,
-        "batch_size": 64,
+        "batch_size": 32,
         "learning_rate": 0.005,
         "steps_per_epoch": 141,
         "noise": 0.0,

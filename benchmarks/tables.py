@@ -64,6 +64,7 @@ TABLES = {
         {
             "`--recipe published`": "vae_fashion/published/0",
             "`--recipe fast`": "vae_fashion/fast/0",
+            "`--architecture dense`": "vae_fashion/dense/0",
             "`--epochs 56`": "vae_fashion/long/0",
         },
     ),

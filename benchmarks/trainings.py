@@ -48,6 +48,7 @@ TRAININGS = {
     "vae_fashion/published": (["--recipe", "published"], 1),
     "vae_fashion/fast": ([], 3),
     "vae_fashion/long": (["--epochs", "56"], 1),
+    "vae_fashion/dense": (["--architecture", "dense"], 1),
     "clean_documents/published": (
         ["--architecture", "autoencoder", "--recipe", "published"],
         1,
