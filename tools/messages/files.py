@@ -15,8 +15,8 @@ from tools.messages import code, photo
 
 NO_MESSAGE = "no message with this key, or it was scaled below half, or stretched by more than 10%"
 MAX_JPEG_METADATA = 65_000  # bytes of EXIF, or of XMP, that fit into a JPEG file
-# Tags that EXIF shares with TIFF, by which a TIFF file describes the layout of its pixels.
-LAYOUT_TAGS = {*range(254, 267), 273, *range(277, 282), 284, *range(317, 348), *range(512, 533)}
+# Tags that EXIF shares with TIFF: the layout of a TIFF file's own pixels, and XMP.
+LAYOUT_TAGS = {*range(254, 267), 273, *range(277, 282), 284, *range(317, 348), 700}
 
 
 def check(paths):
@@ -77,7 +77,9 @@ def read_metadata(image, file_format):
     if file_format == "jpeg":
         exif, xmp = (part if len(part) <= MAX_JPEG_METADATA else b"" for part in (exif, xmp))
     profile = image.info.get("icc_profile") or b""
-    return photo.Metadata(profile, exif, xmp, image.info.get("dpi"))
+    dpi = image.info.get("dpi", (1, 1))
+    # Pillow gives 1 where a TIFF file says nothing.
+    return photo.Metadata(profile, exif, xmp, dpi if min(dpi) > 1 else None)
 
 
 def reductions(path):

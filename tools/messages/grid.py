@@ -23,9 +23,9 @@ ANGLES = np.radians(np.arange(-7, 8) * 0.75)
 SCALES = sorted(
     2 ** (np.arange(-50, 51) / 48), key=lambda scale: abs(np.log(scale))
 )  # likely first
-STRETCHED = [
-    scale * np.array(stretch) for scale in SCALES for stretch in ((0.96, 1.04), (1.04, 0.96))
-]
+# Width and height relative to their mean: one side 0.9 to 1.1 of what it was, in four steps.
+STRETCHES = [(0.972, 1.029), (1.029, 0.972), (0.949, 1.054), (1.054, 0.949)]
+STRETCHED = [scale * np.array(stretch) for scale in SCALES for stretch in STRETCHES]
 # The eight ways to rotate and mirror a picture by quarter turns.
 ORIENTATIONS = [
     np.array(rows) * signs
@@ -117,8 +117,8 @@ def candidates(picture, pilots, search=True, progress=lambda share: None):
     # Few pictures are mirrored or turned by 90 degrees, and to try that takes five times as long.
     passes = [
         (SCALES, ANGLES, slice(1), 1 / 6),
-        (STRETCHED, [0], slice(1), 1 / 12),
-        (SCALES, ANGLES, slice(1, None), 3 / 4),
+        (STRETCHED, [0], slice(1), 1 / 6),
+        (SCALES, ANGLES, slice(1, None), 2 / 3),
     ]
     for scales, angles, orientations, weight in passes if search else []:
         for by_angle in correlate(picture, pilots, scales, angles, orientations):

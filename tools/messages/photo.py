@@ -1,10 +1,10 @@
 """Embedding a text in a photo with a model of watermark_photo.py, and extracting it.
 
-False positives: at most 429 placements (one unscaled, one for each of 101 scales, four times:
-mirrored or not, and stretched in two ways; and 24 more) are read at most twice each, in 26 ways
-(six sizes at four positions, and one for each larger tile). Each of these fewer than 23,000
+False positives: at most 631 placements (one unscaled, one for each of 101 scales, six times:
+mirrored or not, and stretched in four ways; and 24 more) are read at most twice each, in 26 ways
+(six sizes at four positions, and one for each larger tile). Each of these fewer than 33,000
 attempts passes the checksum of 48 bits by chance once in 2.8e14, so that fewer than one picture in
-10^10 seems to hold a message where there is none.
+8e9 seems to hold a message where there is none.
 """
 
 import bisect
