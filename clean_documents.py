@@ -137,7 +137,7 @@ def build_unet(height=None, width=None, channels=1):
     x = layers.Conv2D(96, 3, **conv_args)(x)
     for filters in (96, 64, 48, 32):
         x = layers.Conv2D(filters, 1, **conv_args)(x)
-        x = layers.UpSampling2D(2)(x) + skips.pop()
+        x = layers.UpSampling2D(2)(x) + skips.pop()  # cheaper than concatenating them
         x = layers.Conv2D(filters, 3, **conv_args)(x)
         x = layers.Conv2D(filters, 3, **conv_args)(x)
 

@@ -18,7 +18,8 @@
     clean image        (28, 28, 1)
 
 The left column is `--architecture autoencoder`, 49,761 parameters. The lines on the right are the
-skip connections of `--architecture unet`, 90,817 parameters.
+skip connections of `--architecture unet`, 90,817 parameters, whose output is added to the noisy
+image.
 
 Examples:
   python denoise_fashion.py                       the article's network, two minutes
@@ -58,7 +59,7 @@ RECIPES = {
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Train(cli.Train):
     architecture: Literal["autoencoder", "unet"] = "autoencoder"
-    """`unet` adds skip connections"""
+    """`unet` has skip connections, and adds its output to its input"""
     noise: float = 0.1
     """share of pixels to replace"""
     patches: bool = False

@@ -131,7 +131,8 @@ def train(settings, digits, noisy_val, folder):
         # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
     # The loss is -x * log(y) - (1 - x) * log(1 - y) for clean pixel x and output y. For a gray x,
-    # too, it is lowest at y = x, although it is not zero there.
+    # too, it is lowest at y = x, although it is not zero there. Behind a sigmoid its gradient is
+    # y - x. That of the squared error would vanish where an output is certain and wrong.
     model.compile(optimizer, loss="binary_crossentropy")
     model.summary()
     model.fit(

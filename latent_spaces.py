@@ -191,7 +191,7 @@ def build_contractive(units=128, contraction=0.05, height=28, width=28, channels
 
     The loss adds `contraction` times the squared norm of the encoder's Jacobian ∂h/∂x.
     Reconstruction needs codes that differ between images; the penalty wants codes that do not
-    change when an image changes slightly.
+    change when an image changes slightly. So noise, and what else does not matter, moves them less.
     """
     image = keras.Input((height, width, channels), name="image")
     tied = TiedDense(units, "sigmoid", contraction, name="tied")
@@ -220,7 +220,7 @@ def build_variational(size=32, height=28, width=28, channels=1):
     """Return the variational autoencoder: (n, height, width, channels) to the same, in [0, 1].
 
     As build_plain, but each code is a normal distribution. The KL divergence pulls all of them
-    towards N(0, 1); vae_fashion.py explains it.
+    towards N(0, 1), which closes most gaps and can be sampled; vae_fashion.py explains it.
     """
     image = keras.Input((height, width, channels), name="image")
     x = layers.Flatten()(image)
@@ -246,7 +246,10 @@ def squared_error(image, output):
 
 
 def cross_entropy(image, output):
-    """Return the cross-entropy in nats, summed over the pixels, shape (n,)."""
+    """Return the cross-entropy in nats, summed over the pixels, shape (n,).
+
+    It is -log of a probability, which the KL divergence of the variational one is measured in, too.
+    """
     return ops.sum(ops.binary_crossentropy(image, output), axis=(1, 2, 3))
 
 

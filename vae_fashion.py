@@ -53,7 +53,7 @@ RECIPES = {
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Train(cli.Train):
     architecture: Literal["conv", "dense"] = "conv"
-    """the network: convolutional, or dense as in the example on MNIST"""
+    """convolutional, which knows what pixels are neighbors, or dense, as in Keras's old example"""
     dataset: Literal["fashion", "mnist"] = "fashion"
     """Fashion-MNIST or MNIST"""
     latent_dim: int = 2
@@ -153,8 +153,8 @@ def build_encoder(
         x = layers.Dense(512, **relu)(layers.Flatten()(image))
     # An image's code is a normal distribution, not a point: its mean, the log of its variance (a
     # layer may output any number, a variance must be positive), and z, a sample of it. Training
-    # decodes z, so that the decoder learns the surroundings of z_mean, too. Figures decode z_mean,
-    # the best single guess.
+    # decodes z, so that the decoder learns the surroundings of z_mean, too. Reconstructions in
+    # figures decode z_mean, the best single guess; new images decode samples of N(0, 1).
     z_mean = layers.Dense(latent_dim, name="z_mean")(x)
     z_log_var = layers.Dense(latent_dim, name="z_log_var")(x)
     z = Sampling(name="z")([z_mean, z_log_var])
@@ -182,7 +182,7 @@ def build_decoder(
 
 
 # The loss should be -log p(x), but p(x) is an integral over all z. The negative ELBO is an upper
-# bound on it, and can be computed from one sample of z for each image:
+# bound on it, and can be estimated from one sample of z for each image:
 #
 #     sum over pixels of BCE(x, decoded) + sum over latent dimensions of KL
 #
@@ -191,9 +191,9 @@ def build_decoder(
 #     mean over pixels of BCE(x, decoded) + 5e-4 * mean over latent dimensions of KL
 #
 # Both means should be sums. Multiplied by 784 pixels, it weighs the KL with 784 * 5e-4 / 2, a β of
-# 0.2: reconstructions get better, but the codes no longer match the prior, and samples of it fall
-# into gaps. Also, the article takes exp(z_log_var) for the standard deviation when it samples, and
-# for the variance in the KL.
+# 0.2: reconstructions get better, but the codes spread beyond the prior, and its samples reach only
+# some of them. Also, the article takes exp(z_log_var) for the standard deviation when it samples,
+# and for the variance in the KL.
 
 
 @keras.saving.register_keras_serializable("vae_fashion")
@@ -209,10 +209,10 @@ def reconstruction(image, decoded):
 def kl_divergence(z_mean, z_log_var):
     """Return KL(N(z_mean, exp(z_log_var)) ‖ N(0, 1)) in nats, shape (n,).
 
-    It pulls all codes towards one distribution that can be sampled from, and makes them overlap, so
-    that nearby codes decode to similar images. Without it each image would get a code of its own
-    with no variance, as in a plain autoencoder, whose decoder can make nothing of the points in
-    between.
+    It measures how far an image's code is from N(0, 1). So it pulls all codes towards one
+    distribution that can be sampled from, and makes them overlap, so that nearby codes decode to
+    similar images. Without it each image would get a code of its own with no variance, as in a
+    plain autoencoder, whose decoder can make nothing of the points in between.
     """
     return 0.5 * ops.sum(ops.square(z_mean) + ops.exp(z_log_var) - 1 - z_log_var, axis=-1)
 

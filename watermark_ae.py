@@ -214,8 +214,8 @@ def train(settings, digits, folder):
     name = NAMES[settings.watermark]
     if settings.recipe == "published":
         # It does not learn to embed: half of the bits come back, which is chance. What prevents it
-        # is the noise: without it the same networks, losses and optimizer learn to.
-        # docs/experiments.md changes one thing at a time.
+        # is the noise: without it the same networks, losses and optimizer can learn to.
+        # docs/results.md changes one thing at a time.
         model = build_watermark(noise=settings.noise, slope=0.0, name=name)
         optimizer = keras.optimizers.Adadelta(settings.learning_rate)
     else:

@@ -6,7 +6,7 @@ for the same number of steps. All values are measured on validation images.
 Examples:
   python -m benchmarks.ablations --data-dir DIR              all of them, about two hours
   python -m benchmarks.ablations watermark --data-dir DIR    one of them
-  python -m benchmarks.tables                                results to docs/experiments.md
+  python -m benchmarks.tables                                results to docs/results.md
 """
 
 import dataclasses

@@ -255,7 +255,7 @@ def plot_autoencoders(folder, parts, rebuilt, digits, pca, results):
     plotting.image_grid(
         rows,
         folder / "autoencoders.png",
-        title="Eight bottlenecks: test images, reconstructions, and what single units represent",
+        title="Test images, their reconstructions, and what single units represent",
         caption="Right: how the mean image changes when one unit rises, white where it gets"
         " brighter, black where it gets darker, for units of medium variance. Units of the sparse"
         " autoencoder are strokes. With all its units active the same network just copies, and its"
