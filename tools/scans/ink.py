@@ -3,21 +3,89 @@
 import math
 
 import numpy as np
-from PIL import Image
 from scipy import ndimage
-from skimage.filters import rank, threshold_otsu
+from skimage.filters import threshold_otsu
 
+from tools.scans.ground import bands, estimate_paper
+
+MIN_PAPER = 0.6  # of the paper around it: what is darker is no paper, but broad ink
 MIN_STRONG_DEPTH = 0.65  # of a page's strong ink; only beside such ink can other ink be faint
 MIN_FAINT_SHARE = 0.05  # of the ink: less may be dots and commas, which are faint for their size
 MAX_LABELED_PIXELS = 4_000_000  # of a page whose strokes are labeled
 
 
-def bands(height):
-    """Return slices of 512 rows each, so that no full page in color is copied as floats."""
-    return [slice(top, min(top + 512, height)) for top in range(0, height, 512)]
+def correct(page, cleaned):
+    """Give white paper, clean ink and faint ink in `cleaned` what they have on the page.
+
+    Args:
+        page, cleaned: float32 in [0, 1], shape (height, width, 1); `cleaned` is changed.
+    """
+    divided, grain = divide_by_paper(page)
+    keep_white(divided, grain, cleaned)
+    if grain == 0:
+        keep_clean_ink(divided, cleaned)
+    keep_faint_ink(divided, cleaned)
 
 
-def keep_faint_ink(page, cleaned):
+def divide_by_paper(page):
+    """Return (page divided by its paper, uint8; grain of the paper, as `estimate_paper` gives it).
+
+    Paper is here the median over a square a fortieth of the page wide, so that a stain counts as
+    paper, but what is much darker than the paper around it does not.
+
+    Args:
+        page: float32 in [0, 1], shape (height, width, 1).
+    """
+    divided = np.empty(page.shape, np.uint8)
+    for rows in bands(len(page)):
+        divided[rows] = np.round(page[rows] * 255)
+    paper, grain = estimate_paper(divided, side=800, window=21)
+    wide_paper, _ = estimate_paper(divided)
+    for rows in bands(len(page)):
+        light = np.maximum(paper(rows), MIN_PAPER * wide_paper(rows))
+        divided[rows] = np.round(np.minimum(page[rows] * 255 * 255 / np.maximum(light, 1), 255))
+    return divided, grain
+
+
+def keep_white(divided, grain, cleaned):
+    """Make what is as light as its paper at least as light in `cleaned` as on the page.
+
+    Args:
+        divided, grain: what `divide_by_paper` returns.
+        cleaned: float32 in [0, 1], shape (height, width, 1); it is changed.
+    """
+    for rows in bands(len(cleaned)):
+        is_paper = divided[rows] >= 255 * (1 - 2 * grain)
+        lightened = np.maximum(cleaned[rows], divided[rows] / np.float32(255))
+        cleaned[rows] = np.where(is_paper, lightened, cleaned[rows])
+
+
+def keep_clean_ink(divided, cleaned):
+    """Give ink on a page without grain, if the network kept more than half of it, all of it back.
+
+    Strokes that are as dark as ink can be get their rim back, too: they are as they were.
+
+    Args:
+        divided: what `divide_by_paper` returns.
+        cleaned: float32 in [0, 1], shape (height, width, 1); it is changed.
+    """
+    strokes, count = ndimage.label(divided[..., 0] < 240, np.ones((3, 3)))
+    index = np.arange(count + 1)
+    before = 1 - ndimage.mean(divided[..., 0], strokes, index) / 255
+    after = 1 - ndimage.mean(cleaned[..., 0], strokes, index)
+    kept = after > before / 2
+    kept[0] = False
+    dark = kept & (ndimage.minimum(divided[..., 0], strokes, index) < 255 * (1 - MIN_STRONG_DEPTH))
+    is_kept, is_dark = kept[strokes], dark[strokes]
+    near = ndimage.binary_dilation(is_dark, np.ones((3, 3))) & (is_dark | (strokes == 0))
+    for rows in bands(len(cleaned)):
+        page = divided[rows] / np.float32(255)
+        darkened = np.where(is_kept[rows, :, np.newaxis], np.minimum(cleaned[rows], page), 1)
+        darkened = np.minimum(cleaned[rows], darkened)
+        cleaned[rows] = np.where(near[rows, :, np.newaxis], page, darkened)
+
+
+def keep_faint_ink(divided, cleaned):
     """Give ink in `cleaned` that is much fainter than a page's other ink its gray on the page.
 
     The network makes all ink black, as it should if all of it is faint. But if strokes fall into
@@ -26,18 +94,12 @@ def keep_faint_ink(page, cleaned):
     sheet that shows through. It may also be pencil, so it is neither blackened nor erased.
 
     Args:
-        page, cleaned: float32 in [0, 1], shape (height, width, 1); `cleaned` is changed.
+        divided: what `divide_by_paper` returns.
+        cleaned: float32 in [0, 1], shape (height, width, 1); it is changed.
     """
-    levels = np.empty(page.shape, np.uint8)
-    for rows in bands(len(page)):
-        levels[rows] = np.round(page[rows] * 255)
-    paper, _ = estimate_paper(levels, side=800, window=21)
-    for rows in bands(len(page)):
-        divided = levels[rows] * np.float32(255) / np.maximum(paper(rows), 1)
-        levels[rows] = np.round(np.minimum(divided, 255))
-    step = math.ceil(math.sqrt(page.size / MAX_LABELED_PIXELS))
+    step = math.ceil(math.sqrt(divided.size / MAX_LABELED_PIXELS))
     strokes, count = ndimage.label(cleaned[::step, ::step, 0] < 0.5, np.ones((3, 3)))
-    lightness = ndimage.uniform_filter(levels[::step, ::step, 0].astype("float32") / 255, 3)
+    lightness = ndimage.uniform_filter(divided[::step, ::step, 0].astype("float32") / 255, 3)
     depths = 1 - ndimage.minimum(lightness, strokes, np.arange(1, count + 1))
     areas = np.bincount(strokes.ravel(), minlength=count + 1)[1:]
     is_faint = _is_faint(depths, areas)
@@ -45,11 +107,10 @@ def keep_faint_ink(page, cleaned):
         return
     faint = np.r_[False, is_faint][strokes]
     faint = ndimage.binary_dilation(faint, iterations=2) & (faint | (strokes == 0))
-    columns = np.arange(page.shape[1]) // step
-    for rows in bands(len(page)):
+    columns = np.arange(divided.shape[1]) // step
+    for rows in bands(len(divided)):
         here = faint[np.arange(rows.start, rows.stop) // step][:, columns, np.newaxis]
-        lightened = np.maximum(cleaned[rows], levels[rows] / np.float32(255))
-        cleaned[rows] = np.where(here, lightened, cleaned[rows])
+        cleaned[rows] = np.where(here, divided[rows] / np.float32(255), cleaned[rows])
 
 
 def _is_faint(depths, areas):
@@ -90,34 +151,3 @@ def lost_ink(gray, cleaned):
         ink += dark.sum()
         gone += (dark & light).sum()
     return float(gone / ink) if gone > 300e-6 * gray.size else 0.0
-
-
-def estimate_paper(pixels, side=200, window=41):
-    """Return (function that gives the paper's color in some rows, grain of the paper).
-
-    The color is the median over a square, float32 of shape (rows, width, channels). By default the
-    square is a fifth of the page wide, so that neither a blot nor a broad marker counts as paper.
-
-    Args:
-        pixels: uint8, shape (height, width, channels).
-        side: every n-th pixel is used, so that at most about twice as many are along a side.
-        window: side of the square, in used pixels.
-
-    The grain is a standard deviation, as a share of the paper's color.
-    """
-    height, width, channels = pixels.shape
-    step = max(1, max(height, width) // side)
-    small = pixels[::step, ::step].copy()
-    square = np.ones((window, window), bool)
-    medians = [rank.median(small[..., channel], square) for channel in range(channels)]
-    paper = np.stack(medians, -1)
-    grain = 1.4826 * float(np.median(np.abs(small / np.maximum(paper, 1.0) - 1)))
-    image = Image.fromarray(paper if channels == 3 else paper[..., 0])
-
-    def color_in(rows):
-        top, bottom = (edge / height * image.height for edge in (rows.start, rows.stop))
-        size, box = (width, rows.stop - rows.start), (0, top, image.width, bottom)
-        band = image.resize(size, Image.Resampling.BILINEAR, box=box)
-        return np.atleast_3d(np.asarray(band, "float32"))
-
-    return color_in, grain
