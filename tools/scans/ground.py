@@ -9,7 +9,9 @@ from skimage.filters import rank
 
 MAX_STROKE_SHARE = 1 / 160  # of a page's longer side: broader color is no stroke, but an area
 MIN_STROKE = 11  # pixels; the same on a small page
-DARK = 0.5  # of the paper: a ground that is darker than this can carry light text
+GRAY_WEIGHTS = np.array([0.299, 0.587, 0.114], "float32")  # ITU-R BT.601
+DARK = 0.5  # of the paper: a ground with a channel that is darker than this can carry light text,
+MAX_LIGHTNESS = 0.6  # if it is in gray no lighter than this
 MIN_TEXT_CONTRAST = 0.3  # of light text to a dark ground, as a share of the paper's lightness
 MIN_LIGHT_SHARE, MAX_LIGHT_SHARE = 0.01, 0.6  # of a dark ground that its light text covers
 
@@ -17,6 +19,13 @@ MIN_LIGHT_SHARE, MAX_LIGHT_SHARE = 0.01, 0.6  # of a dark ground that its light 
 def bands(height):
     """Return slices of 512 rows each, so that no full page in color is copied as floats."""
     return [slice(top, min(top + 512, height)) for top in range(0, height, 512)]
+
+
+def to_gray(pixels):
+    """Return the gray of pixels, float32 of shape (height, width, 1)."""
+    if pixels.shape[2] == 1:
+        return pixels.astype("float32")
+    return (pixels @ GRAY_WEIGHTS)[..., np.newaxis]
 
 
 def ramp(values, low, high):
@@ -30,7 +39,7 @@ def estimate_paper(pixels, side=200, window=41):
     The color is the median over a square, float32 of shape (rows, width, channels), or of every
     n-th row and column if n is its second argument. By default the square is a fifth of the page
     wide, so that neither a blot nor a broad marker counts as paper. Pixels of another color than
-    most of the page do not count.
+    most of the page do not count, nor do much darker ones if there are others.
 
     Args:
         pixels: uint8, shape (height, width, channels).
@@ -45,14 +54,19 @@ def estimate_paper(pixels, side=200, window=41):
     square = np.ones((window, window), bool)
     typical = np.median(small, axis=(0, 1))
     divided = np.minimum(small / np.maximum(typical, 1), 1)
-    is_paper = (np.ptp(divided, axis=-1) < 0.25) if channels == 3 else np.ones(small.shape[:2])
-    medians = [
-        rank.median(small[..., channel], square, mask=is_paper.astype(np.uint8))
-        for channel in range(channels)
-    ]
-    paper = np.stack(medians, -1)
-    if not is_paper.all():  # the median of nothing is 0
-        paper[(paper == 0).all(-1)] = np.round(typical)
+    same_color = np.ptp(divided, axis=-1) < 0.25
+    is_paper = same_color & (divided.min(-1) > DARK)
+
+    def median(mask=None):
+        return np.stack(
+            [rank.median(small[..., channel], square, mask=mask) for channel in range(channels)], -1
+        )
+
+    paper = median(is_paper.astype(np.uint8))
+    alone = (paper == 0).all(-1)  # the median of nothing
+    if alone.any():
+        paper = np.where(alone[..., None], median(), paper)
+        paper[alone & ~same_color] = np.round(typical)
     grain = 1.4826 * float(np.median(np.abs(small / np.maximum(paper, 1.0) - 1)))
     image = Image.fromarray(paper if channels == 3 else paper[..., 0])
 
@@ -84,8 +98,8 @@ def max_stroke(shape):
 def find_dark_ground(pixels, paper, with_text=True):
     """Return where a page's ground is dark, bool (height, width), or None if it is nowhere.
 
-    Ground is what covers most of a square that is somewhat broader than a stroke. It is dark if one
-    of its channels is less than half as light as the paper's.
+    Ground is what covers most of a square that is somewhat broader than a stroke. It is dark if it
+    and one of its channels are about half as light as the paper; no marker is.
 
     Args:
         pixels: uint8, shape (height, width, channels).
@@ -95,19 +109,20 @@ def find_dark_ground(pixels, paper, with_text=True):
     height, width = pixels.shape[:2]
     stroke = max_stroke(pixels.shape)
     step = max(1, stroke // 5)
-    darkest = _divided(pixels, paper, slice(0, height), step).min(-1)
+    divided = _divided(pixels, paper, slice(0, height), step)
+    lightness = to_gray(divided)[..., 0] / 255
+    dark = (lightness < MAX_LIGHTNESS) & (divided.min(-1) < DARK * 255)
     window = round(1.6 * stroke / step)
-    ground = ndimage.uniform_filter((darkest < DARK * 255).astype("float32"), window) > 0.5
+    ground = ndimage.uniform_filter(dark.astype("float32"), window) > 0.5
     if with_text:
         areas, count = ndimage.label(ground)
-        light = darkest > DARK * 255
         index = np.arange(count + 1)
-        share = ndimage.mean(light, areas, index)
+        share = ndimage.mean(~dark, areas, index)
         with np.errstate(invalid="ignore"):  # an area without light text
-            text = ndimage.mean(darkest, np.where(light, areas, -1), index)
-            contrast = text - ndimage.mean(darkest, np.where(light, -1, areas), index)
+            text = ndimage.mean(lightness, np.where(dark, -1, areas), index)
+            contrast = text - ndimage.mean(lightness, np.where(dark, areas, -1), index)
         carries_text = (share > MIN_LIGHT_SHARE) & (share < MAX_LIGHT_SHARE)
-        ground &= (carries_text & (contrast > MIN_TEXT_CONTRAST * 255))[areas]
+        ground &= (carries_text & (contrast > MIN_TEXT_CONTRAST))[areas]
     if not ground.any():
         return None
     ground = ndimage.binary_dilation(ground, np.ones((3, 3)), iterations=2)

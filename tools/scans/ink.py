@@ -9,8 +9,10 @@ from skimage.filters import threshold_otsu
 from tools.scans.ground import bands, estimate_paper
 
 MIN_PAPER = 0.6  # of the paper around it: what is darker is no paper, but broad ink
+NEARLY_WHITE = 0.93  # what the network makes of white paper is 0.96
 MIN_STRONG_DEPTH = 0.65  # of a page's strong ink; only beside such ink can other ink be faint
 MIN_FAINT_SHARE = 0.05  # of the ink: less may be dots and commas, which are faint for their size
+MAX_BLURRED = 0.9  # sharpness of what shows through, as a share of that of the strong ink
 MAX_LABELED_PIXELS = 4_000_000  # of a page whose strokes are labeled
 
 
@@ -48,22 +50,22 @@ def divide_by_paper(page):
 
 
 def keep_white(divided, grain, cleaned):
-    """Make what is as light as its paper at least as light in `cleaned` as on the page.
+    """Turn white what differs from white paper by its grain only.
+
+    On a page with grain that is only what the network, too, leaves nearly white.
 
     Args:
         divided, grain: what `divide_by_paper` returns.
         cleaned: float32 in [0, 1], shape (height, width, 1); it is changed.
     """
     for rows in bands(len(cleaned)):
-        is_paper = divided[rows] >= 255 * (1 - 2 * grain)
-        lightened = np.maximum(cleaned[rows], divided[rows] / np.float32(255))
-        cleaned[rows] = np.where(is_paper, lightened, cleaned[rows])
+        light = divided[rows] / np.float32(255)
+        is_white = (light >= 1 - 4 * grain) & ((cleaned[rows] > NEARLY_WHITE) | (grain == 0))
+        cleaned[rows] = np.where(is_white, 1, cleaned[rows])
 
 
 def keep_clean_ink(divided, cleaned):
     """Give ink on a page without grain, if the network kept more than half of it, all of it back.
-
-    Strokes that are as dark as ink can be get their rim back, too: they are as they were.
 
     Args:
         divided: what `divide_by_paper` returns.
@@ -75,23 +77,21 @@ def keep_clean_ink(divided, cleaned):
     after = 1 - ndimage.mean(cleaned[..., 0], strokes, index)
     kept = after > before / 2
     kept[0] = False
-    dark = kept & (ndimage.minimum(divided[..., 0], strokes, index) < 255 * (1 - MIN_STRONG_DEPTH))
-    is_kept, is_dark = kept[strokes], dark[strokes]
-    near = ndimage.binary_dilation(is_dark, np.ones((3, 3))) & (is_dark | (strokes == 0))
+    kept = kept[strokes]
+    kept = ndimage.binary_dilation(kept, np.ones((3, 3))) & (kept | (strokes == 0))
     for rows in bands(len(cleaned)):
         page = divided[rows] / np.float32(255)
-        darkened = np.where(is_kept[rows, :, np.newaxis], np.minimum(cleaned[rows], page), 1)
-        darkened = np.minimum(cleaned[rows], darkened)
-        cleaned[rows] = np.where(near[rows, :, np.newaxis], page, darkened)
+        cleaned[rows] = np.where(kept[rows, :, np.newaxis], page, cleaned[rows])
 
 
 def keep_faint_ink(divided, cleaned):
-    """Give ink in `cleaned` that is much fainter than a page's other ink its gray on the page.
+    """Give what shows through from the other side of the sheet its gray on the page.
 
     The network makes all ink black, as it should if all of it is faint. But if strokes fall into
     two groups by depth, which is how much darker than its paper a stroke gets, and one of them is
     strong and the other less than half as deep, then the faint one may be the other side of the
-    sheet that shows through. It may also be pencil, so it is neither blackened nor erased.
+    sheet. That has passed through paper, so its rims are less sharp. It is neither blackened nor
+    erased. Faint strokes as sharp as the strong ones are ink.
 
     Args:
         divided: what `divide_by_paper` returns.
@@ -99,11 +99,15 @@ def keep_faint_ink(divided, cleaned):
     """
     step = math.ceil(math.sqrt(divided.size / MAX_LABELED_PIXELS))
     strokes, count = ndimage.label(cleaned[::step, ::step, 0] < 0.5, np.ones((3, 3)))
-    lightness = ndimage.uniform_filter(divided[::step, ::step, 0].astype("float32") / 255, 3)
-    depths = 1 - ndimage.minimum(lightness, strokes, np.arange(1, count + 1))
+    page = divided[::step, ::step, 0].astype("float32") / 255
+    depths = 1 - ndimage.minimum(ndimage.uniform_filter(page, 3), strokes, np.arange(1, count + 1))
     areas = np.bincount(strokes.ravel(), minlength=count + 1)[1:]
     is_faint = _is_faint(depths, areas)
     if not is_faint.any():
+        return
+    sharpness = _sharpness(page, strokes, depths)
+    weak, strong = (np.average(sharpness[x], weights=areas[x]) for x in (is_faint, ~is_faint))
+    if weak > MAX_BLURRED * strong:
         return
     faint = np.r_[False, is_faint][strokes]
     faint = ndimage.binary_dilation(faint, iterations=2) & (faint | (strokes == 0))
@@ -111,6 +115,21 @@ def keep_faint_ink(divided, cleaned):
     for rows in bands(len(divided)):
         here = faint[np.arange(rows.start, rows.stop) // step][:, columns, np.newaxis]
         cleaned[rows] = np.where(here, divided[rows] / np.float32(255), cleaned[rows])
+
+
+def _sharpness(page, strokes, depths):
+    """Return by how much the rim of each stroke changes within 3x3 pixels, as a share of its depth.
+
+    Args:
+        page: divided by its paper, float32 (height, width).
+        strokes: their numbers, (height, width).
+        depths: of each stroke.
+    """
+    smooth = ndimage.gaussian_filter(page, 0.7)
+    change = ndimage.maximum_filter(smooth, 3) - ndimage.minimum_filter(smooth, 3)
+    is_rim = (strokes > 0) & ~ndimage.binary_erosion(strokes > 0)
+    rims = ndimage.mean(change, np.where(is_rim, strokes, 0), np.arange(1, len(depths) + 1))
+    return rims / np.maximum(depths, 1 / 255)
 
 
 def _is_faint(depths, areas):

@@ -10,6 +10,7 @@ from tools.scans.ground import (
     find_color_areas,
     find_dark_ground,
     ramp,
+    to_gray,
     without_color_areas,
 )
 from tools.scans.ink import correct, lost_ink
@@ -19,7 +20,6 @@ TILE, MARGIN = 928, 224
 MULTIPLE = 32  # the U-Net takes sides that are multiples of it
 MAX_SMALL = 1_000_000  # pixels of a small page, whose letters are few pixels tall
 MAX_NEGATIVE = 0.45 * 255  # gray that half of a negative is darker than
-GRAY_WEIGHTS = np.array([0.299, 0.587, 0.114], "float32")  # ITU-R BT.601
 
 
 def cleaner(network):
@@ -93,7 +93,7 @@ def clean_page(clean, pixels, color=True):
         if channels == 3:
             cleaned[rows] = _keep_strong_colors(cleaned[rows], pixels[rows], paper(rows))
         if dark is not None:
-            divided = np.minimum(gray[rows] * 255 / np.maximum(_gray(paper(rows)), 1), 1)
+            divided = np.minimum(gray[rows] * 255 / np.maximum(to_gray(paper(rows)), 1), 1)
             cleaned[rows] = np.where(dark[rows, :, np.newaxis], divided, cleaned[rows])
     lost = lost_ink(page, cleaned)
     result = np.empty((height, width, 3 if color else 1), np.uint8)
@@ -101,9 +101,9 @@ def clean_page(clean, pixels, color=True):
         tint = _tint(pixels[rows], paper(rows)) if color else 0
         light = cleaned[rows] + (1 - cleaned[rows]) * tint
         if areas is not None:
-            light *= _strong_areas(areas[rows]) if color else _gray(_strong_areas(areas[rows]))
+            light *= _strong_areas(areas[rows]) if color else to_gray(_strong_areas(areas[rows]))
         if negative:
-            light = 1 - light * (paper(rows) if color else _gray(paper(rows))) / 255
+            light = 1 - light * (paper(rows) if color else to_gray(paper(rows))) / 255
         result[rows] = np.round(light * 255)
     if all((result[rows] == result[rows, :, :1]).all() for rows in bands(height)):
         result = result[..., :1]
@@ -112,7 +112,7 @@ def clean_page(clean, pixels, color=True):
 
 def _is_negative(pixels):
     """Return whether a page is dark, and what is on it is light."""
-    gray = _gray(pixels[::4, ::4])
+    gray = to_gray(pixels[::4, ::4])
     darkest, median, lightest = np.quantile(gray, [0.005, 0.5, 0.995])
     return median < MAX_NEGATIVE and lightest - median > median - darkest
 
@@ -121,7 +121,7 @@ def _without_dark_ground(gray, dark, paper):
     """Return a page in gray with paper in place of its dark ground."""
     page = gray.copy()
     for rows in bands(len(gray)):
-        page[rows] = np.where(dark[rows, :, np.newaxis], _gray(paper(rows)) / 255, gray[rows])
+        page[rows] = np.where(dark[rows, :, np.newaxis], to_gray(paper(rows)) / 255, gray[rows])
     return page
 
 
@@ -135,13 +135,6 @@ def _chroma(pixels, paper):
     return divided, darkest, divided.max(-1, keepdims=True) - darkest
 
 
-def _gray(pixels):
-    """Return the gray of pixels, float32 of shape (height, width, 1)."""
-    if pixels.shape[2] == 1:
-        return pixels.astype("float32")
-    return (pixels @ GRAY_WEIGHTS)[..., np.newaxis]
-
-
 def _strong_areas(areas):
     """Return how light areas of color are in [0, 1], and 1 where they may be a stain."""
     areas = areas / np.float32(255)
@@ -153,8 +146,8 @@ def _darken_colors(pixels, paper):
     if pixels.shape[2] == 1:
         return pixels.astype("float32") / 255
     _, darkest, chroma = _chroma(pixels, paper)
-    gray = _gray(pixels)
-    darker = np.minimum(darkest * _gray(paper), gray)
+    gray = to_gray(pixels)
+    darker = np.minimum(darkest * to_gray(paper), gray)
     return (gray + ramp(chroma, 0.1, 0.25) * (darker - gray)) / 255
 
 
