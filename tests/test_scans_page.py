@@ -123,9 +123,10 @@ def test_a_clean_page_stays_as_it_is():
 def test_dirt_on_a_page_without_grain_is_removed():
     gray = np.full((400, 400, 1), 255, np.uint8)
     gray[letters()] = 0
-    gray[350:380, 50:300] = 150
+    gray[335:346, 50:300] = 150
     cleaned, _ = page.clean_page(corrected(lambda gray: np.where(gray > 0.5, 1, gray)), gray)
-    np.testing.assert_array_equal(cleaned[345:], 255)
+    np.testing.assert_array_equal(cleaned[333:349], 255)
+    assert (cleaned[350:362] == gray[350:362]).all()
 
 
 MARKERS = {
@@ -217,7 +218,7 @@ def test_a_blot_is_no_dark_ground():
 def test_of_a_dark_page_the_negative_is_cleaned(ground):
     pixels = np.full((400, 400, 3), ground, np.uint8)
     pixels[letters()] = 210
-    pixels[200:203, 50:350] = np.add(ground, 40)  # a scratch
+    pixels[215:218, 50:350] = np.add(ground, 40)  # a scratch
     cleaned, _ = page.clean_page(blacken_color, pixels)
     expected = np.array(ground) if np.ptp(ground) else np.array(ground[:1])
     assert np.abs(cleaned[~letters()].astype(int) - expected).max() <= 3
@@ -253,35 +254,47 @@ def test_lost_ink_is_noted(tmp_path):
     assert result["notes"] == ["page 1: 100% of what looks like ink is gone, compare"]
 
 
+def two_inks(dark, light, blur=0, scale=1):
+    """Return strong strokes above faint ones on paper, float32 (600 * scale, 500 * scale, 1)."""
+    page = np.full((600 * scale, 500 * scale), 0.9, "float32")
+    half = len(page) // 2
+    for top in range(20 * scale, half - 20 * scale, 50 * scale):
+        page[top : top + 6 * scale, 40 * scale : 460 * scale] = dark
+        page[top + half : top + half + 6 * scale, 40 * scale : 460 * scale] = light
+    page[half:] = ndimage.gaussian_filter(page[half:], blur)
+    return page[..., np.newaxis]
+
+
 @pytest.mark.parametrize(
-    ("dark", "light", "stays"), [(0.05, 0.7, True), (0.05, 0.4, False), (0.6, 0.75, False)]
+    ("dark", "light", "blur", "stays"),
+    [
+        (0.05, 0.6, 2.5, True),  # the other side of the sheet
+        (0.05, 0.7, 0, False),  # pencil
+        (0.05, 0.2, 2.5, False),
+        (0.6, 0.75, 2.5, False),
+    ],
 )
-def test_strokes_much_fainter_than_strong_ink_are_not_blackened(dark, light, stays):
-    dirty = np.full((600, 500, 1), 0.9, "float32")
-    for top in range(20, 280, 20):
-        dirty[top : top + 6, 40:460] = dark
-        dirty[top + 300 : top + 306, 40:460] = light
-    cleaned = np.where(dirty < 0.9, 0, 1).astype("float32")
+def test_what_shows_through_stays_but_faint_ink_may_turn_black(dark, light, blur, stays):
+    dirty = two_inks(dark, light, blur)
+    cleaned = np.where(dirty < 0.88, 0, 1).astype("float32")
     before = cleaned.copy()
-    ink.keep_faint_ink(ink.divide_by_paper(dirty)[0], cleaned)
-    assert (cleaned[:300] == before[:300]).all()
+    divided, _ = ink.divide_by_paper(dirty)
+    ink.keep_faint_ink(divided, cleaned)
+    assert (cleaned[:280] == before[:280]).all()
     if stays:
-        faint = dirty[320:326, 50:450]
-        np.testing.assert_allclose(cleaned[320:326, 50:450], faint / 0.9, atol=0.01)
+        assert cleaned[320:326, 50:450].min() > 0.6
+        np.testing.assert_allclose(cleaned[320:326, 50:450], divided[320:326, 50:450] / 255)
     else:
         assert (cleaned == before).all()
 
 
 def test_strokes_of_a_large_page_are_grouped_as_those_of_a_small_one(monkeypatch):
-    rng = np.random.default_rng(0)
-    dirty = np.full((900, 700, 1), 0.95, "float32")
-    for top in range(20, 860, 30):
-        dirty[top : top + 9, 40 : int(rng.integers(200, 660))] = 0.05 if top < 400 else 0.7
+    dirty = two_inks(0.05, 0.6, 5, scale=2)
     results = []
-    for pixels in (10**6, 10**5):
+    for pixels in (2 * 10**6, 3 * 10**5):
         monkeypatch.setattr(ink, "MAX_LABELED_PIXELS", pixels)
-        cleaned = np.where(dirty < 0.9, 0, 1).astype("float32")
+        cleaned = np.where(dirty < 0.85, 0, 1).astype("float32")
         ink.keep_faint_ink(ink.divide_by_paper(dirty)[0], cleaned)
         results.append(cleaned)
-    assert (results[0][420:] > 0.7).all()
+    assert (results[0][620:] > 0.5).all()
     assert np.mean(np.abs(results[0] - results[1]) > 0.02) < 0.002

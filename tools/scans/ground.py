@@ -170,13 +170,16 @@ def find_color_areas(pixels, paper, besides=None):
     return areas
 
 
-def without_color_areas(pixels, areas):
+def without_color_areas(pixels, areas, paper):
     """Return rows of a page, uint8, as they are without areas of color: paper and ink.
 
-    A channel that an area absorbs says little about the ink over it: there it becomes as dark as
-    the darkest of the others.
+    A channel that an area absorbs says little about the ink over it: there it becomes as dark,
+    beside the paper, as the darkest of the others.
     """
-    ratio = np.minimum(pixels / np.maximum(areas / np.float32(255), 1 / 255), 255)
+    ground = np.maximum(paper * areas / np.float32(255), 1)
+    divided = np.minimum(pixels / ground, 1)
     absorbed = areas < 0.6 * areas.max(-1, keepdims=True)
-    darkest = np.where(absorbed, 255, ratio).min(-1, keepdims=True)
-    return np.round(np.where(absorbed, darkest, ratio)).astype(np.uint8)
+    darkest = np.where(absorbed, 1, divided).min(-1, keepdims=True)
+    unchanged = (areas == 255).all(-1, keepdims=True)
+    result = np.where(unchanged, pixels, np.where(absorbed, darkest, divided) * paper)
+    return np.round(result).astype(np.uint8)

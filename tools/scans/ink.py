@@ -5,11 +5,13 @@ import math
 import numpy as np
 from scipy import ndimage
 from skimage.filters import threshold_otsu
+from skimage.measure import block_reduce
 
 from tools.scans.ground import bands, estimate_paper
 
 MIN_PAPER = 0.6  # of the paper around it: what is darker is no paper, but broad ink
 NEARLY_WHITE = 0.93  # what the network makes of white paper is 0.96
+BLOCK = 32  # pixels; the side of a square that is blank if all of it is nearly white
 MIN_STRONG_DEPTH = 0.65  # of a page's strong ink; only beside such ink can other ink be faint
 MIN_FAINT_SHARE = 0.05  # of the ink: less may be dots and commas, which are faint for their size
 MAX_BLURRED = 0.9  # sharpness of what shows through, as a share of that of the strong ink
@@ -52,16 +54,18 @@ def divide_by_paper(page):
 def keep_white(divided, grain, cleaned):
     """Turn white what differs from white paper by its grain only.
 
-    On a page with grain that is only what the network, too, leaves nearly white.
+    On a page with grain that is only what the network, too, leaves nearly white, far from ink.
 
     Args:
         divided, grain: what `divide_by_paper` returns.
         cleaned: float32 in [0, 1], shape (height, width, 1); it is changed.
     """
+    blank = block_reduce(cleaned[..., 0], BLOCK, np.min, cval=1) > NEARLY_WHITE
+    columns = np.arange(cleaned.shape[1]) // BLOCK
     for rows in bands(len(cleaned)):
-        light = divided[rows] / np.float32(255)
-        is_white = (light >= 1 - 4 * grain) & ((cleaned[rows] > NEARLY_WHITE) | (grain == 0))
-        cleaned[rows] = np.where(is_white, 1, cleaned[rows])
+        is_blank = blank[np.arange(rows.start, rows.stop) // BLOCK][:, columns, np.newaxis]
+        is_white = divided[rows] >= 255 * (1 - 4 * grain)
+        cleaned[rows] = np.where(is_white & (is_blank | (grain == 0)), 1, cleaned[rows])
 
 
 def keep_clean_ink(divided, cleaned):

@@ -83,7 +83,7 @@ def clean_page(clean, pixels, color=True):
     if areas is not None:
         pixels = pixels.copy()
         for rows in bands(height):
-            pixels[rows] = without_color_areas(pixels[rows], areas[rows])
+            pixels[rows] = without_color_areas(pixels[rows], areas[rows], paper(rows))
     gray = np.empty((height, width, 1), "float32")
     for rows in bands(height):
         gray[rows] = _darken_colors(pixels[rows], paper(rows))
