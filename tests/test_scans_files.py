@@ -1,12 +1,13 @@
 """tools/scans: formats. The network is replaced by a function that turns light gray white."""
 
 import ctypes
+import io
 from pathlib import Path
 
 import numpy as np
 import pypdfium2
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from pypdfium2 import raw
 
 from common import images
@@ -60,10 +61,10 @@ def image_pdf(path, pictures, dpi=(100, 100), text="", group=False, rotation=0, 
     pdf.save(path)
 
 
-def add_text(pdf, sheet, text, group=False, color=None):
-    """Write text on a page, in a color, (red, green, blue), or invisible."""
+def add_text(pdf, sheet, text, group=False, color=None, size=9.0):
+    """Write text on a page, in a color, (red, green, blue), or invisible; size in points."""
     owner = pypdfium2.PdfDocument.new() if group else pdf
-    line = raw.FPDFPageObj_NewTextObj(owner, b"Helvetica", 9.0)
+    line = raw.FPDFPageObj_NewTextObj(owner, b"Helvetica", size)
     content = ctypes.create_string_buffer((text + "\0").encode("utf-16-le"))
     raw.FPDFText_SetText(line, ctypes.cast(content, ctypes.POINTER(ctypes.c_ushort)))
     if color:
@@ -80,11 +81,11 @@ def add_text(pdf, sheet, text, group=False, color=None):
         raw.FPDFPage_InsertObject(sheet, line)
 
 
-def add_to_pdf(path, color):
+def add_to_pdf(path, color, size=9.0):
     """Write visible text on the first page of a PDF."""
     pdf = pypdfium2.PdfDocument(path.read_bytes())
     sheet = pdf[0]
-    add_text(pdf, sheet, "RECEIVED", color=color)
+    add_text(pdf, sheet, "RECEIVED", color=color, size=size)
     sheet.gen_content()
     pdf.save(path)
 
@@ -191,6 +192,56 @@ def test_growth_is_reported_and_a_jpeg_lowers_its_quality_first(tmp_path):
     assert note.startswith("grew from ")
 
 
+AUTHOR, COPYRIGHT = "Zoë".encode(), "© Zoë".encode("latin-1")
+TAGS = {270: "a letter", 306: "2020:01:02 03:04:05", 315: AUTHOR, 33432: COPYRIGHT}
+
+
+def described(suffix):
+    """Return Pillow's options to save an image with what it tells about itself."""
+    exif = Image.Exif()
+    exif.update(TAGS | {0x0112: 1, 34665: {36867: "2019:12:31 23:59:59", 40962: 90}})
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt("Author", "Zoë")
+    return {
+        "tif": {"tiffinfo": TAGS, "compression": "tiff_lzw"},
+        "jpg": {"exif": exif, "xmp": b"<x/>", "comment": b"by hand"},
+        "png": {"exif": exif, "pnginfo": text},
+        "webp": {"exif": exif, "xmp": b"<x/>"},
+    }[suffix]
+
+
+@pytest.mark.parametrize("suffix", ["tif", "jpg", "png", "webp"])
+def test_what_an_image_tells_about_itself_is_kept(tmp_path, suffix):
+    source, target = tmp_path / f"a.{suffix}", tmp_path / f"b.{suffix}"
+    Image.fromarray(scan()).save(source, **described(suffix))
+    assert clean(source, target)["notes"] == []
+    with Image.open(source) as before, Image.open(target) as after:
+        before.load()
+        after.load()
+        for tag in TAGS:
+            assert after.getexif()[tag] == before.getexif()[tag]
+        for key in ("xmp", "comment"):
+            assert after.info.get(key) == before.info.get(key)
+        assert getattr(after, "text", None) == getattr(before, "text", None)
+        exif = after.getexif().get_ifd(34665)
+        assert exif == ({} if suffix == "tif" else {36867: "2019:12:31 23:59:59"})
+    assert AUTHOR in target.read_bytes()
+    assert COPYRIGHT in target.read_bytes()
+
+
+def test_what_a_format_cannot_tell_about_an_image_is_reported(tmp_path):
+    Image.fromarray(scan()).save(tmp_path / "a.jpg", **described("jpg"))
+    for suffix, note in (
+        ("png", "metadata is lost (comment)"),
+        ("tif", "metadata is lost (EXIF, comment)"),
+        ("pdf", "page 1: metadata is lost (EXIF, XMP, comment, tags)"),
+    ):
+        assert note in clean(tmp_path / "a.jpg", tmp_path / f"b.{suffix}")["notes"]
+    damaged = (tmp_path / "a.jpg").read_bytes().replace(b"2019:12:31 23:59:59", b"\xff" * 19)
+    (tmp_path / "damaged.jpg").write_bytes(damaged.replace(b"Exif\0\0MM", b"Exif\0\0MX"))
+    clean(tmp_path / "damaged.jpg", tmp_path / "c.jpg")
+
+
 # ---------------------------------------------------------------- PDF
 
 
@@ -257,12 +308,110 @@ def test_a_stamp_on_a_one_bit_page_stays(tmp_path, color):
     assert len(mean) == 1 if page.bilevel else mean[2] - mean[0] > 90
 
 
-def test_text_over_a_coarse_picture_is_legible(tmp_path):
+@pytest.mark.parametrize(("font_size", "expected"), [(9, 96), (12, 72), (4, 72 * 2**0.5)])
+def test_a_coarse_picture_with_small_text_is_rendered_larger(tmp_path, font_size, expected):
+    """To letters of 12 pixels, but at most to twice as many pixels."""
     path = tmp_path / "a.pdf"
     image_pdf(path, [Image.fromarray(scan())], (72, 72))
     assert next(files.read_pages(path)).dpi == pytest.approx((72, 72))
-    add_to_pdf(path, (0, 0, 0))
-    assert next(files.read_pages(path)).dpi == pytest.approx((300, 300))
+    add_to_pdf(path, (0, 0, 0), font_size)
+    assert next(files.read_pages(path)).dpi == pytest.approx((expected, expected))
+
+
+def place(sheet, picture, left, bottom, width, height):
+    """Put a picture on a page, in points; one of mode 1 stays 1-bit."""
+    content = io.BytesIO()
+    picture.save(content, "PDF")
+    carrier = pypdfium2.PdfDocument(content.getvalue())
+    carrier_width, carrier_height = carrier.get_page_size(0)
+    item = carrier.page_as_xobject(0, sheet.pdf).as_pageobject()
+    matrix = pypdfium2.PdfMatrix().scale(width / carrier_width, height / carrier_height)
+    item.set_matrix(matrix.translate(left, bottom))
+    sheet.insert_obj(item)
+
+
+def fill(sheet, gray):
+    """Fill a PDF's page with a gray rectangle."""
+    rectangle = raw.FPDFPageObj_CreateNewRect(0, 0, *sheet.get_size())
+    raw.FPDFPageObj_SetFillColor(rectangle, gray, gray, gray, 255)
+    raw.FPDFPath_SetDrawMode(rectangle, raw.FPDF_FILLMODE_ALTERNATE, False)
+    raw.FPDFPage_InsertObject(sheet, rectangle)
+
+
+def page_of(path, *steps):
+    """Write a PDF of one page, 72x96 points, to which functions add something; return it read."""
+    pdf = pypdfium2.PdfDocument.new()
+    sheet = pdf.new_page(72, 96)
+    for step in steps:
+        step(sheet)
+    sheet.gen_content()
+    pdf.save(path)
+    return next(files.read_pages(path))
+
+
+@pytest.mark.parametrize("strips", [1, 2, 8])
+def test_strips_of_a_one_bit_scan_keep_its_resolution_and_depth(tmp_path, strips):
+    picture = Image.fromarray(scan(1200, 900)).point(lambda v: 255 * (v > 128), "1")
+    rows, height = 1200 // strips, 96 / strips
+
+    def add(sheet):
+        for number in range(strips):
+            strip = picture.crop((0, rows * number, 900, rows * (number + 1)))
+            place(sheet, strip, 0, 96 - height * (number + 1), 72, height)
+
+    page = page_of(tmp_path / "a.pdf", add)
+    assert page.bilevel
+    assert page.dpi == pytest.approx((900, 900), rel=0.01)
+    np.testing.assert_array_equal(page.pixels[..., 0], np.asarray(picture) * 255)
+    assert clean(tmp_path / "a.pdf", tmp_path / "b.pdf")["notes"] == []
+
+
+@pytest.mark.parametrize(("gray", "bilevel"), [(255, True), (200, False)])
+def test_a_rectangle_behind_a_one_bit_image(tmp_path, gray, bilevel):
+    picture = Image.fromarray(scan(1200, 900)).point(lambda v: 255 * (v > 128), "1")
+    page = page_of(
+        tmp_path / "a.pdf",
+        lambda sheet: fill(sheet, gray),
+        lambda sheet: place(sheet, picture, 0, 16, 72, 80),
+    )
+    assert page.bilevel == bilevel
+    assert page.dpi == pytest.approx((900, 1080), rel=0.01)
+
+
+def test_a_lower_resolution_is_reported(tmp_path, monkeypatch):
+    large, stamp = Image.fromarray(scan(600, 450)), Image.fromarray(scan(600, 450))
+    page = page_of(
+        tmp_path / "a.pdf",
+        lambda sheet: place(sheet, large, 0, 0, 72, 96),
+        lambda sheet: place(sheet, stamp, 0, 0, 18, 24),
+    )
+    assert page.dpi == pytest.approx((450, 450))
+    notes = clean(tmp_path / "a.pdf", tmp_path / "b.pdf")["notes"]
+    assert notes == ["page 1: 1800 dpi lowered to 450"]
+    monkeypatch.setattr(images, "MAX_PIXELS", 30_000)
+    page = page_of(tmp_path / "c.pdf", lambda sheet: fill(sheet, 255))
+    assert page.lowered == "300 dpi lowered to 150"
+    assert page.dpi == pytest.approx((150, 150))
+
+
+def signed(path):
+    """Write a PDF of one page with a signature that is not valid."""
+    path.write_text(
+        "%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R"
+        "/AcroForm<</Fields[4 0 R]/SigFlags 3>>>>endobj\n"
+        "2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n"
+        "3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 72 72]/Annots[4 0 R]>>endobj\n"
+        "4 0 obj<</Type/Annot/Subtype/Widget/FT/Sig/T(s)/Rect[0 0 0 0]/P 3 0 R/V 5 0 R>>endobj\n"
+        "5 0 obj<</Type/Sig/Filter/Adobe.PPKLite/Contents<00>/ByteRange[0 1 2 3]>>endobj\n"
+        "trailer<</Root 1 0 R/Size 6>>\n"
+    )
+
+
+def test_a_signature_that_becomes_invalid_is_reported(tmp_path):
+    signed(tmp_path / "a.pdf")
+    notes = clean(tmp_path / "a.pdf", tmp_path / "b.pdf")["notes"]
+    assert "its signature is no longer valid" in notes
+    assert "its signature is lost" in clean(tmp_path / "a.pdf", tmp_path / "b.png")["notes"]
 
 
 def test_the_old_picture_is_not_left_in_a_pdf(tmp_path):
@@ -292,16 +441,30 @@ def test_several_pages_do_not_fit_into_one_image(tmp_path):
     assert not (tmp_path / "b.png").exists()
 
 
-def test_a_pdf_with_a_password_is_refused(tmp_path):
-    secret = "0" * 64
-    encrypt = f"<</Filter/Standard/V 1/R 2/P -4/O<{secret}>/U<{secret}>>>"
-    (tmp_path / "a.pdf").write_text(
+# The PDF standard's check value of an empty user password, with `encrypted`'s other values.
+EMPTY_PASSWORD = "a2131391556101128e64737bb2f0fb1452b6beed66a7e0dbcc3276f389ab335f"
+
+
+def encrypted(path, owner, user):
+    """Write an encrypted PDF with these hexadecimal /O and /U."""
+    encrypt = f"<</Filter/Standard/V 1/R 2/P -4/O<{owner}>/U<{user}>>>"
+    path.write_text(
         "%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n"
         "2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n"
         "3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]>>endobj\n"
         f"trailer<</Root 1 0 R/Size 4/ID[<00><00>]/Encrypt {encrypt}>>\n"
     )
-    with pytest.raises(UserError, match=r"a.pdf: protected by a password; remove it"):
+
+
+def test_a_pdf_with_a_password_is_refused(tmp_path):
+    encrypted(tmp_path / "a.pdf", "0" * 64, "0" * 64)
+    with pytest.raises(UserError, match=r"a.pdf: protected by a password; remove it first: qpdf"):
+        clean(tmp_path / "a.pdf", tmp_path / "b.pdf")
+
+
+def test_an_encrypted_pdf_that_opens_without_a_password_is_refused_with_the_way_out(tmp_path):
+    encrypted(tmp_path / "a.pdf", "0" * 64, EMPTY_PASSWORD)
+    with pytest.raises(UserError, match=r"a.pdf: opens without .*: qpdf --decrypt \S*a.pdf"):
         clean(tmp_path / "a.pdf", tmp_path / "b.pdf")
 
 

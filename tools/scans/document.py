@@ -104,7 +104,7 @@ def _clean(clean, page, options, kind):
     """Return a `Page` cleaned, for a file of this kind, and a list of notes about it."""
     bilevel = options.bilevel or (page.bilevel and kind not in NO_BILEVEL)
     pixels, lost = clean_page(clean, page.pixels, color=not (options.gray or bilevel))
-    notes = []
+    notes = [page.lowered] if page.lowered else []
     if lost >= MIN_REPORTED_LOSS:
         notes.append(f"{lost:.0%} of what looks like ink is gone, compare")
     return dataclasses.replace(page, pixels=pixels, bilevel=bilevel), notes

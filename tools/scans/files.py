@@ -1,15 +1,18 @@
 """Pages out of PDF, TIFF and image files, and back: with their resolution, color and kind."""
 
 import contextlib
+import ctypes
 import dataclasses
 import io
 import math
+import re
 from pathlib import Path
 
 import numpy as np
 import pypdfium2
-from PIL import Image, TiffImagePlugin
+from PIL import Image, IptcImagePlugin, PngImagePlugin, TiffImagePlugin
 from pypdfium2 import raw
+from scipy import ndimage
 
 from common import images
 from common.cli import UserError
@@ -27,10 +30,24 @@ KINDS = {  # that can be written, by suffix
 MULTIPAGE = ("pdf", "tiff")  # kinds that can hold more than one page
 NO_BILEVEL = ("jpeg", "webp")  # kinds without 1-bit pages
 TIFF_COMPRESSIONS = ("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "zstd", "jpeg")
+WRITTEN_METADATA = {  # by kind
+    "tiff": ("tags", "XMP"),  # Pillow writes no EXIF into compressed TIFF
+    "png": ("tags", "EXIF", "XMP", "PNG text"),
+    "jpeg": ("tags", "EXIF", "XMP", "comment"),
+    "webp": ("tags", "EXIF", "XMP"),
+}
 QUALITIES = (95, 90, 85, 75)  # of JPEG and WebP; below, letters are smeared
 DEFAULT_DPI = 300  # if a file does not tell
-MIN_TEXT_DPI = 150  # that text needs to be legible
+MIN_LETTER = 12  # pixels from line to line that text needs to be legible
+MIN_IMAGE = 64  # pixels; a smaller image is a fill
 RESOLUTION_TAGS = 282, 283, 296  # along x, along y, unit; in TIFF and EXIF
+# Title, description, make and model of the scanner, name of the page, software, date, artist,
+# computer, copyright, Windows' own five: what TIFF and EXIF tell about a picture. Other tags tell
+# how it is stored.
+DESCRIPTIVE_TAGS = (269, 270, 271, 272, 285, 305, 306, 315, 316, 33432, *range(40091, 40096))
+EXIF_TAG, GPS_TAG, XMP_TAG = 34665, 34853, 700
+# Of EXIF: size, and notes whose offsets hold only in the old file.
+STORAGE_TAGS = (37500, 40962, 40963, 40965)
 INVISIBLE = raw.FPDF_TEXTRENDERMODE_INVISIBLE
 
 
@@ -44,6 +61,8 @@ class Page:
         bilevel: whether it is black and white only, in 1 bit.
         compression: Pillow's name of a TIFF's, or None.
         sheet: the page of a PDF that it was rendered from, or None.
+        lowered: a text that says what has a lower resolution than in the file, or "".
+        metadata: what an image file tells about itself, as `_read_metadata` returns it.
     """
 
     pixels: np.ndarray
@@ -51,6 +70,8 @@ class Page:
     bilevel: bool = False
     compression: str | None = None
     sheet: pypdfium2.PdfPage | None = None
+    lowered: str = ""
+    metadata: dict = dataclasses.field(default_factory=dict)
 
     def image(self):
         """Return it as a Pillow image of mode 1, L or RGB."""
@@ -103,7 +124,52 @@ def _read_frame(image, number, path):
     if image.getexif().get(0x0112, 1) in (5, 6, 7, 8):  # lying on its side
         dpi = dpi and dpi[::-1]
     compression = image.info.get("compression") if image.format == "TIFF" else None
-    return Page(images.to_pixels(image, path), dpi, image.mode == "1", compression)
+    pixels, metadata = images.to_pixels(image, path), _read_metadata(image)
+    return Page(pixels, dpi, image.mode == "1", compression, metadata=metadata)
+
+
+def _read_metadata(image):
+    """Return what an image tells about itself, without its orientation, since pages are upright.
+
+    {"tags": {tag: value}, "EXIF": {tag of a part: {tag: value}}, "XMP": bytes, "comment": bytes of
+    a JPEG, "PNG text": {keyword: text}, "IPTC": values}; what is not there is absent.
+    """
+    tags, parts, iptc = {}, {}, None
+    with contextlib.suppress(Exception):  # damaged EXIF data
+        exif = image.getexif()
+        found = {tag: _encoded(exif[tag]) for tag in DESCRIPTIVE_TAGS if tag in exif}
+        found_parts = {}
+        for part in (EXIF_TAG, GPS_TAG):
+            values = exif.get_ifd(part)
+            kept = {tag: _encoded(values[tag]) for tag in values if tag not in STORAGE_TAGS}
+            if kept:
+                found_parts[part] = kept
+        _exif(found | found_parts).tobytes()
+        tags, parts = found, found_parts
+    with contextlib.suppress(Exception):
+        iptc = IptcImagePlugin.getiptcinfo(image)
+    texts = getattr(image, "text", {})  # Pillow's dictionary of a PNG
+    skipped = ("XML:com.adobe.xmp", "Raw profile type")
+    metadata = {
+        "tags": tags,
+        "EXIF": parts,
+        "XMP": re.sub(rb'tiff:Orientation="\d"', b"", image.info.get("xmp", b"")),
+        "comment": image.info.get("comment") if image.format == "JPEG" else None,
+        "PNG text": {key: text for key, text in texts.items() if not key.startswith(skipped)},
+        "IPTC": iptc,
+    }
+    return {name: value for name, value in metadata.items() if value}
+
+
+def _exif(tags):
+    exif = Image.Exif()
+    exif.update(tags)
+    return exif
+
+
+def _encoded(value):
+    """Return text beyond ASCII as the bytes it was: Pillow reads Latin-1, but writes only ASCII."""
+    return value if not isinstance(value, str) or value.isascii() else value.encode("latin-1")
 
 
 def _is_pdf(path):
@@ -137,14 +203,17 @@ def _read_dpi(image):
 def _read_pdf(path, multipage):
     try:
         pdf = pypdfium2.PdfDocument(path)
-        protected = raw.FPDF_GetSecurityHandlerRevision(pdf) != -1
     except pypdfium2.PdfiumError as error:
-        protected = error.err_code == raw.FPDF_ERR_PASSWORD
-        if not protected:
-            raise UserError(f"{path}: damaged, or a PDF without pages") from None
-    if protected:
+        if error.err_code == raw.FPDF_ERR_PASSWORD:
+            raise UserError(
+                f"{path}: protected by a password; remove it first: "
+                f"qpdf --decrypt --password=... {path} decrypted.pdf"
+            ) from None
+        raise UserError(f"{path}: damaged, or a PDF without pages") from None
+    if raw.FPDF_GetSecurityHandlerRevision(pdf) != -1:
         raise UserError(
-            f"{path}: protected by a password; remove it, for example with qpdf --decrypt"
+            f"{path}: opens without a password, but is encrypted against changes; decrypt it "
+            f"first: qpdf --decrypt {path} decrypted.pdf"
         )
     _check_count(path, len(pdf), multipage)
     for number in range(len(pdf)):
@@ -158,7 +227,8 @@ def _render(sheet, path):
     """Return the `Page` that a page of a PDF shows, without its annotations, which stay in it."""
     rotation = sheet.get_rotation()
     left, bottom, right, top = sheet.get_bbox()
-    dpi, bilevel = _find_resolution(sheet, path)
+    content = _content(sheet, path)
+    dpi, bilevel = _find_resolution(content, (right - left) * (top - bottom))
     size = [(right - left) / 72 * dpi[0], (top - bottom) / 72 * dpi[1]]
     shrink = min(1, math.sqrt(images.MAX_PIXELS / max(size[0] * size[1], 1)))
     width, height = (max(1, round(side * shrink - 1e-3)) for side in size)
@@ -174,43 +244,103 @@ def _render(sheet, path):
     pixels = bitmap.to_numpy()[..., ::-1]
     # A 1-bit image may be a stencil that is painted in a color, or have a stamp beside it.
     bilevel = bilevel and bool((pixels == pixels[..., :1]).all())
+    if bilevel and (content.other or any(image.bits > 1 for image in content.images)):
+        bilevel = not _has_gray_area(pixels[..., 0])
     pixels = pixels[..., :1] if bilevel else pixels
     pixels = np.ascontiguousarray(np.rot90(pixels, -rotation // 90))
+    finest = max([max(dpi), *(max(image.dpi) for image in content.images)])
     dpi = [value * shrink for value in dpi]
-    return Page(pixels, tuple(dpi[::-1] if rotation % 180 else dpi), bilevel, sheet=sheet)
+    lowered = ""
+    if finest > 1.02 * max(dpi):
+        lowered = f"{finest:.0f} dpi lowered to {max(dpi):.0f}"
+    dpi = tuple(dpi[::-1] if rotation % 180 else dpi)
+    return Page(pixels, dpi, bilevel, sheet=sheet, lowered=lowered)
 
 
-def _find_resolution(sheet, path):
-    """Return (dpi along x, along y) of a PDF's page before rotation, and whether it is 1-bit.
+def _has_gray_area(gray):
+    """Return whether pixels, uint8 (height, width), show gray elsewhere than at edges of black."""
+    between = (gray > 32) & (gray < 224)
+    return bool(between.any()) and bool(ndimage.binary_erosion(between, np.ones((5, 5))).any())
 
-    It is that of the image with the most pixels, if this covers half of the page. If there is
-    visible text, an image below MIN_TEXT_DPI does not count.
+
+@dataclasses.dataclass(frozen=True)
+class _PlacedImage:
+    """An image on a PDF's page: points² that it covers, (dpi along x, along y), bits per pixel."""
+
+    area: float
+    dpi: tuple
+    bits: int
+
+
+@dataclasses.dataclass
+class _Content:
+    """What is on a PDF's page.
+
+    Attributes:
+        images: list of `_PlacedImage`.
+        font_sizes: of the visible text, in points.
+        other: whether there is anything else than images and invisible text.
     """
-    left, bottom, right, top = sheet.get_bbox()
-    max_pixels, dpi, bits, text = 0, (DEFAULT_DPI, DEFAULT_DPI), set(), False
+
+    images: list = dataclasses.field(default_factory=list)
+    font_sizes: list = dataclasses.field(default_factory=list)
+    other: bool = False
+
+
+def _content(sheet, path):
+    """Return the `_Content` of a PDF's page. Raises UserError if an image is too large."""
+    content = _Content()
+    page_left, page_bottom, page_right, page_top = sheet.get_bbox()
     for item in sheet.get_objects():
+        matrix, container = item.get_matrix(), item.container
+        while container is not None:
+            matrix = matrix.multiply(container.get_matrix())
+            container = container.container
+        a, b, c, d = matrix.get()[:4]
         if item.type == raw.FPDF_PAGEOBJ_IMAGE:
-            matrix, container = item.get_matrix(), item.container
-            while container is not None:
-                matrix = matrix.multiply(container.get_matrix())
-                container = container.container
-            a, b, c, d = matrix.get()[:4]
             width, height = item.get_px_size()
-            bits.add(item.get_metadata().bits_per_pixel)
-            if width * height * max(bits) > 24 * images.MAX_PIXELS:
+            bits = item.get_metadata().bits_per_pixel
+            if width * height * bits > 24 * images.MAX_PIXELS:
                 images.check_pixels(path, images.MAX_PIXELS, 2)  # raises
-            covers = abs(a * d - b * c) > 0.5 * (right - left) * (top - bottom)
-            if width * height > max_pixels and covers:
-                max_pixels = width * height
-                along = width / math.hypot(a, b) * 72, height / math.hypot(c, d) * 72
-                dpi = along if abs(a) >= abs(b) else along[::-1]
-        elif item.type in (raw.FPDF_PAGEOBJ_PATH, raw.FPDF_PAGEOBJ_SHADING):
-            bits.add(24)
+            left, bottom, right, top = matrix.on_rect(0, 0, 1, 1)
+            shown_width = min(right, page_right) - max(left, page_left)
+            shown_height = min(top, page_top) - max(bottom, page_bottom)
+            area = min(max(0, shown_width) * max(0, shown_height), abs(a * d - b * c))
+            if area and width * height >= MIN_IMAGE:
+                dpi = width / math.hypot(a, b) * 72, height / math.hypot(c, d) * 72
+                dpi = dpi if abs(a) >= abs(b) else dpi[::-1]
+                content.images.append(_PlacedImage(area, dpi, bits))
         elif item.type == raw.FPDF_PAGEOBJ_TEXT:
-            text = text or raw.FPDFTextObj_GetTextRenderMode(item) != INVISIBLE
-    if text and min(dpi) < MIN_TEXT_DPI:
-        dpi = tuple(max(value, DEFAULT_DPI) for value in dpi)
-    return dpi, bool(max_pixels) and bits == {1}
+            if raw.FPDFTextObj_GetTextRenderMode(item) != INVISIBLE:
+                size = ctypes.c_float()
+                raw.FPDFTextObj_GetFontSize(item, size)
+                content.font_sizes.append(size.value * math.hypot(c, d))
+                content.other = True
+        elif item.type != raw.FPDF_PAGEOBJ_FORM:
+            content.other = True
+    return content
+
+
+def _find_resolution(content, page_area):
+    """Return (dpi along x, along y) of a PDF's page before rotation, and whether it may be 1-bit.
+
+    It is the highest resolution so that images of at least this resolution cover half of the page.
+    If visible text is too small for it, it is raised, to at most twice as many pixels.
+    """
+    covering, covered = [], 0
+    for image in sorted(content.images, key=lambda image: math.prod(image.dpi), reverse=True):
+        covering.append(image)
+        covered += image.area
+        if covered > 0.5 * page_area:
+            break
+    else:
+        return (DEFAULT_DPI, DEFAULT_DPI), False
+    dpi = covering[-1].dpi
+    if content.font_sizes:
+        pixels = min(content.font_sizes) / 72 * min(dpi)
+        raised = np.clip(MIN_LETTER / max(pixels, 1), 1, math.sqrt(2))
+        dpi = tuple(float(value * raised) for value in dpi)
+    return dpi, all(image.bits == 1 for image in covering)
 
 
 # ---------------------------------------------------------------- writing
@@ -231,12 +361,12 @@ def write_pages(pages, path, max_bytes):
     if kind == "tiff":
         with _TiffWriter(path, new=True) as file:
             for page in pages:
-                lost |= _lost_outside_pdf(page.sheet)
+                lost |= _lost_outside_pdf(page.sheet) | _lost_metadata(page, kind)
                 _save(page, file, kind)
                 file.newFrame()
     else:
         [page] = pages
-        lost |= _lost_outside_pdf(page.sheet)
+        lost |= _lost_outside_pdf(page.sheet) | _lost_metadata(page, kind)
         for quality in QUALITIES:
             _save(page, path, kind, quality)
             if kind not in NO_BILEVEL or path.stat().st_size <= max_bytes:
@@ -251,7 +381,15 @@ def _lost_outside_pdf(sheet):
     lost = {"the text layer is lost; only PDF keeps it"} if _text_of(sheet) else set()
     if raw.FPDFPage_GetAnnotCount(sheet) > 0:
         lost.add("annotations are lost; only PDF keeps them")
+    if raw.FPDF_GetSignatureCount(sheet.pdf) > 0:
+        lost.add("its signature is lost")
     return lost
+
+
+def _lost_metadata(page, kind):
+    """Return what a file of a kind cannot hold of what an image told about itself, as a set."""
+    names = sorted(set(page.metadata) - set(WRITTEN_METADATA.get(kind, ())))
+    return {f"metadata is lost ({', '.join(names)})"} if names else set()
 
 
 class _TiffWriter(TiffImagePlugin.AppendingTiffWriter):
@@ -267,19 +405,31 @@ class _TiffWriter(TiffImagePlugin.AppendingTiffWriter):
 def _save(page, file, kind, quality=90):
     image = page.image()
     options = {"dpi": page.dpi} if page.dpi else {}
+    tags, xmp = page.metadata.get("tags", {}), page.metadata.get("XMP", b"")
+    exif = tags | page.metadata.get("EXIF", {})
     if kind == "tiff":
         compression = "tiff_adobe_deflate"
         if page.compression in TIFF_COMPRESSIONS:
             compression = page.compression
         options["compression"] = "group4" if page.bilevel else compression
+        options["tiffinfo"] = tags | ({XMP_TAG: xmp} if xmp else {})
         if options["compression"] in ("tiff_lzw", "tiff_adobe_deflate", "zstd"):
-            options["tiffinfo"] = {317: 2}  # horizontal differencing
+            options["tiffinfo"][317] = 2  # horizontal differencing
+    else:
+        if kind == "webp" and page.dpi:
+            exif |= dict(zip(RESOLUTION_TAGS, (*page.dpi, 2), strict=True))
+        options["exif"] = _exif(exif) if exif else b""  # even an empty one says 72 dpi
+        options["xmp"] = xmp
     if kind in ("jpeg", "webp") or options.get("compression") == "jpeg":
         options["quality"] = quality
-    if kind == "webp" and page.dpi:
-        options["exif"] = Image.Exif()
-        for tag, value in zip(RESOLUTION_TAGS, (*page.dpi, 2), strict=True):
-            options["exif"][tag] = value
+    if kind == "jpeg":
+        options["comment"] = page.metadata.get("comment")
+    if kind == "png":
+        options["pnginfo"] = PngImagePlugin.PngInfo()
+        for key, text in page.metadata.get("PNG text", {}).items():
+            options["pnginfo"].add_itxt(key, text)
+        if xmp:
+            options["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp.decode(errors="replace"))
     image.save(file, format=kind.upper(), **options)
 
 
@@ -297,6 +447,7 @@ def _write_pdf(pages, path):
             sheet = page.sheet
             if not _hide_text(sheet):
                 lost.append(f"page {number}: some of the text layer is lost")
+        lost += [f"page {number}: {text}" for text in _lost_metadata(page, "pdf")]
         left, bottom, right, top = sheet.get_bbox()
         turned = dataclasses.replace(page, pixels=np.rot90(page.pixels, sheet.get_rotation() // 90))
         with pypdfium2.PdfDocument(_pdf_of(turned)) as carrier:
@@ -308,6 +459,8 @@ def _write_pdf(pages, path):
         sheet.insert_obj(picture)
         sheet.gen_content()
         sheet.close()  # otherwise all pages would be held in memory
+    if raw.FPDF_GetSignatureCount(pdf) > 0:
+        lost.append("its signature is no longer valid")
     pdf.save(path, flags=raw.FPDF_NO_INCREMENTAL)
     return lost
 

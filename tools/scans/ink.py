@@ -3,53 +3,137 @@
 import math
 
 import numpy as np
-from PIL import Image
 from scipy import ndimage
-from skimage.filters import rank, threshold_otsu
+from skimage.filters import threshold_otsu
+from skimage.measure import block_reduce
 
+from tools.scans.ground import bands, estimate_paper
+
+MIN_PAPER = 0.6  # of the paper around it: what is darker is no paper, but broad ink
+NEARLY_WHITE = 0.93  # what the network makes of white paper is 0.96
+BLOCK = 32  # pixels; the side of a square that is blank if all of it is nearly white
 MIN_STRONG_DEPTH = 0.65  # of a page's strong ink; only beside such ink can other ink be faint
 MIN_FAINT_SHARE = 0.05  # of the ink: less may be dots and commas, which are faint for their size
+MAX_BLURRED = 0.9  # sharpness of what shows through, as a share of that of the strong ink
 MAX_LABELED_PIXELS = 4_000_000  # of a page whose strokes are labeled
 
 
-def bands(height):
-    """Return slices of 512 rows each, so that no full page in color is copied as floats."""
-    return [slice(top, min(top + 512, height)) for top in range(0, height, 512)]
-
-
-def keep_faint_ink(page, cleaned):
-    """Give ink in `cleaned` that is much fainter than a page's other ink its gray on the page.
-
-    The network makes all ink black, as it should if all of it is faint. But if strokes fall into
-    two groups by depth, which is how much darker than its paper a stroke gets, and one of them is
-    strong and the other less than half as deep, then the faint one may be the other side of the
-    sheet that shows through. It may also be pencil, so it is neither blackened nor erased.
+def correct(page, cleaned):
+    """Give white paper, clean ink and faint ink in `cleaned` what they have on the page.
 
     Args:
         page, cleaned: float32 in [0, 1], shape (height, width, 1); `cleaned` is changed.
     """
-    levels = np.empty(page.shape, np.uint8)
+    divided, grain = divide_by_paper(page)
+    keep_white(divided, grain, cleaned)
+    if grain == 0:
+        keep_clean_ink(divided, cleaned)
+    keep_faint_ink(divided, cleaned)
+
+
+def divide_by_paper(page):
+    """Return (page divided by its paper, uint8; grain of the paper, as `estimate_paper` gives it).
+
+    Paper is here the median over a square a fortieth of the page wide, so that a stain counts as
+    paper, but what is much darker than the paper around it does not.
+
+    Args:
+        page: float32 in [0, 1], shape (height, width, 1).
+    """
+    divided = np.empty(page.shape, np.uint8)
     for rows in bands(len(page)):
-        levels[rows] = np.round(page[rows] * 255)
-    paper, _ = estimate_paper(levels, side=800, window=21)
+        divided[rows] = np.round(page[rows] * 255)
+    paper, grain = estimate_paper(divided, side=800, window=21)
+    wide_paper, _ = estimate_paper(divided)
     for rows in bands(len(page)):
-        divided = levels[rows] * np.float32(255) / np.maximum(paper(rows), 1)
-        levels[rows] = np.round(np.minimum(divided, 255))
-    step = math.ceil(math.sqrt(page.size / MAX_LABELED_PIXELS))
+        light = np.maximum(paper(rows), MIN_PAPER * wide_paper(rows))
+        divided[rows] = np.round(np.minimum(page[rows] * 255 * 255 / np.maximum(light, 1), 255))
+    return divided, grain
+
+
+def keep_white(divided, grain, cleaned):
+    """Turn white what differs from white paper by its grain only.
+
+    On a page with grain that is only what the network, too, leaves nearly white, far from ink.
+
+    Args:
+        divided, grain: what `divide_by_paper` returns.
+        cleaned: float32 in [0, 1], shape (height, width, 1); it is changed.
+    """
+    blank = block_reduce(cleaned[..., 0], BLOCK, np.min, cval=1) > NEARLY_WHITE
+    columns = np.arange(cleaned.shape[1]) // BLOCK
+    for rows in bands(len(cleaned)):
+        is_blank = blank[np.arange(rows.start, rows.stop) // BLOCK][:, columns, np.newaxis]
+        is_white = divided[rows] >= 255 * (1 - 4 * grain)
+        cleaned[rows] = np.where(is_white & (is_blank | (grain == 0)), 1, cleaned[rows])
+
+
+def keep_clean_ink(divided, cleaned):
+    """Give ink on a page without grain, if the network kept more than half of it, all of it back.
+
+    Args:
+        divided: what `divide_by_paper` returns.
+        cleaned: float32 in [0, 1], shape (height, width, 1); it is changed.
+    """
+    strokes, count = ndimage.label(divided[..., 0] < 240, np.ones((3, 3)))
+    index = np.arange(count + 1)
+    before = 1 - ndimage.mean(divided[..., 0], strokes, index) / 255
+    after = 1 - ndimage.mean(cleaned[..., 0], strokes, index)
+    kept = after > before / 2
+    kept[0] = False
+    kept = kept[strokes]
+    kept = ndimage.binary_dilation(kept, np.ones((3, 3))) & (kept | (strokes == 0))
+    for rows in bands(len(cleaned)):
+        page = divided[rows] / np.float32(255)
+        cleaned[rows] = np.where(kept[rows, :, np.newaxis], page, cleaned[rows])
+
+
+def keep_faint_ink(divided, cleaned):
+    """Give what shows through from the other side of the sheet its gray on the page.
+
+    The network makes all ink black, as it should if all of it is faint. But if strokes fall into
+    two groups by depth, which is how much darker than its paper a stroke gets, and one of them is
+    strong and the other less than half as deep, then the faint one may be the other side of the
+    sheet. That has passed through paper, so its rims are less sharp. It is neither blackened nor
+    erased. Faint strokes as sharp as the strong ones are ink.
+
+    Args:
+        divided: what `divide_by_paper` returns.
+        cleaned: float32 in [0, 1], shape (height, width, 1); it is changed.
+    """
+    step = math.ceil(math.sqrt(divided.size / MAX_LABELED_PIXELS))
     strokes, count = ndimage.label(cleaned[::step, ::step, 0] < 0.5, np.ones((3, 3)))
-    lightness = ndimage.uniform_filter(levels[::step, ::step, 0].astype("float32") / 255, 3)
-    depths = 1 - ndimage.minimum(lightness, strokes, np.arange(1, count + 1))
+    page = divided[::step, ::step, 0].astype("float32") / 255
+    depths = 1 - ndimage.minimum(ndimage.uniform_filter(page, 3), strokes, np.arange(1, count + 1))
     areas = np.bincount(strokes.ravel(), minlength=count + 1)[1:]
     is_faint = _is_faint(depths, areas)
     if not is_faint.any():
         return
+    sharpness = _sharpness(page, strokes, depths)
+    weak, strong = (np.average(sharpness[x], weights=areas[x]) for x in (is_faint, ~is_faint))
+    if weak > MAX_BLURRED * strong:
+        return
     faint = np.r_[False, is_faint][strokes]
     faint = ndimage.binary_dilation(faint, iterations=2) & (faint | (strokes == 0))
-    columns = np.arange(page.shape[1]) // step
-    for rows in bands(len(page)):
+    columns = np.arange(divided.shape[1]) // step
+    for rows in bands(len(divided)):
         here = faint[np.arange(rows.start, rows.stop) // step][:, columns, np.newaxis]
-        lightened = np.maximum(cleaned[rows], levels[rows] / np.float32(255))
-        cleaned[rows] = np.where(here, lightened, cleaned[rows])
+        cleaned[rows] = np.where(here, divided[rows] / np.float32(255), cleaned[rows])
+
+
+def _sharpness(page, strokes, depths):
+    """Return by how much the rim of each stroke changes within 3x3 pixels, as a share of its depth.
+
+    Args:
+        page: divided by its paper, float32 (height, width).
+        strokes: their numbers, (height, width).
+        depths: of each stroke.
+    """
+    smooth = ndimage.gaussian_filter(page, 0.7)
+    change = ndimage.maximum_filter(smooth, 3) - ndimage.minimum_filter(smooth, 3)
+    is_rim = (strokes > 0) & ~ndimage.binary_erosion(strokes > 0)
+    rims = ndimage.mean(change, np.where(is_rim, strokes, 0), np.arange(1, len(depths) + 1))
+    return rims / np.maximum(depths, 1 / 255)
 
 
 def _is_faint(depths, areas):
@@ -90,34 +174,3 @@ def lost_ink(gray, cleaned):
         ink += dark.sum()
         gone += (dark & light).sum()
     return float(gone / ink) if gone > 300e-6 * gray.size else 0.0
-
-
-def estimate_paper(pixels, side=200, window=41):
-    """Return (function that gives the paper's color in some rows, grain of the paper).
-
-    The color is the median over a square, float32 of shape (rows, width, channels). By default the
-    square is a fifth of the page wide, so that neither a blot nor a broad marker counts as paper.
-
-    Args:
-        pixels: uint8, shape (height, width, channels).
-        side: every n-th pixel is used, so that at most about twice as many are along a side.
-        window: side of the square, in used pixels.
-
-    The grain is a standard deviation, as a share of the paper's color.
-    """
-    height, width, channels = pixels.shape
-    step = max(1, max(height, width) // side)
-    small = pixels[::step, ::step].copy()
-    square = np.ones((window, window), bool)
-    medians = [rank.median(small[..., channel], square) for channel in range(channels)]
-    paper = np.stack(medians, -1)
-    grain = 1.4826 * float(np.median(np.abs(small / np.maximum(paper, 1.0) - 1)))
-    image = Image.fromarray(paper if channels == 3 else paper[..., 0])
-
-    def color_in(rows):
-        top, bottom = (edge / height * image.height for edge in (rows.start, rows.stop))
-        size, box = (width, rows.stop - rows.start), (0, top, image.width, bottom)
-        band = image.resize(size, Image.Resampling.BILINEAR, box=box)
-        return np.atleast_3d(np.asarray(band, "float32"))
-
-    return color_in, grain

@@ -4,13 +4,22 @@ import numpy as np
 import tensorflow
 
 from tools import tiles
-from tools.scans.ink import bands, estimate_paper, keep_faint_ink, lost_ink
+from tools.scans.ground import (
+    bands,
+    estimate_paper,
+    find_color_areas,
+    find_dark_ground,
+    ramp,
+    to_gray,
+    without_color_areas,
+)
+from tools.scans.ink import correct, lost_ink
 
 # Pixels. What is farther away than the margin changes a cleaned page by less than 1/255.
 TILE, MARGIN = 928, 224
 MULTIPLE = 32  # the U-Net takes sides that are multiples of it
 MAX_SMALL = 1_000_000  # pixels of a small page, whose letters are few pixels tall
-GRAY_WEIGHTS = np.array([0.299, 0.587, 0.114], "float32")  # ITU-R BT.601
+MAX_NEGATIVE = 0.45 * 255  # gray that half of a negative is darker than
 
 
 def cleaner(network):
@@ -18,7 +27,8 @@ def cleaner(network):
 
     It takes and returns float32 in [0, 1], shape (height, width, 1). A small page is cleaned twice,
     the second time upside down, and averaged: nearly all of the error is at the edges of letters,
-    and there the two differ. Ink that is much fainter than the rest stays faint.
+    and there the two differ. White paper and clean ink stay as they are, and ink that is much
+    fainter than the rest stays faint.
     """
     # With an open shape it is traced only once, which makes it half again as fast as the network.
     any_size = tensorflow.TensorSpec((1, None, None, 1), "float32")
@@ -38,7 +48,7 @@ def cleaner(network):
         cleaned = clean_once(page)
         if page.size <= MAX_SMALL:
             cleaned = (cleaned + clean_once(page[::-1, ::-1])[::-1, ::-1]) / 2
-        keep_faint_ink(page, cleaned)
+        correct(page, cleaned)
         return cleaned
 
     return clean
@@ -49,7 +59,9 @@ def clean_page(clean, pixels, color=True):
 
     The network sees colored ink as dark as it is in its darkest channel: in gray, a red stamp is
     only half as dark. The ink that the network keeps then gets its color back. Where a color is
-    stronger than that of any stain, the ink stays whatever the network does.
+    stronger than that of any stain, the ink stays whatever the network does. Areas of color, such
+    as marker, are taken off before and put back after. Light text on a dark ground stays as it is;
+    of a page that is dark as a whole, the negative is cleaned.
 
     Args:
         clean: function that `cleaner` returns.
@@ -60,25 +72,57 @@ def clean_page(clean, pixels, color=True):
         cleaned pixels: uint8, shape (height, width, 3), or with 1 channel if all of it is gray.
         share: in [0, 1].
     """
+    negative = _is_negative(pixels)
+    if negative:
+        pixels = 255 - pixels
     height, width, channels = pixels.shape
     color = color and channels == 3
     paper, _ = estimate_paper(pixels)
+    dark = find_dark_ground(pixels, paper, with_text=not negative)
+    areas = find_color_areas(pixels, paper, dark) if channels == 3 else None
+    if areas is not None:
+        pixels = pixels.copy()
+        for rows in bands(height):
+            pixels[rows] = without_color_areas(pixels[rows], areas[rows], paper(rows))
     gray = np.empty((height, width, 1), "float32")
     for rows in bands(height):
         gray[rows] = _darken_colors(pixels[rows], paper(rows))
-    cleaned = clean(gray)
-    if channels == 3:
-        for rows in bands(height):
+    page = gray if dark is None else _without_dark_ground(gray, dark, paper)
+    cleaned = clean(page)
+    for rows in bands(height):
+        if channels == 3:
             cleaned[rows] = _keep_strong_colors(cleaned[rows], pixels[rows], paper(rows))
-    lost = lost_ink(gray, cleaned)
-    del gray
+        if dark is not None:
+            divided = np.minimum(gray[rows] * 255 / np.maximum(to_gray(paper(rows)), 1), 1)
+            cleaned[rows] = np.where(dark[rows, :, np.newaxis], divided, cleaned[rows])
+    lost = lost_ink(page, cleaned)
     result = np.empty((height, width, 3 if color else 1), np.uint8)
     for rows in bands(height):
         tint = _tint(pixels[rows], paper(rows)) if color else 0
-        result[rows] = np.round((cleaned[rows] + (1 - cleaned[rows]) * tint) * 255)
+        light = cleaned[rows] + (1 - cleaned[rows]) * tint
+        if areas is not None:
+            light *= _strong_areas(areas[rows]) if color else to_gray(_strong_areas(areas[rows]))
+        if negative:
+            light = 1 - light * (paper(rows) if color else to_gray(paper(rows))) / 255
+        result[rows] = np.round(light * 255)
     if all((result[rows] == result[rows, :, :1]).all() for rows in bands(height)):
         result = result[..., :1]
     return result, lost
+
+
+def _is_negative(pixels):
+    """Return whether a page is dark, and what is on it is light."""
+    gray = to_gray(pixels[::4, ::4])
+    darkest, median, lightest = np.quantile(gray, [0.005, 0.5, 0.995])
+    return median < MAX_NEGATIVE and lightest - median > median - darkest
+
+
+def _without_dark_ground(gray, dark, paper):
+    """Return a page in gray with paper in place of its dark ground."""
+    page = gray.copy()
+    for rows in bands(len(gray)):
+        page[rows] = np.where(dark[rows, :, np.newaxis], to_gray(paper(rows)) / 255, gray[rows])
+    return page
 
 
 # In what follows, `pixels` and `paper` are rows of a page and of its paper, values up to 255.
@@ -91,9 +135,10 @@ def _chroma(pixels, paper):
     return divided, darkest, divided.max(-1, keepdims=True) - darkest
 
 
-def _ramp(values, low, high):
-    """Return 0 up to `low`, 1 from `high` on, and a straight line in between."""
-    return np.clip((values - low) / (high - low), 0, 1)
+def _strong_areas(areas):
+    """Return how light areas of color are in [0, 1], and 1 where they may be a stain."""
+    areas = areas / np.float32(255)
+    return 1 - ramp(np.ptp(areas, axis=-1, keepdims=True), 0.3, 0.45) * (1 - areas)
 
 
 def _darken_colors(pixels, paper):
@@ -101,18 +146,18 @@ def _darken_colors(pixels, paper):
     if pixels.shape[2] == 1:
         return pixels.astype("float32") / 255
     _, darkest, chroma = _chroma(pixels, paper)
-    gray = (pixels @ GRAY_WEIGHTS)[..., np.newaxis]
-    darker = np.minimum(darkest * (paper @ GRAY_WEIGHTS)[..., np.newaxis], gray)
-    return (gray + _ramp(chroma, 0.1, 0.25) * (darker - gray)) / 255
+    gray = to_gray(pixels)
+    darker = np.minimum(darkest * to_gray(paper), gray)
+    return (gray + ramp(chroma, 0.1, 0.25) * (darker - gray)) / 255
 
 
 def _keep_strong_colors(cleaned, pixels, paper):
     """Return cleaned rows in gray, with the ink whose color is too strong for a stain."""
     _, darkest, chroma = _chroma(pixels, paper)
-    return cleaned + _ramp(chroma, 0.3, 0.45) * (np.minimum(cleaned, darkest) - cleaned)
+    return cleaned + ramp(chroma, 0.3, 0.45) * (np.minimum(cleaned, darkest) - cleaned)
 
 
 def _tint(pixels, paper):
     """Return by how much each channel of ink is lighter than the darkest, in [0, 1]; 0 is gray."""
     divided, darkest, chroma = _chroma(pixels, paper)
-    return _ramp(chroma, 0.1, 0.25) * (divided - darkest) / np.maximum(1 - darkest, 1e-3)
+    return ramp(chroma, 0.1, 0.25) * (divided - darkest) / np.maximum(1 - darkest, 1e-3)

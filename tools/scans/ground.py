@@ -1,0 +1,185 @@
+"""What lies under the ink of a page: its paper, colored areas such as marker, and dark areas."""
+
+import math
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+from skimage.filters import rank
+
+MAX_STROKE_SHARE = 1 / 160  # of a page's longer side: broader color is no stroke, but an area
+MIN_STROKE = 11  # pixels; the same on a small page
+GRAY_WEIGHTS = np.array([0.299, 0.587, 0.114], "float32")  # ITU-R BT.601
+DARK = 0.5  # of the paper: a ground with a channel that is darker than this can carry light text,
+MAX_LIGHTNESS = 0.6  # if it is in gray no lighter than this
+MIN_TEXT_CONTRAST = 0.3  # of light text to a dark ground, as a share of the paper's lightness
+MIN_LIGHT_SHARE, MAX_LIGHT_SHARE = 0.01, 0.6  # of a dark ground that its light text covers
+
+
+def bands(height):
+    """Return slices of 512 rows each, so that no full page in color is copied as floats."""
+    return [slice(top, min(top + 512, height)) for top in range(0, height, 512)]
+
+
+def to_gray(pixels):
+    """Return the gray of pixels, float32 of shape (height, width, 1)."""
+    if pixels.shape[2] == 1:
+        return pixels.astype("float32")
+    return (pixels @ GRAY_WEIGHTS)[..., np.newaxis]
+
+
+def ramp(values, low, high):
+    """Return 0 up to `low`, 1 from `high` on, and a straight line in between."""
+    return np.clip((values - low) / (high - low), 0, 1)
+
+
+def estimate_paper(pixels, side=200, window=41):
+    """Return (function that gives the paper's color in some rows, grain of the paper).
+
+    The color is the median over a square, float32 of shape (rows, width, channels), or of every
+    n-th row and column if n is its second argument. By default the square is a fifth of the page
+    wide, so that neither a blot nor a broad marker counts as paper. Pixels of another color than
+    most of the page do not count, nor do much darker ones if there are others.
+
+    Args:
+        pixels: uint8, shape (height, width, channels).
+        side: every n-th pixel is used, so that at most about twice as many are along a side.
+        window: side of the square, in used pixels.
+
+    The grain is a standard deviation, as a share of the paper's color.
+    """
+    height, width, channels = pixels.shape
+    step = max(1, max(height, width) // side)
+    small = pixels[::step, ::step].copy()
+    square = np.ones((window, window), bool)
+    typical = np.median(small, axis=(0, 1))
+    divided = np.minimum(small / np.maximum(typical, 1), 1)
+    same_color = np.ptp(divided, axis=-1) < 0.25
+    is_paper = same_color & (divided.min(-1) > DARK)
+
+    def median(mask=None):
+        return np.stack(
+            [rank.median(small[..., channel], square, mask=mask) for channel in range(channels)], -1
+        )
+
+    paper = median(is_paper.astype(np.uint8))
+    alone = (paper == 0).all(-1)  # the median of nothing
+    if alone.any():
+        paper = np.where(alone[..., None], median(), paper)
+        paper[alone & ~same_color] = np.round(typical)
+    grain = 1.4826 * float(np.median(np.abs(small / np.maximum(paper, 1.0) - 1)))
+    image = Image.fromarray(paper if channels == 3 else paper[..., 0])
+
+    def color_in(rows, step=1):
+        top, bottom = (edge / height * image.height for edge in (rows.start, rows.stop))
+        size = math.ceil(width / step), math.ceil((rows.stop - rows.start) / step)
+        box = (0, top, image.width, bottom)
+        band = image.resize(size, Image.Resampling.BILINEAR, box=box)
+        return np.atleast_3d(np.asarray(band, "float32"))
+
+    return color_in, grain
+
+
+def _divided(pixels, paper, rows, step=1):
+    """Return every `step`-th pixel of some rows divided by its paper, uint8."""
+    result = pixels[rows][::step, ::step].copy()
+    for band in bands(len(result)):
+        place = slice(rows.start + band.start * step, min(rows.start + band.stop * step, rows.stop))
+        divided = result[band] * np.float32(255) / np.maximum(paper(place, step), 1)
+        result[band] = np.round(np.minimum(divided, 255))
+    return result
+
+
+def max_stroke(shape):
+    """Return how many pixels the broadest stroke on a page of a shape is wide, an odd number."""
+    return max(MIN_STROKE, round(max(shape[:2]) * MAX_STROKE_SHARE)) | 1
+
+
+def find_dark_ground(pixels, paper, with_text=True):
+    """Return where a page's ground is dark, bool (height, width), or None if it is nowhere.
+
+    Ground is what covers most of a square that is somewhat broader than a stroke. It is dark if it
+    and one of its channels are about half as light as the paper; no marker is.
+
+    Args:
+        pixels: uint8, shape (height, width, channels).
+        paper: function that `estimate_paper` returns.
+        with_text: whether it must carry light text; blots and the scanner's black borders do not.
+    """
+    height, width = pixels.shape[:2]
+    stroke = max_stroke(pixels.shape)
+    step = max(1, stroke // 5)
+    divided = _divided(pixels, paper, slice(0, height), step)
+    lightness = to_gray(divided)[..., 0] / 255
+    dark = (lightness < MAX_LIGHTNESS) & (divided.min(-1) < DARK * 255)
+    window = round(1.6 * stroke / step)
+    ground = ndimage.uniform_filter(dark.astype("float32"), window) > 0.5
+    if with_text:
+        areas, count = ndimage.label(ground)
+        index = np.arange(count + 1)
+        share = ndimage.mean(~dark, areas, index)
+        with np.errstate(invalid="ignore"):  # an area without light text
+            text = ndimage.mean(lightness, np.where(dark, -1, areas), index)
+            contrast = text - ndimage.mean(lightness, np.where(dark, areas, -1), index)
+        carries_text = (share > MIN_LIGHT_SHARE) & (share < MAX_LIGHT_SHARE)
+        ground &= (carries_text & (contrast > MIN_TEXT_CONTRAST))[areas]
+    if not ground.any():
+        return None
+    ground = ndimage.binary_dilation(ground, np.ones((3, 3)), iterations=2)
+    return ground[np.arange(height)[:, None] // step, np.arange(width) // step]
+
+
+def find_color_areas(pixels, paper, besides=None):
+    """Return by how much areas of color darken a page's paper, or None if there are none.
+
+    They are what remains when everything as narrow as a stroke is filled in: a maximum over each
+    neighborhood, then a minimum.
+
+    Args:
+        pixels: uint8, shape (height, width, 3).
+        paper: function that `estimate_paper` returns.
+        besides: where no color counts, bool (height, width), or None.
+
+    Returns:
+        uint8, shape (height, width, 3); 255 is paper.
+    """
+    height = len(pixels)
+    stroke = max_stroke(pixels.shape)
+    step = max(1, stroke // 5)
+    colored = np.ptp(_divided(pixels, paper, slice(0, height), step), axis=-1) > 0.1 * 255
+    broad = ndimage.binary_opening(colored, np.ones((4, 4)))
+    if not broad.any():
+        return None
+    areas = np.full(pixels.shape, 255, np.uint8)
+    # Closed only where there is color, with room for both filters.
+    rows, columns = (
+        slice(max(0, (part.start - 1) * step - 2 * stroke), part.stop * step + 2 * stroke)
+        for part in ndimage.find_objects(broad.astype(np.uint8))[0]
+    )
+    rows = slice(rows.start, min(rows.stop, height))
+    divided = _divided(pixels, paper, rows)
+    for channel in range(3):
+        areas[rows, columns, channel] = ndimage.grey_closing(
+            divided[:, columns, channel], (stroke, stroke)
+        )
+    for band in bands(height):
+        strength = ramp(np.ptp(areas[band], axis=-1) / np.float32(255), 0.1, 0.25)
+        if besides is not None:
+            strength[besides[band]] = 0
+        areas[band] = np.round(255 - strength[..., np.newaxis] * (255 - areas[band]))
+    return areas
+
+
+def without_color_areas(pixels, areas, paper):
+    """Return rows of a page, uint8, as they are without areas of color: paper and ink.
+
+    A channel that an area absorbs says little about the ink over it: there it becomes as dark,
+    beside the paper, as the darkest of the others.
+    """
+    ground = np.maximum(paper * areas / np.float32(255), 1)
+    divided = np.minimum(pixels / ground, 1)
+    absorbed = areas < 0.6 * areas.max(-1, keepdims=True)
+    darkest = np.where(absorbed, 1, divided).min(-1, keepdims=True)
+    unchanged = (areas == 255).all(-1, keepdims=True)
+    result = np.where(unchanged, pixels, np.where(absorbed, darkest, divided) * paper)
+    return np.round(result).astype(np.uint8)
