@@ -101,7 +101,7 @@ class Watermark:
     adam: bool = True  # else Adadelta
     leaky: bool = True  # else ReLU
     cross_entropy: bool = False  # of the bits, else their squared error
-    image_weight: float = watermark_ae.RECIPES["fast"]["image_weight"]
+    image_weight: float = watermark_ae.FAST["image_weight"]
 
 
 PUBLISHED = Watermark(noise=0.5, adam=False, leaky=False, image_weight=1.0)

@@ -128,10 +128,11 @@ def test_a_logo_without_contrast_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("flags", "weight"), [("", 3), ("--image-weight 6", 6), ("--recipe published", 1)]
+    ("flags", "weight"),
+    [("", 3), ("--image-weight 6", 6), ("--watermark gray", 0.3), ("--recipe published", 1)],
 )
 def test_the_loss_by_hand(flags, weight, monkeypatch):
-    """For bits that are 0 and 1 in turn, extracted as 0.5 everywhere, and images off by 0.1."""
+    """For values that are 0 and 1 in turn, extracted as 0.5 everywhere, and images off by 0.1."""
     compiled = []
     monkeypatch.setattr(keras.Model, "fit", lambda model, *args, **options: compiled.append(model))
     with pytest.raises(UserError, match="training diverged"):  # it has saved no model
