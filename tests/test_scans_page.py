@@ -117,7 +117,7 @@ def test_a_clean_page_stays_as_it_is():
     gray[1:][gray[:-1] == 0] = 90  # a rim
     cleaned, lost = page.clean_page(corrected(darken_paper), gray)
     np.testing.assert_array_equal(cleaned, gray)
-    assert lost == 0
+    assert lost < 0.01
 
 
 def test_dirt_on_a_page_without_grain_is_removed():
@@ -160,7 +160,7 @@ def test_text_under_marker_stays_black_and_marker_stays(marker, paper):
     strokes = letters()
     under = ~strokes & (pixels != np.array(paper)).any(-1)
     cleaned, lost = page.clean_page(blacken_color, pixels)
-    assert lost == 0
+    assert lost < 0.01
     assert cleaned[strokes].max() < 60
     assert np.ptp(cleaned[strokes].astype(int), axis=-1).max() < 40
     assert (cleaned[~strokes & ~under] == 255).all()
@@ -239,11 +239,29 @@ def test_lost_ink_is_measured():
     clean[20:380:20, 20:380] = clean[21:380:20, 20:380] = 0.3
     shade = np.linspace(0.6, 0.9, 400, dtype="float32")[:, None, None]
     dirty = np.clip(clean * shade + rng.normal(0, 0.02, clean.shape), 0, 1).astype("float32")
-    assert ink.lost_ink(dirty, clean) == 0
+    assert ink.lost_ink(dirty, clean) < 0.01
     half = clean.copy()
     half[200:] = 1
-    assert 0.4 < ink.lost_ink(dirty, half) < 0.6
+    assert ink.lost_ink(dirty, half) == 1  # in the upper half
+    faded = np.where(np.arange(400)[:, None, None] % 60 < 25, 1, clean)
+    assert 0.2 < ink.lost_ink(dirty, faded) < 0.7
     assert ink.lost_ink(dirty, np.ones_like(dirty)) == 1
+
+
+def test_a_thin_rule_and_a_small_region_count_as_lost():
+    rng = np.random.default_rng(0)
+    clean = np.ones((900, 700, 1), "float32")
+    clean[:400][letters(400, 700)] = 0.1
+    rule, small = clean.copy(), clean.copy()
+    rule[750, 40:660] = 0.75
+    small[800:840, 500:600][letters(100, 200)[20:60, :100]] = 0.5
+    for page_before in (rule, small):
+        grain = rng.normal(0, 0.008, clean.shape)
+        dirty = np.clip(0.89 * page_before + grain, 0, 1).astype("float32")
+        assert ink.lost_ink(dirty, page_before) < 0.01
+        assert ink.lost_ink(dirty, clean) > 0.5
+    blurred = ndimage.gaussian_filter(np.where(small < clean, small, 1), (4, 4, 0))  # a stain
+    assert ink.lost_ink(np.minimum(clean, 2 * blurred - 1) * np.float32(0.89), clean) < 0.01
 
 
 def test_lost_ink_is_noted(tmp_path):
@@ -251,7 +269,7 @@ def test_lost_ink_is_noted(tmp_path):
     pixels[10:-10:12, 12:-12] = 40
     Image.fromarray(pixels).save(tmp_path / "a.png")
     result = clean_file(np.ones_like, tmp_path / "a.png", tmp_path / "b.png", Options())
-    assert result["notes"] == ["page 1: 100% of what looks like ink is gone, compare"]
+    assert result["notes"] == ["page 1: in places 100% of what looks like ink is gone, compare"]
 
 
 def two_inks(dark, light, blur=0, scale=1):
