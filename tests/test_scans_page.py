@@ -243,7 +243,7 @@ def test_lost_ink_is_measured():
     half = clean.copy()
     half[200:] = 1
     assert ink.lost_ink(dirty, half) == 1  # in the upper half
-    faded = np.where(np.arange(400)[:, None, None] % 60 < 25, 1, clean)
+    faded = np.where(np.arange(400)[:, None] % 40 < 14, 1, clean)
     assert 0.2 < ink.lost_ink(dirty, faded) < 0.7
     assert ink.lost_ink(dirty, np.ones_like(dirty)) == 1
 
