@@ -81,6 +81,7 @@ NAME_SAMPLES = """() => new MutationObserver(() => {
 CSS = """
 html {scrollbar-gutter: stable}
 .gradio-container {max-width: 1240px !important; margin: auto}
+.gradio-container > .app {padding: 12px clamp(12px, 2.5vw, 32px) !important}
 /* Labels and buttons stand above a picture; in Gradio's own style they hide its corners. */
 .block:has(> label.float) {padding-top: 40px !important}
 .image-container > .icon-button-wrapper {top: -36px !important}
@@ -93,7 +94,6 @@ html {scrollbar-gutter: stable}
 .dark a, .dark .tab-container .selected {color: var(--primary-300) !important}
 iframe {display: block; width: 100%; height: 780px; border: 0}
 @media (max-width: 46rem) {
-  .gradio-container > .app {padding: 12px !important}
   .tab-container > button {padding: 0 8px !important; font-size: .9rem}
   iframe {height: 1020px}
 }
@@ -248,7 +248,10 @@ class Job:
 
 def emptied(outputs):
     """Return updates that make components as they were when the page was opened."""
-    return [gr.update(value=None, label=each.label, interactive=False) for each in outputs]
+    return [
+        gr.update(value=None, label=each.label, interactive=False, visible=each.visible)
+        for each in outputs
+    ]
 
 
 def attempt(work, empty, *inputs):
@@ -312,7 +315,8 @@ def run_on(events, work, inputs, outputs, stop):
             future = thread.submit(attempt, work, empty, job, Path(folder), *inputs)
             try:
                 while not future.done():
-                    text = f"{job.share:.0%} done after {time.monotonic() - start:.0f} s"
+                    done = f"{job.share:.0%} done" if job.share else "At work"
+                    text = f"{done} after {time.monotonic() - start:.0f} s"
                     yield [*keep, text, gr.skip()]
                     concurrent.futures.wait([future], 0.3)
                 if job.wanted:
@@ -342,7 +346,11 @@ def clean(job, folder, path, ink):
     dpi = f"{after.dpi[0]:.0f} dpi" if after.dpi else "no dpi known"
     status = "; ".join([f"{target.name}: {width}x{height} pixels, {dpi}", *notes])
     previews = preview(before.image()), preview(after.image())
-    return previews, gr.DownloadButton(value=str(target), interactive=True), status
+    return (
+        gr.ImageSlider(previews, visible=True),
+        gr.DownloadButton(value=str(target), interactive=True),
+        status,
+    )
 
 
 def remove_noise(path, kind, amount):
@@ -388,7 +396,7 @@ def embed(job, folder, path, text, key):
     psnr = embed_in_file(watermark(), path, text, code.derive_key(key), target)
     before, after = (images.read_color(file) for file in (path, target))
     return (
-        (preview(before), preview(after)),
+        gr.ImageSlider((preview(before), preview(after)), visible=True),
         preview(0.5 + 16 * (after - before)),
         gr.DownloadButton(value=str(target), interactive=True),
         f"{psnr:.1f} dB; read back from the file, and after JPEG 75",
@@ -453,9 +461,18 @@ def picture_box(label, component=gr.Image, **options):
 
 
 def comparison_box(label, height, **options):
-    """Return a place that shows one picture on top of another, with a line to drag between."""
-    max_height = height - 44  # the label is above it
-    return picture_box(label, gr.ImageSlider, height=height, max_height=max_height, **options)
+    """Return a place that shows one picture on top of another, with a line to drag between.
+
+    Without pictures it is invisible, because Gradio's would keep its last ones.
+    """
+    return picture_box(
+        label,
+        gr.ImageSlider,
+        height=height,
+        max_height=height - 44,  # the label is above it
+        visible=False,
+        **options,
+    )
 
 
 def status_box(label, hint="Choose a file, or click a sample"):

@@ -204,7 +204,7 @@ def test_noise_is_removed_from_the_middle_of_a_photo(visit, tmp_path):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_a_drag_over_the_plane_needs_no_answer_from_the_server(visit, size):
+def test_a_drag_over_the_plane_needs_no_answer_from_the_server(visit, requests_of, size):
     page = visit("Latent plane", SIZES[size])
     frame = page.frame_locator("iframe")
     frame.locator("html[data-ready]").wait_for(state="attached")
@@ -212,17 +212,16 @@ def test_a_drag_over_the_plane_needs_no_answer_from_the_server(visit, size):
     assert frame.locator("html").evaluate("html => html.scrollHeight <= innerHeight")
     plane = frame.locator("#plane")
     plane.scroll_into_view_if_needed()
-    box, asked = plane.bounding_box(), []
-    page.on("request", asked.append)
+    box, asked = plane.bounding_box(), requests_of(page)
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.mouse.down()
     before = frame.locator("#code").inner_text()
     for step in range(1, 6):
         page.mouse.move(box["x"] + box["width"] / 2 + 10 * step, box["y"] + box["height"] / 2)
     page.mouse.up()
-    assert before == "0.00, 0.00"
+    assert np.abs([float(z.replace("−", "-")) for z in before.split(",")]).max() < 0.05
     assert float(frame.locator("#code").inner_text().split(",")[0]) > 0.3
-    assert not [request.url for request in asked if request.url.startswith("http")]
+    assert not [url for url in asked if url.startswith("http")]
 
 
 def test_a_visitors_clothes_are_encoded_and_varied(visit):
@@ -344,7 +343,7 @@ def test_work_can_be_stopped(visit, tmp_path):
     page = visit("Clean a scan")
     upload(page, tmp_path / "large.png")
     stop = page.get_by_role("button", name="Stop")
-    value_when(page, "The cleaned file", "% done")
+    value_when(page, "The cleaned file", "after")
     stop.click()
     value_when(page, "The cleaned file", "^Stopped$")
     assert stop.is_disabled()
@@ -429,10 +428,10 @@ def test_a_scan_of_20_megapixels_does_not_block_light_work(visit, tmp_path):
     Image.fromarray(scan).save(tmp_path / "scan.png", dpi=(400, 400))
     scanning, walking = visit("Clean a scan"), visit("Latent plane")
     upload(scanning, tmp_path / "scan.png")
-    value_when(scanning, "The cleaned file", "% done")
+    value_when(scanning, "The cleaned file", "after")
     click_sample(walking, 0)
     value_when(walking, "The code of yours", "z = ")
-    assert "% done" in scanning.get_by_label("The cleaned file").input_value()
+    assert "after" in scanning.get_by_label("The cleaned file").input_value()
     text = value_when(scanning, "The cleaned file", "dpi")
     assert "4000x5000 pixels, 400 dpi" in text
 
