@@ -10,7 +10,7 @@ Nothing leaves the machine: no analytics, no fonts or scripts of other hosts. Up
 temporary folder for an hour at most, which is removed when the page ends.
 """
 
-import contextlib
+import concurrent.futures
 import dataclasses
 import functools
 import os
@@ -19,70 +19,84 @@ import shutil
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported, which calls home
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 try:
     import gradio as gr
+    import numpy as np
+    import skimage
+    import tyro
+    from PIL import Image, ImageOps
     from starlette.middleware import Middleware
+    from starlette.responses import FileResponse
+    from starlette.routing import Route
+
+    import denoise_fashion
+    import latent_spaces
+    import vae_fashion  # noqa: F401  registers the layers of its model
+    from common import cli, images, metrics, noise, plotting, training
+    from evaluation.denoise_fashion import fit_outlier_median
+    from synthetic import clothes, digits, pages
+    from tools import latents, scans, small_images, tiles
+    from tools.messages import code, damage, photo
+    from tools.messages.files import embed_in_file
 except ImportError as error:
     print(f"error: {error}; pip install -r requirements-app.txt", file=sys.stderr)
     sys.exit(2)
-
-import numpy as np
-import skimage
-import tyro
-from PIL import Image, ImageDraw, ImageOps
-
-import denoise_fashion
-import latent_spaces
-import vae_fashion  # noqa: F401  registers the layers of its model
-from common import cli, images, metrics, noise, plotting, training
-from synthetic import clothes, digits, pages
-from tools import latents, scans, small_images, tiles
-from tools.messages import code, damage, photo
-from tools.messages.files import embed_in_file
 
 MAX_MEGABYTES, MAX_MEGAPIXELS = 50, 40  # of an upload
 UPLOAD_SECONDS = 3_600  # how long an upload is kept
 CLEANUP_SECONDS = 60  # how often old ones are deleted
 MIN_SHOWN, MAX_SHOWN = 280, 1_200  # pixels of the longer side of a picture on the page
-PLANE_LIMIT, PLANE_COUNT = 2.3, 20  # of the latent plane: its last z, images along a side
-MAX_Z = 4  # of the sliders
+CROP = 400  # pixels of the longer side of what noise is removed from
 # Only one of these runs at a time, to save memory; everything else overtakes them in the queue.
 HEAVY = {"concurrency_id": "heavy", "concurrency_limit": 1}
-LIGHT = {"concurrency_limit": 4, "show_progress": "hidden", "trigger_mode": "always_last"}
+LIGHT = {"concurrency_limit": 4}
+# Of several events while one is answered, only the last is answered, too.
+LAST = {"trigger_mode": "always_last", "show_progress": "hidden"}
+AT_ONCE = {"queue": False, "trigger_mode": "multiple", "show_progress": "hidden"}
 NOISES = {"salt and pepper": noise.salt_and_pepper, "Gaussian": noise.gaussian}
 INKS = {
     "as it is": scans.Options(),
     "gray": scans.Options(gray=True),
     "black and white": scans.Options(bilevel=True),
 }
+SUFFIXES = [suffix for suffix in images.SUFFIXES if suffix != ".heic"]  # which cannot be read
 # With it the browser itself refuses to ask another host for anything.
 POLICY = b"default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:"
-# A drag: while the pointer moves with its button down, its last place is clicked every 60 ms.
-DRAG = """() => {
-  const plane = document.querySelector("#plane");
-  if (plane.dataset.drag) return;
-  plane.dataset.drag = "on";
-  let place, timer;
-  plane.addEventListener("dragstart", event => event.preventDefault());
-  plane.addEventListener("pointermove", event => {
-    if (event.buttons !== 1 || event.target.tagName !== "IMG") return;
-    place = {clientX: event.clientX, clientY: event.clientY, bubbles: true};
-    timer ??= setTimeout(() => {
-      timer = undefined;
-      plane.querySelector("img").dispatchEvent(new MouseEvent("click", place));
-    }, 60);
-  });
-}"""
-# Labels and buttons stand above a picture; in Gradio's own style they hide its corners.
+ROOT = Path(__file__).parent
+SERVED = (
+    ("docs/explorer.html", "text/html"),
+    ("README.md", "text/plain"),
+    ("LICENSE", "text/plain"),
+)
+# Gradio's samples are buttons without a name, which a screen reader calls "submit".
+NAME_SAMPLES = """() => new MutationObserver(() => {
+  for (const image of document.querySelectorAll(".gallery-item:not([aria-label]) img"))
+    image.closest("button").ariaLabel = "Sample " + image.src.split("/").pop();
+}).observe(document.body, {childList: true, subtree: true})"""
 CSS = """
+html {scrollbar-gutter: stable}
 .gradio-container {max-width: 1240px !important; margin: auto}
-#plane img {cursor: crosshair; touch-action: none}
+.gradio-container > .app {padding: 12px clamp(12px, 2.5vw, 32px) !important}
+/* Labels and buttons stand above a picture; in Gradio's own style they hide its corners. */
 .block:has(> label.float) {padding-top: 40px !important}
 .image-container > .icon-button-wrapper {top: -36px !important}
+.upload-container {height: 48px !important}
+.upload-container .wrap {flex-direction: row !important; gap: 6px; justify-content: center;
+  min-height: 0 !important; padding: 0 !important; width: 100%; font-size: .9rem}
+.upload-container .icon-wrap {display: none}
+.gallery-item .container {width: 56px !important; height: 56px !important}
+.html-container {padding: 0 !important}
+.dark a, .dark .tab-container .selected {color: var(--primary-300) !important}
+iframe {display: block; width: 100%; height: 780px; border: 0}
+@media (max-width: 46rem) {
+  .tab-container > button {padding: 0 8px !important; font-size: .9rem}
+  iframe {height: 1020px}
+}
 """
 PHOTOS = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg")  # of scikit-image
 GRAY_PHOTOS = ("camera.png", "coins.png", "moon.png")
@@ -110,60 +124,63 @@ def load_once(load):
     """Return a function that calls `load` the first time it is needed, and never twice."""
     cached = functools.cache(load)
 
-    def locked():
+    def locked(*names):
         with _loading:
-            return cached()
+            return cached(*names)
 
     return locked
 
 
 @load_once
+def model(name):
+    return training.load_model(None, name)
+
+
+@load_once
 def page_cleaner():
-    return scans.cleaner(training.load_model(None, "clean_documents"))
+    return scans.cleaner(model("clean_documents"))
 
 
 @load_once
 def denoiser():
     network = denoise_fashion.build_unet(None, None)  # the same weights fit a picture of any size
-    network.set_weights(training.load_model(None, "denoise_fashion_unet").get_weights())
+    network.set_weights(model("denoise_fashion_unet").get_weights())
     return network
 
 
 @load_once
-def vae():
-    return training.load_model(None, "vae_fashion")
-
-
-@load_once
-def latent_plane():
-    return latents.plane(vae().decoder, PLANE_LIMIT, PLANE_COUNT)
+def outlier_median():
+    """Return the baseline of denoise_fashion.py, its threshold chosen on noisy clothes."""
+    clean = clothes.clothes(200, seed=1)[0][..., np.newaxis] / np.float32(255)
+    amount = denoise_fashion.Train.noise
+    return fit_outlier_median(noise.salt_and_pepper(clean, amount, seed=1), clean)
 
 
 @load_once
 def watermark():
-    return photo.Watermark(training.load_model(None, "watermark_photo"))
+    return photo.Watermark(model("watermark_photo"))
 
 
 @load_once
 def autoencoders():
     """Return {kind: (encoder, decoder)} of latent_spaces.py."""
-    return {
-        kind: latent_spaces.split(training.load_model(None, f"latent_spaces_{kind}"))
-        for kind in latent_spaces.KINDS
-    }
+    kinds = latent_spaces.KINDS
+    return {kind: latent_spaces.split(model(f"latent_spaces_{kind}")) for kind in kinds}
 
 
 # ---------------------------------------------------------------- pictures
 
 
-def preview(image):
+def preview(picture):
     """Return a Pillow image of a picture: small ones in larger pixels, large ones scaled down.
 
-    `image` is uint8, or float in [0, 1], of shape (height, width) or (height, width, 1 or 3).
+    `picture` is one of Pillow, or floats in [0, 1], shape (height, width) or (height, width, 1
+    or 3).
     """
-    if image.dtype != np.uint8:
-        image = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
-    picture = Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image)
+    if not isinstance(picture, Image.Image):
+        levels = np.round(np.clip(picture, 0, 1) * 255).astype(np.uint8)
+        picture = Image.fromarray(levels[..., 0] if levels.shape[2:] == (1,) else levels)
+    picture = picture.convert("L") if picture.mode == "1" else picture
     longer = max(picture.size)
     if longer > MAX_SHOWN:
         return ImageOps.contain(picture, (MAX_SHOWN, MAX_SHOWN), Image.Resampling.LANCZOS)
@@ -177,220 +194,262 @@ def crop_center(image, side):
 
 
 def write_samples(folder):
-    """Write sample pictures into a folder and return {kind: list of paths}.
+    """Write sample pictures into a new folder and return {kind: list of paths}.
 
-    Of the dirty `pages` the first is an A6 at 300 dpi. `photos` are in color, `gray` ones are not;
-    `clothes` and `digits` have 28x28 pixels, light on black.
+    `photos` are in color, `gray` ones are not; `clothes` and `digits` have 28x28 pixels.
     """
-    samples = {"pages": [], "clothes": [], "digits": []}
-    large = pages.pages(1, seed=1, height=1748, width=1240, scale=3)
-    small = pages.pages(3, seed=1, scale=1)
-    for number, (dirty, *_) in enumerate([*large, *small]):
-        path = folder / f"page_{number + 1}.png"
-        Image.fromarray(dirty[..., 0]).save(path, dpi=(300, 300) if number == 0 else (100, 100))
-        samples["pages"].append(path)
+    folder.mkdir()
+    kinds = {"pages": [dirty[..., 0] for dirty, *_ in pages.pages(3, seed=1, scale=1)]}
     for kind, make in (("clothes", clothes.clothes), ("digits", digits.digits)):
         drawn, labels = make(60, seed=1)
-        for label in np.unique(labels):
-            path = folder / f"{kind}_{label}.png"
-            Image.fromarray(drawn[labels == label][0]).save(path)
-            samples[kind].append(path)
-    shipped = Path(skimage.__file__).parent / "data"
+        kinds[kind] = drawn[np.unique(labels, return_index=True)[1]]
+    samples = {"pages": [Path(shutil.copy(ROOT / "samples/scan.jpg", folder))]}
+    for kind, drawn in kinds.items():
+        for number, pixels in enumerate(drawn):
+            samples.setdefault(kind, []).append(folder / f"{kind}_{number}.png")
+            Image.fromarray(pixels).save(samples[kind][-1])
     for kind, names in (("photos", PHOTOS), ("gray", GRAY_PHOTOS)):
-        paths = [shipped / name for name in names if (shipped / name).is_file()]
-        samples[kind] = [Path(shutil.copy(path, folder)) for path in paths]
+        shipped = [Path(skimage.__file__).parent / "data" / name for name in names]
+        samples[kind] = [Path(shutil.copy(path, folder)) for path in shipped if path.is_file()]
     return samples
-
-
-# ---------------------------------------------------------------- what the tabs do
-
-
-@contextlib.contextmanager
-def errors_on_page():
-    """Show a UserError as the page's own message, with a file's name in place of its path."""
-    try:
-        yield
-    except cli.UserError as error:
-        folders = rf"{re.escape(tempfile.gettempdir())}/(gradio/\w+|samples|tmp\w+)/"
-        raise gr.Error(re.sub(folders, "", str(error)), print_exception=False) from None
-    except MemoryError:
-        raise gr.Error("Not enough memory; use a smaller picture", print_exception=False) from None
 
 
 def checked(path):
     """Return a picture's path. Raises UserError if it has too many pixels or cannot be read."""
-    if path is None:
-        raise cli.UserError("Choose a picture first: one of yours, or a sample")
     with images.open_image(Path(path)) as image:
         images.check_pixels(path, *image.size, MAX_MEGAPIXELS)
     return Path(path)
 
 
-def clean(path, ink):
-    """Clean the first page of a file. A generator, so that its files can be deleted once sent."""
-    with errors_on_page(), tempfile.TemporaryDirectory() as folder:
-        if path is None:  # the visitor removed it
+# ---------------------------------------------------------------- work, and what has become of it
+
+
+class StoppedError(Exception):
+    """Work is no longer wanted."""
+
+
+class Job:
+    """Work that a visitor waits for, on some inputs.
+
+    Attributes:
+        share: of the work that is done, in [0, 1].
+        wanted: False once it was stopped, or other work took its place.
+    """
+
+    def __init__(self, inputs):
+        self.inputs, self.share, self.wanted = inputs, 0, True
+
+    def report(self, share):
+        """Note how much is done. Raises StoppedError if the work is no longer wanted."""
+        self.share = share
+        if not self.wanted:
+            raise StoppedError
+
+
+def emptied(outputs):
+    """Return updates that make components as they were when the page was opened."""
+    return [
+        gr.update(value=None, label=each.label, interactive=False, visible=each.visible)
+        for each in outputs
+    ]
+
+
+def attempt(work, empty, *inputs):
+    """Return what work(*inputs) returns; if it fails, `empty` updates with the error as the last.
+
+    A file has its name in the error instead of its path.
+    """
+    try:
+        return work(*inputs)
+    except cli.UserError as error:
+        folders = rf"{re.escape(tempfile.gettempdir())}/(gradio/\w+|samples|tmp\w+)/"
+        return [*empty[:-1], re.sub(folders, "", str(error))]
+    except MemoryError:
+        return [*empty[:-1], "Not enough memory; use a smaller picture"]
+
+
+def show_on(file, events, work, inputs, outputs):
+    """Show what light work makes of the inputs, whose first is `file`, on its change and others.
+
+    The last of the outputs is a text.
+    """
+    empty = emptied(outputs)
+
+    def run(*inputs):
+        return attempt(work, empty, *inputs) if inputs[0] else empty
+
+    file.change(lambda: empty, None, outputs, **AT_ONCE)
+    gr.on([file.change, *events], run, inputs, outputs, **LIGHT, **LAST)
+
+
+def run_on(events, work, inputs, outputs, stop):
+    """Run heavy work on each event, which stops what still runs and empties the outputs.
+
+    Args:
+        work: function of a `Job`, a temporary folder and the inputs.
+        inputs: components; those for files come first, and without any there is nothing to do.
+        outputs: components that show what `work` returns; the last one is a text, which also tells
+            how much is done.
+        stop: button.
+    """
+    empty, job = emptied(outputs), gr.State()
+    files = sum(isinstance(each, gr.File | gr.DownloadButton) for each in inputs)
+    keep = [gr.skip()] * (len(outputs) - 1)
+
+    def begin(job, *inputs):
+        if job:
+            job.wanted = False
+        waits = any(inputs[:files])
+        text = "Waiting for its turn" if waits else ""
+        return [Job(inputs), *empty[:-1], text, gr.update(interactive=waits)]
+
+    def run(job, *inputs):
+        if not job.wanted or job.inputs != inputs or not any(inputs[:files]):
             yield gr.skip()
             return
-        before, after, target, notes = scans.clean_first_page(
-            page_cleaner(), Path(path), Path(folder), INKS[ink], MAX_MEGAPIXELS
-        )
-        height, width = after.pixels.shape[:2]
-        dpi = f"{after.dpi[0]:.0f} dpi" if after.dpi else "no dpi known"
-        status = "; ".join([f"{target.name}: {width}x{height} pixels, {dpi}", *notes])
-        previews = preview(before.pixels), preview(after.pixels)
-        yield previews, gr.DownloadButton(value=str(target), interactive=True), status
+        start = time.monotonic()
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            concurrent.futures.ThreadPoolExecutor(1) as thread,
+        ):
+            future = thread.submit(attempt, work, empty, job, Path(folder), *inputs)
+            try:
+                while not future.done():
+                    done = f"{job.share:.0%} done" if job.share else "At work"
+                    text = f"{done} after {time.monotonic() - start:.0f} s"
+                    yield [*keep, text, gr.skip()]
+                    concurrent.futures.wait([future], 0.3)
+                if job.wanted:
+                    yield [*future.result(), gr.update(interactive=False)]
+            finally:
+                job.wanted = False
+
+    def end(job):
+        job.wanted = False
+        return [*empty[:-1], "Stopped", gr.update(interactive=False)]
+
+    begun = gr.on(events, begin, [job, *inputs], [job, *outputs, stop], **AT_ONCE)
+    begun.then(run, [job, *inputs], [*outputs, stop], **HEAVY, **LAST)
+    stop.click(end, job, [*outputs, stop], **AT_ONCE)
+
+
+# ---------------------------------------------------------------- what the tabs do
+
+
+def clean(job, folder, path, ink):
+    """Clean the first page of a file."""
+    tiles.on_tile.set(job.report)
+    before, after, target, notes = scans.clean_first_page(
+        page_cleaner(), Path(path), folder, INKS[ink], MAX_MEGAPIXELS
+    )
+    height, width = after.pixels.shape[:2]
+    dpi = f"{after.dpi[0]:.0f} dpi" if after.dpi else "no dpi known"
+    status = "; ".join([f"{target.name}: {width}x{height} pixels, {dpi}", *notes])
+    previews = preview(before.image()), preview(after.image())
+    return (
+        gr.ImageSlider(previews, visible=True),
+        gr.DownloadButton(value=str(target), interactive=True),
+        status,
+    )
 
 
 def remove_noise(path, kind, amount):
     """Return the middle of a picture: as it is, noisy, filtered and denoised, with PSNR."""
-    if path is None:
-        return gr.skip()
-    with errors_on_page():
-        picture = images.read_visible(checked(path))
-        noisy = NOISES[kind](picture[np.newaxis], amount, training.seed_for("app"))[0]
-        results = {
-            "noisy": noisy,
-            "median filter, 3x3": metrics.median_3x3(noisy[np.newaxis])[0],
-            "network": tiles.denoise(denoiser(), noisy, multiple=8),
-        }
-        updates = [preview(crop_center(picture, 400))]
-        for name, result in results.items():
-            psnr = metrics.psnr(picture[np.newaxis], result[np.newaxis])
-            label = f"{name}: {psnr:.1f} dB"
-            updates.append(gr.Image(preview(crop_center(result, 400)), label=label))
-        return updates
-
-
-def show_code(z_1, z_2):
-    """Return the plane with a ring at a code, and the image that the code decodes to."""
-    plane = preview(latent_plane()).convert("RGB")
-    side, z = plane.width, np.clip([z_1, -z_2], -PLANE_LIMIT, PLANE_LIMIT)
-    x, y = (side * (z / PLANE_LIMIT + 1) / 2).clip(8, side - 8)
-    for radius, color in ((9, "black"), (8, "yellow"), (7, "yellow"), (6, "black")):
-        ImageDraw.Draw(plane).circle((x, y), radius, outline=color)
-    [image] = latents.decode(vae().decoder, np.array([[z_1, z_2]]))
-    return plane, preview(image)
-
-
-def clicked_code(event: gr.SelectData):
-    """Return the code of a place on the plane."""
-    side = PLANE_COUNT * small_images.SIDE
-    x, y = (round(PLANE_LIMIT * (2 * place / side - 1), 2) for place in event.index)
-    return x, -y
-
-
-def new_clothes():
-    """Return decoded samples of the prior."""
-    z = np.random.default_rng().standard_normal((32, 2))
-    return preview(plotting.mosaic(latents.decode(vae().decoder, z), 8))
+    picture = crop_center(images.read_visible(checked(path)), CROP)[np.newaxis]
+    noisy = NOISES[kind](picture, amount, training.seed_for("app"))
+    results = {
+        "noisy": noisy,
+        "outlier median": outlier_median()(noisy),
+        "network": tiles.denoise(denoiser(), noisy[0], multiple=8)[np.newaxis],
+    }
+    updates = [preview(picture[0])]
+    for name, result in results.items():
+        label = f"{name}: {metrics.psnr(picture, result):.1f} dB"
+        updates.append(gr.Image(preview(result[0]), label=label))
+    return [*updates, f"The middle {picture.shape[2]}x{picture.shape[1]} pixels"]
 
 
 def prepare(path, name):
     """Return a picture as a model in models/ needs it, (28, 28, 1), and a note."""
     dataset = training.trained_on(None, name)
     image, inverted = small_images.prepare(images.read_visible(checked(path)), dataset)
-    return image, "Inverted: the training images are light on dark." if inverted else ""
+    return (
+        image,
+        f"{'Inverted' if inverted else 'Not inverted'}: training images are light on dark.",
+    )
 
 
 def encode(path):
-    """Return the code of a picture, the picture with variations, and a note."""
-    if path is None:
-        return gr.skip()
-    with errors_on_page():
-        image, note = prepare(path, "vae_fashion")
-        z_mean = np.asarray(vae().encoder(image[np.newaxis])[0], "float64")[0]
-        z = z_mean.round(2).clip(-MAX_Z, MAX_Z)  # as the sliders have it
-        variations = latents.vary_widely(vae().decoder, z, 8, np.random.default_rng())
-        sheet = preview(plotting.mosaic(np.stack([image, *variations]), 3))
-        status = f"z = ({z[0]:.2f}, {z[1]:.2f}). {note}".strip()
-        return float(z[0]), float(z[1]), sheet, status
+    """Return a picture with variations, and its code."""
+    image, note = prepare(path, "vae_fashion")
+    vae = model("vae_fashion")
+    z = np.asarray(vae.encoder(image[np.newaxis])[0], "float64")[0]
+    variations = latents.vary_widely(vae.decoder, z, 8, np.random.default_rng())
+    sheet = preview(plotting.mosaic(np.stack([image, *variations]), 3))
+    return sheet, f"z = ({z[0]:.2f}, {z[1]:.2f}). {note}"
 
 
-def embed(path, text, key):
-    """Embed a text in a photo. A generator, so that its files can be deleted once sent."""
-    with errors_on_page(), tempfile.TemporaryDirectory() as folder:
-        path = checked(path)
-        target = Path(folder, f"{path.stem}_marked.png")
-        psnr = embed_in_file(watermark(), path, text, code.derive_key(key), target)
-        before, after = (images.read_color(file) for file in (path, target))
-        button = gr.DownloadButton(value=str(target), interactive=True)
-        status = f"{psnr:.1f} dB; read back from the file, and after JPEG 75"
-        yield (
-            (preview(before), preview(after)),
-            preview(0.5 + 16 * (after - before)),
-            button,
-            status,
-        )
+def embed(job, folder, path, text, key):
+    """Embed a text in a photo."""
+    path = checked(path)
+    target = folder / f"{path.stem}_marked.png"
+    psnr = embed_in_file(watermark(), path, text, code.derive_key(key), target)
+    before, after = (images.read_color(file) for file in (path, target))
+    return (
+        gr.ImageSlider((preview(before), preview(after)), visible=True),
+        preview(0.5 + 16 * (after - before)),
+        gr.DownloadButton(value=str(target), interactive=True),
+        f"{psnr:.1f} dB; read back from the file, and after JPEG 75",
+    )
 
 
-def damage_and_extract(path, key, quality, sigma, blur, kept, scale, progress=gr.Progress()):  # noqa: B008
-    """Return a marked photo after what is done to it, and the message that is left in it."""
-    with errors_on_page():
-        if path is None:
-            raise cli.UserError("Hide a message first")
-        picture = images.read_color(path)
-        height, width = picture.shape[:2]
-        images.check_pixels("The resized photo", scale * height, scale * width, MAX_MEGAPIXELS)
-        picture = damage.damage(
-            picture,
-            training.seed_for("app"),
-            scale=scale,
-            crop_share=kept / 100,
-            blur_sigma=blur,
-            noise_sigma=sigma,
-            quality=int(quality) if quality < 100 else 0,
-        )
-        return preview(picture), extract(picture, key, progress)
-
-
-def extract_from_upload(path, key, progress=gr.Progress()):  # noqa: B008
-    """Return the message in a photo as it was uploaded."""
-    with errors_on_page():
-        return extract(images.read_color(checked(path)), key, progress)
-
-
-def extract(picture, key, progress):
-    """Return the message in a picture, or a sentence if there is none."""
-
-    def show(share):
-        progress(share, desc="Searching at other scales and angles")
-
+def damage_and_extract(job, folder, upload, marked, key, quality, sigma, blur, kept, scale):
+    """Return a photo after what is done to it, and the message that is left in it."""
+    picture = images.read_color(checked(upload or marked))
+    height, width = picture.shape[:2]
+    images.check_pixels("The resized photo", scale * height, scale * width, MAX_MEGAPIXELS)
+    picture = damage.damage(
+        picture,
+        training.seed_for("app"),
+        scale=scale,
+        crop_share=kept / 100,
+        blur_sigma=blur,
+        noise_sigma=sigma,
+        quality=int(quality) if quality < 100 else 0,
+    )
     gray = photo.luminance(picture)
-    text = watermark().extract(gray, code.derive_key(key), progress=show)
-    return "No message found with this key" if text is None else text
+    text = watermark().extract(gray, code.derive_key(key), progress=job.report)
+    return preview(picture), "No message found with this key" if text is None else text
 
 
 def reconstruct(path):
     """Return a picture in 28x28 pixels, what each autoencoder makes of it, and a note."""
-    if path is None:
-        return gr.skip()
-    with errors_on_page():
-        image, note = prepare(path, "latent_spaces_plain")
-        updates = [preview(image)]
-        for kind, (encoder, decoder) in autoencoders().items():
-            codes = np.asarray(encoder(image[np.newaxis]))
-            result = np.asarray(decoder(codes))[0].clip(0, 1)
-            label = f"{kind}, {codes.shape[1]} numbers: MSE {metrics.mse(image, result):.4f}"
-            updates.append(gr.Image(preview(result), label=label))
-        return *updates, note
+    image, note = prepare(path, "latent_spaces_plain")
+    updates = [preview(image)]
+    for kind, (encoder, decoder) in autoencoders().items():
+        codes = np.asarray(encoder(image[np.newaxis]))
+        result = np.asarray(decoder(codes))[0].clip(0, 1)
+        label = f"{kind}, {codes.shape[1]} numbers: MSE {metrics.mse(image, result):.4f}"
+        updates.append(gr.Image(preview(result), label=label))
+    return [*updates, note]
 
 
 # ---------------------------------------------------------------- what the tabs look like
 
 
-def file_picker(label, paths, suffixes=images.SUFFIXES):
+def file_picker(label, paths=(), suffixes=SUFFIXES):
     """Return a place to drop a file at, above samples; clicking one of these drops it there."""
-    file = gr.File(label=label, file_types=list(suffixes), height=110)
-    gallery = gr.Dataset(
-        components=["image"],
-        samples=[[str(path)] for path in paths],
-        type="index",
-        label="Samples: click one",
-    )
-    # Otherwise one that was clicked would be deleted with the visitors' files.
-    gallery.keep_in_cache = {str(sample["path"]) for (sample,) in gallery.samples}
-    gallery.click(lambda index: str(paths[index]), gallery, file, show_progress="hidden")
+    file = gr.File(label=label, file_types=list(suffixes))
+    if paths:
+        gallery = gr.Dataset(
+            components=["image"],
+            samples=[[str(path)] for path in paths],
+            type="index",
+            label="Samples: click one",
+        )
+        # Otherwise one that was clicked would be deleted with the visitors' files.
+        gallery.keep_in_cache = {str(sample["path"]) for (sample,) in gallery.samples}
+        gallery.click(lambda index: str(paths[index]), gallery, file, show_progress="hidden")
     return file
 
 
@@ -402,9 +461,22 @@ def picture_box(label, component=gr.Image, **options):
 
 
 def comparison_box(label, height, **options):
-    """Return a place that shows one picture on top of another, with a line to drag between."""
-    max_height = height - 44  # the label is above it
-    return picture_box(label, gr.ImageSlider, height=height, max_height=max_height, **options)
+    """Return a place that shows one picture on top of another, with a line to drag between.
+
+    Without pictures it is invisible, because Gradio's would keep its last ones.
+    """
+    return picture_box(
+        label,
+        gr.ImageSlider,
+        height=height,
+        max_height=height - 44,  # the label is above it
+        visible=False,
+        **options,
+    )
+
+
+def status_box(label, hint="Choose a file, or click a sample"):
+    return gr.Textbox(label=label, placeholder=hint, interactive=False, lines=2)
 
 
 def clean_tab(samples):
@@ -414,23 +486,24 @@ def clean_tab(samples):
     )
     with gr.Row():
         with gr.Column(scale=1):
-            suffixes = (*images.SUFFIXES, ".pdf")
-            page = file_picker("A page: image or PDF", samples["pages"], suffixes)
+            page = file_picker("A page: image or PDF", samples["pages"], [*SUFFIXES, ".pdf"])
             ink = gr.Radio(list(INKS), value="as it is", label="Ink")
-            status = gr.Textbox(label="The cleaned file", lines=2)
-            download = gr.DownloadButton("Download at full size", interactive=False)
-        comparison = comparison_box("Before and after", 640, scale=2)
-    outputs = [comparison, download, status]
+            status = status_box("The cleaned file")
+            with gr.Row():
+                stop = gr.Button("Stop", interactive=False, min_width=80)
+                download = gr.DownloadButton("Download", interactive=False, min_width=80)
+        comparison = comparison_box("Before and after", 620, scale=2)
     events = [page.change, ink.input]
-    gr.on(events, clean, [page, ink], outputs, trigger_mode="always_last", **HEAVY)
+    run_on(events, clean, [page, ink], [comparison, download, status], stop)
 
 
 def denoise_tab(samples):
     gr.Markdown(
         "Which one keeps edges and textures, and which one leaves specks? The network has only "
         f"seen clothes of 28x28 pixels with {denoise_fashion.Train.noise:.0%} of their pixels "
-        "replaced: other pictures, other amounts and Gaussian noise are new to it. The model is "
-        "that of `denoise_fashion.py`."
+        "replaced: other pictures, other amounts and Gaussian noise are new to it. The other "
+        "filter replaces outliers alone, by the median around them. The model is that of "
+        "`denoise_fashion.py`."
     )
     with gr.Row():
         with gr.Column():
@@ -440,35 +513,26 @@ def denoise_tab(samples):
             label = "Amount: share of pixels, or standard deviation"
             amount = gr.Slider(0, 0.5, 0.1, step=0.01, label=label)
     with gr.Row():
-        outputs = [picture_box(label) for label in ("picture", "noisy", "median filter", "network")]
+        names = ["picture", "noisy", "outlier median", "network"]
+        outputs = [picture_box(name) for name in names]
+    outputs.append(status_box("What is shown"))
     inputs = [file, kind, amount]
-    events = [component.change for component in inputs]
-    gr.on(events, remove_noise, inputs, outputs, trigger_mode="always_last", **HEAVY)
+    show_on(file, [kind.change, amount.change], remove_noise, inputs, outputs)
 
 
-def plane_tab(samples, tab):
+def plane_tab(samples):
     gr.Markdown(
         "Each place of the plane is a code of two numbers, and the decoder makes an image of each. "
-        "Click, or drag: neighbors look alike, and between two kinds of clothes lie mixtures. "
+        "Drag the point: neighbors look alike, and between two kinds of clothes lie mixtures. "
         "The model is that of `vae_fashion.py`."
     )
+    gr.HTML('<iframe src="docs/explorer.html" title="The latent plane"></iframe>')
     with gr.Row():
-        with gr.Column(scale=3):
-            plane = picture_box("The latent plane: click, or drag", elem_id="plane")
+        with gr.Column():
             file = file_picker("A piece of clothing of yours", samples["clothes"])
-        with gr.Column(scale=2):
-            decoded = picture_box("Decoded", height=320)
-            z_1 = gr.Slider(-MAX_Z, MAX_Z, 0, step=0.01, label="z_1, to the right")
-            z_2 = gr.Slider(-MAX_Z, MAX_Z, 0, step=0.01, label="z_2, upwards")
-            button = gr.Button("New clothes, from samples of the prior")
-            sheet = picture_box("New clothes, or variations of yours")
-            status = gr.Textbox(label="The code of yours", lines=2)
-    tab.select(show_code, [z_1, z_2], [plane, decoded], **LIGHT).then(None, js=DRAG)
-    plane.select(clicked_code, None, [z_1, z_2], **LIGHT)
-    # What is shown follows the sliders, whoever moves them and in whatever order answers arrive.
-    gr.on([z_1.change, z_2.change], show_code, [z_1, z_2], [plane, decoded], **LIGHT)
-    button.click(new_clothes, None, sheet, concurrency_limit=4)
-    file.change(encode, file, [z_1, z_2, sheet, status], concurrency_limit=4)
+            status = status_box("The code of yours")
+        sheet = picture_box("Yours, and variations of it")
+    show_on(file, [], encode, [file], [sheet, status])
 
 
 def message_tab(samples):
@@ -478,34 +542,37 @@ def message_tab(samples):
     )
     with gr.Row():
         with gr.Column():
-            file = file_picker("A photo", samples["photos"])
+            file = file_picker("A photo to hide a message in", samples["photos"])
             text = gr.Textbox("Hello from the pixels", label="Message", max_length=640)
             key = gr.Textbox(label="Key: only who knows it reads the message", max_length=200)
-            button = gr.Button("Hide", variant="primary")
-            status = gr.Textbox(label="The marked photo", lines=2)
-            download = gr.DownloadButton("Download the marked photo", interactive=False)
-            reader = gr.Button("Read what this photo holds")
-        with gr.Column(scale=2):
             with gr.Row():
-                comparison = comparison_box("Photo and marked photo", 420)
-                change = picture_box("What changed, 16 times", height=420)
+                hide = gr.Button("Hide", variant="primary", min_width=80)
+                stop_hiding = gr.Button("Stop", interactive=False, min_width=80)
+                download = gr.DownloadButton("Download", interactive=False, min_width=80)
+            status = status_box("The marked photo")
+        with gr.Column(scale=2), gr.Row():
+            comparison = comparison_box("Photo and marked photo", 420)
+            change = picture_box("What changed, 16 times", height=420)
+    with gr.Row():
+        with gr.Column():
+            sliders = [
+                gr.Slider(10, 100, 100, step=1, label="JPEG quality (100: none)"),
+                gr.Slider(0, 0.2, 0, step=0.01, label="Noise, standard deviation"),
+                gr.Slider(0, 3, 0, step=0.1, label="Blur, in pixels"),
+                gr.Slider(5, 100, 100, step=1, label="Crop, percent kept"),
+                gr.Slider(0.3, 2, 1, step=0.05, label="Resize, factor"),
+            ]
+            upload = file_picker("A marked photo of yours, instead of the one above")
+        with gr.Column():
             with gr.Row():
-                with gr.Column():
-                    sliders = [
-                        gr.Slider(10, 100, 70, step=1, label="JPEG quality (100: none)"),
-                        gr.Slider(0, 0.2, 0.02, step=0.01, label="Noise, standard deviation"),
-                        gr.Slider(0, 3, 0, step=0.1, label="Blur, in pixels"),
-                        gr.Slider(5, 100, 60, step=1, label="Crop, percent kept"),
-                        gr.Slider(0.3, 2, 1, step=0.05, label="Resize, factor"),
-                    ]
-                    attack = gr.Button("Damage it and read", variant="primary")
-                with gr.Column():
-                    damaged = picture_box("The damaged photo", height=420)
-                    message = gr.Textbox(label="Message that was read", lines=2)
+                read = gr.Button("Damage and read", variant="primary", min_width=80)
+                stop_reading = gr.Button("Stop", interactive=False, min_width=80)
+            message = status_box("Message that was read", "Hide a message first")
+            damaged = picture_box("What was read", height=420)
     outputs = [comparison, change, download, status]
-    gr.on([file.change, button.click], embed, [file, text, key], outputs, **HEAVY)
-    attack.click(damage_and_extract, [download, key, *sliders], [damaged, message], **HEAVY)
-    reader.click(extract_from_upload, [file, key], message, **HEAVY)
+    run_on([file.change, hide.click], embed, [file, text, key], outputs, stop_hiding)
+    inputs, events = [upload, download, key, *sliders], [upload.change, read.click]
+    run_on(events, damage_and_extract, inputs, [damaged, message], stop_reading)
 
 
 def autoencoders_tab(samples):
@@ -517,11 +584,12 @@ def autoencoders_tab(samples):
     with gr.Row():
         with gr.Column(scale=3):
             file = file_picker("A digit of yours", samples["digits"])
-        note = gr.Textbox(label="Note", lines=3)
+        with gr.Column(scale=1):
+            note = status_box("Note")
     with gr.Row():
         names = ["picture", *latent_spaces.KINDS]
         outputs = [picture_box(name, min_width=300) for name in names]
-    file.change(reconstruct, file, [*outputs, note], concurrency_limit=4)
+    show_on(file, [], reconstruct, [file], [*outputs, note])
 
 
 def with_policy(app):
@@ -540,22 +608,23 @@ def with_policy(app):
 
 def build_page(folder):
     """Return the page; sample pictures are written into a new folder."""
-    folder.mkdir()
     samples = write_samples(folder)
     with gr.Blocks(title="Autoencoders", delete_cache=(CLEANUP_SECONDS, UPLOAD_SECONDS)) as page:
         gr.Markdown(
-            "# Autoencoders\nFive things that trained ones do. Click a sample, or take your own."
+            "# Autoencoders\nFive things that trained ones do. Click a sample, or take your own. "
+            "[About the project](README.md) · [License](LICENSE)"
         )
-        with gr.Tab("Clean a scan"):
-            clean_tab(samples)
-        with gr.Tab("Remove noise"):
-            denoise_tab(samples)
-        with gr.Tab("Walk the latent plane") as tab:
-            plane_tab(samples, tab)
-        with gr.Tab("Hide a message"):
-            message_tab(samples)
-        with gr.Tab("Five autoencoders"):
-            autoencoders_tab(samples)
+        with gr.Tabs(overflow_behavior="wrap"):
+            with gr.Tab("Clean a scan"):
+                clean_tab(samples)
+            with gr.Tab("Remove noise"):
+                denoise_tab(samples)
+            with gr.Tab("Latent plane"):
+                plane_tab(samples)
+            with gr.Tab("Hide a message"):
+                message_tab(samples)
+            with gr.Tab("Five autoencoders"):
+                autoencoders_tab(samples)
     return page.queue(max_size=40)
 
 
@@ -569,6 +638,20 @@ def main(argv=None):
         # Gradio reads the variable each time; only DEFAULT_TEMP_DIR was set when it was imported.
         os.environ["GRADIO_TEMP_DIR"] = gr.routes.DEFAULT_TEMP_DIR = str(Path(folder, "gradio"))
         page = build_page(Path(folder, "samples"))
+        routes = [
+            Route(f"/{name}", FileResponse(ROOT / name, media_type=kind)) for name, kind in SERVED
+        ]
+        # A contrast of at least 4.5 between text and background.
+        theme = gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["monospace"]).set(
+            color_accent="*primary_600",
+            body_text_color_subdued="*neutral_600",
+            block_label_text_color="*primary_700",
+            block_title_text_color="*primary_700",
+            input_placeholder_color="*neutral_600",
+            input_placeholder_color_dark="*neutral_300",
+            button_primary_background_fill="*primary_600",
+            checkbox_label_background_fill_selected="*primary_600",
+        )
         try:
             page.launch(
                 server_name=settings.host,
@@ -577,10 +660,11 @@ def main(argv=None):
                 run_history=False,  # it keeps visitors' files, in the browser or elsewhere
                 ssr_mode=False,
                 footer_links=[],
-                app_kwargs={"middleware": [Middleware(with_policy)]},
+                app_kwargs={"middleware": [Middleware(with_policy)], "routes": routes},
                 max_file_size=MAX_MEGABYTES * 2**20,
-                theme=gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
+                theme=theme,
                 css=CSS,
+                js=NAME_SAMPLES,
                 quiet=True,
                 prevent_thread_lock=True,
             )

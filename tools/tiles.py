@@ -1,11 +1,15 @@
 """Pictures of any size through a convolutional denoiser, one tile after the other."""
 
+import contextvars
+
 import numpy as np
 
 from common import images
 from tools import small_images
 
 TILE, MARGIN = 512, 48  # pixels; no network here has a receptive field wider than twice the margin
+# Called after each tile with the share of the image that is done; what it raises ends the work.
+on_tile = contextvars.ContextVar("on_tile", default=lambda share: None)
 
 
 def denoise_files(network, outputs, multiple, plus=0, invert=False, color=False):
@@ -72,7 +76,7 @@ def in_tiles(function, image, tile, margin, plus=0):
         plus: the sides of the function's input are this many pixels more than a multiple of some
             number, of which `tile` and `margin` are multiples.
     """
-    result = np.empty_like(image)
+    result, done = np.empty_like(image), 0
     for top in range(0, image.shape[0], tile):
         for left in range(0, image.shape[1], tile):
             above, before = max(top - margin, 0), max(left - margin, 0)
@@ -80,4 +84,6 @@ def in_tiles(function, image, tile, margin, plus=0):
             piece = function(image[above:below, before:after])
             piece = piece[top - above :, left - before :][:tile, :tile]
             result[top : top + tile, left : left + tile] = piece
+            done += piece.size
+            on_tile.get()(done / image.size)
     return result
