@@ -4,7 +4,7 @@ The rows of a table differ in what their labels name and in nothing else: they s
 for the same number of steps. All values are measured on validation images.
 
 Examples:
-  python -m benchmarks.ablations --data-dir DIR              all of them, about two hours
+  python -m benchmarks.ablations --data-dir DIR              all of them, half an hour on an idle machine
   python -m benchmarks.ablations watermark --data-dir DIR    one of them
   python -m benchmarks.tables                                results to docs/results.md
 """
@@ -315,7 +315,7 @@ def patches(settings):
 def beta(settings):
     """Train vae_fashion.py's network with three weights of the KL divergence, and plot each."""
     clothes = data.load_fashion_mnist(settings)
-    steps, results = settings.steps or 2_000, {}
+    steps, results = settings.steps or 1_000, {}
     figure = Figure(figsize=(11, 8.2), layout="constrained")
     axes = figure.subplots(2, 3)
 

@@ -184,7 +184,7 @@ def test_bilevel_pages(tmp_path, suffix):
 
 
 def test_growth_is_reported_and_a_jpeg_lowers_its_quality_first(tmp_path):
-    noise = np.random.default_rng(0).integers(0, 120, (400, 400), np.uint8)
+    noise = np.random.default_rng(0).integers(130, 256, (400, 400), np.uint8)
     Image.fromarray(noise).save(tmp_path / "a.jpg", quality=85)
     assert clean(tmp_path / "a.jpg", tmp_path / "b.jpg")["notes"] == []
     Image.fromarray(noise).save(tmp_path / "c.jpg", quality=20)
