@@ -85,8 +85,8 @@ def test_pictures_for_training_validation_and_test_differ():
     ("arguments", "text"),
     [
         ("--message x", "--message"),  # without --input
-        ("--input a.png", "either --message TEXT, to embed it, or --extract"),
-        ("--input a.png --extract --message x", "either --message TEXT"),
+        ("--input a.png", "needs exactly one of --message TEXT and --extract"),
+        ("--input a.png --extract --message x", "exactly one of --message TEXT"),
         ("--input a.png --extract --format jpeg", "--format has no effect with --extract"),
         ("--input a.png --extract --output-dir out", "--output-dir has no effect with --extract"),
         ("--input a.png --message x --strength 0.1", "--strength"),
