@@ -247,15 +247,15 @@ class Job:
 
 
 def emptied(outputs):
-    """Return updates that make components as they were when the page was opened."""
-    return [
-        gr.update(value=None, label=each.label, interactive=False, visible=each.visible)
-        for each in outputs
-    ]
+    """Return updates that make components as they were when the page was opened.
+
+    Gradio takes the value out of each that it is given, so none can be used twice.
+    """
+    return [gr.update(value=None, label=each.label, interactive=False) for each in outputs]
 
 
-def attempt(work, empty, *inputs):
-    """Return what work(*inputs) returns; if it fails, `empty` updates with the error as the last.
+def attempt(work, outputs, *inputs):
+    """Return what work(*inputs) returns; if it fails, emptied outputs with the error as the last.
 
     A file has its name in the error instead of its path.
     """
@@ -263,9 +263,9 @@ def attempt(work, empty, *inputs):
         return work(*inputs)
     except cli.UserError as error:
         folders = rf"{re.escape(tempfile.gettempdir())}/(gradio/\w+|samples|tmp\w+)/"
-        return [*empty[:-1], re.sub(folders, "", str(error))]
+        return [*emptied(outputs[:-1]), re.sub(folders, "", str(error))]
     except MemoryError:
-        return [*empty[:-1], "Not enough memory; use a smaller picture"]
+        return [*emptied(outputs[:-1]), "Not enough memory; use a smaller picture"]
 
 
 def show_on(file, events, work, inputs, outputs):
@@ -273,12 +273,11 @@ def show_on(file, events, work, inputs, outputs):
 
     The last of the outputs is a text.
     """
-    empty = emptied(outputs)
 
     def run(*inputs):
-        return attempt(work, empty, *inputs) if inputs[0] else empty
+        return attempt(work, outputs, *inputs) if inputs[0] else emptied(outputs)
 
-    file.change(lambda: empty, None, outputs, **AT_ONCE)
+    file.change(lambda: emptied(outputs), None, outputs, **AT_ONCE)
     gr.on([file.change, *events], run, inputs, outputs, **LIGHT, **LAST)
 
 
@@ -292,16 +291,15 @@ def run_on(events, work, inputs, outputs, stop):
             how much is done.
         stop: button.
     """
-    empty, job = emptied(outputs), gr.State()
+    job = gr.State()
     files = sum(isinstance(each, gr.File | gr.DownloadButton) for each in inputs)
-    keep = [gr.skip()] * (len(outputs) - 1)
 
     def begin(job, *inputs):
         if job:
             job.wanted = False
         waits = any(inputs[:files])
         text = "Waiting for its turn" if waits else ""
-        return [Job(inputs), *empty[:-1], text, gr.update(interactive=waits)]
+        return [Job(inputs), *emptied(outputs[:-1]), text, gr.update(interactive=waits)]
 
     def run(job, *inputs):
         if not job.wanted or job.inputs != inputs or not any(inputs[:files]):
@@ -312,12 +310,12 @@ def run_on(events, work, inputs, outputs, stop):
             tempfile.TemporaryDirectory() as folder,
             concurrent.futures.ThreadPoolExecutor(1) as thread,
         ):
-            future = thread.submit(attempt, work, empty, job, Path(folder), *inputs)
+            future = thread.submit(attempt, work, outputs, job, Path(folder), *inputs)
             try:
                 while not future.done():
                     done = f"{job.share:.0%} done" if job.share else "At work"
                     text = f"{done} after {time.monotonic() - start:.0f} s"
-                    yield [*keep, text, gr.skip()]
+                    yield [*(gr.skip() for _ in outputs[1:]), text, gr.skip()]
                     concurrent.futures.wait([future], 0.3)
                 if job.wanted:
                     yield [*future.result(), gr.update(interactive=False)]
@@ -326,7 +324,7 @@ def run_on(events, work, inputs, outputs, stop):
 
     def end(job):
         job.wanted = False
-        return [*empty[:-1], "Stopped", gr.update(interactive=False)]
+        return [*emptied(outputs[:-1]), "Stopped", gr.update(interactive=False)]
 
     begun = gr.on(events, begin, [job, *inputs], [job, *outputs, stop], **AT_ONCE)
     begun.then(run, [job, *inputs], [*outputs, stop], **HEAVY, **LAST)
@@ -347,7 +345,7 @@ def clean(job, folder, path, ink):
     status = "; ".join([f"{target.name}: {width}x{height} pixels, {dpi}", *notes])
     previews = preview(before.image()), preview(after.image())
     return (
-        gr.ImageSlider(previews, visible=True),
+        previews,
         gr.DownloadButton(value=str(target), interactive=True),
         status,
     )
@@ -396,7 +394,7 @@ def embed(job, folder, path, text, key):
     psnr = embed_in_file(watermark(), path, text, code.derive_key(key), target)
     before, after = (images.read_color(file) for file in (path, target))
     return (
-        gr.ImageSlider((preview(before), preview(after)), visible=True),
+        (preview(before), preview(after)),
         preview(0.5 + 16 * (after - before)),
         gr.DownloadButton(value=str(target), interactive=True),
         f"{psnr:.1f} dB; read back from the file, and after JPEG 75",
@@ -461,18 +459,9 @@ def picture_box(label, component=gr.Image, **options):
 
 
 def comparison_box(label, height, **options):
-    """Return a place that shows one picture on top of another, with a line to drag between.
-
-    Without pictures it is invisible, because Gradio's would keep its last ones.
-    """
-    return picture_box(
-        label,
-        gr.ImageSlider,
-        height=height,
-        max_height=height - 44,  # the label is above it
-        visible=False,
-        **options,
-    )
+    """Return a place that shows one picture on top of another, with a line to drag between."""
+    max_height = height - 44  # the label is above it
+    return picture_box(label, gr.ImageSlider, height=height, max_height=max_height, **options)
 
 
 def status_box(label, hint="Choose a file, or click a sample"):
@@ -514,7 +503,7 @@ def denoise_tab(samples):
             amount = gr.Slider(0, 0.5, 0.1, step=0.01, label=label)
     with gr.Row():
         names = ["picture", "noisy", "outlier median", "network"]
-        outputs = [picture_box(name) for name in names]
+        outputs = [picture_box(name, min_width=220) for name in names]
     outputs.append(status_box("What is shown"))
     inputs = [file, kind, amount]
     show_on(file, [kind.change, amount.change], remove_noise, inputs, outputs)

@@ -88,7 +88,7 @@ def visit(app, browser, requests_of):
         viewport = {"width": size[0], "height": size[1]}
         contexts.append(browser.new_context(viewport=viewport))
         page = contexts[-1].new_page()
-        page.set_default_timeout(600_000)  # a slow machine is no failure
+        page.set_default_timeout(180_000)  # a slow machine is no failure
         requests.append(requests_of(page))
         page.goto(url)
         page.get_by_role("tab", name=name).click()
