@@ -4,7 +4,7 @@ The rows of a table differ in what their labels name and in nothing else: they s
 for the same number of steps. All values are measured on validation images.
 
 Examples:
-  python -m benchmarks.ablations --data-dir DIR              all of them, half an hour on an idle machine
+  python -m benchmarks.ablations --data-dir DIR              all of them
   python -m benchmarks.ablations watermark --data-dir DIR    one of them
   python -m benchmarks.tables                                results to docs/results.md
 """
@@ -49,6 +49,7 @@ class Settings:
     """file that the results go to"""
     images: Path = IMAGES
     """folder that the figures go to"""
+    seed: cli.Hidden[int] = 0  # of synthetic data
 
 
 def fit(model, make_batch, count, *, steps, batch_size, seed, validation=None):
@@ -316,7 +317,7 @@ def beta(settings):
     """Train vae_fashion.py's network with three weights of the KL divergence, and plot each."""
     clothes = data.load_fashion_mnist(settings)
     steps, results = settings.steps or 1_000, {}
-    figure = Figure(figsize=(11, 8.2), layout="constrained")
+    figure = Figure(figsize=(10, 7.2), layout="constrained")
     axes = figure.subplots(2, 3)
 
     def make_batch(indices, seed):
@@ -345,16 +346,16 @@ def beta(settings):
         samples = model.decoder.predict(z, verbose=0)
         lower.imshow(plotting.mosaic(samples, 8), cmap="gray", vmin=0, vmax=1)
         lower.set_axis_off()
-    path = settings.images / "vae_fashion_beta.png"
+    path = settings.images / "vae_fashion_beta.jpg"
     path.unlink(missing_ok=True)
     plotting.save(
         figure,
         path,
         "Above, the codes of the validation images; the circles are the prior's at one and two"
         " standard deviations. Below, decoded samples of the prior. Without the KL divergence"
-        " (β = 0) nothing holds the codes near the prior, so its samples all fall into a small part"
-        " of them. With β = 4 the codes crowd together, more images share a code, and what is"
-        f" decoded is blurred. Data: {clothes}.",
+        " (β = 0) codes lie anywhere: some far outside the prior, which hardly samples them, and"
+        " none where it has samples, which come out dark. The higher β, the closer the codes are to"
+        f" the prior. Data: {clothes}.",
     )
     return results
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, metrics_of
 
-from benchmarks import ship, tables, trainings
+from benchmarks import ablations, ship, tables, trainings
 from common import cli, training
 from common.cli import UserError
 
@@ -166,3 +166,15 @@ def test_ships_a_rounded_and_compressed_model(tmp_path):
     shipped_report = json.loads((tmp_path / "models" / "denoise_mnist.json").read_text())
     assert shipped_report["settings"] == {"seed": 0}
     assert shipped_report["license"].startswith("CC BY-SA 3.0")
+
+
+@pytest.mark.parametrize("name", ["watermark", "noise"])
+def test_an_ablation_has_a_value_for_each_row_and_its_table(name, tmp_path):
+    quick = "--synthetic --limit 40 --steps 2 --seeds 1 --results results.json --images ."
+    ablations.main([name, *quick.split()])
+    results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    rows = results[f"ablation_{name}"]["rows"]
+    assert len(rows) >= 2
+    assert all(np.isfinite(list(row.values())).all() for row in rows.values())
+    table = tables.ablation_table({"rows": rows})
+    assert len(table.splitlines()) == 2 + len(rows)
