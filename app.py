@@ -315,7 +315,7 @@ def run_on(events, work, inputs, outputs, stop):
                 while not future.done():
                     done = f"{job.share:.0%} done" if job.share else "At work"
                     text = f"{done} after {time.monotonic() - start:.0f} s"
-                    yield [*(gr.skip() for _ in outputs[1:]), text, gr.skip()]
+                    yield [gr.skip() for _ in outputs[1:]] + [text, gr.skip()]
                     concurrent.futures.wait([future], 0.3)
                 if job.wanted:
                     yield [*future.result(), gr.update(interactive=False)]
