@@ -11,7 +11,7 @@ from tools.scans.ground import bands, estimate_paper
 
 MIN_PAPER = 0.6  # of the paper around it: what is darker is no paper, but broad ink
 NEARLY_WHITE = 0.93  # what the network makes of white paper is 0.96
-BLOCK = 32  # pixels; the side of a square that is blank if all of it is nearly white
+BLOCK = 8  # pixels; the side of a square that is blank if all of it is nearly white
 MIN_STRONG_DEPTH = 0.65  # of a page's strong ink; only beside such ink can other ink be faint
 MIN_FAINT_SHARE = 0.05  # of the ink: less may be dots and commas, which are faint for their size
 MAX_BLURRED = 0.9  # sharpness of what shows through, as a share of that of the strong ink
