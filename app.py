@@ -80,7 +80,7 @@ NAME_SAMPLES = """() => new MutationObserver(() => {
 }).observe(document.body, {childList: true, subtree: true})"""
 CSS = """
 html {scrollbar-gutter: stable}
-.gradio-container {max-width: 1240px !important; margin: auto}
+.gradio-container {max-width: 1240px !important; width: 100%; margin: auto}
 .gradio-container > .app {padding: 12px clamp(12px, 2.5vw, 32px) !important}
 /* Labels and buttons stand above a picture; in Gradio's own style they hide its corners. */
 .block:has(> label.float) {padding-top: 40px !important}
@@ -234,10 +234,11 @@ class Job:
     Attributes:
         share: of the work that is done, in [0, 1].
         wanted: False once it was stopped, or other work took its place.
+        stopped: whether it was stopped by hand.
     """
 
     def __init__(self, inputs):
-        self.inputs, self.share, self.wanted = inputs, 0, True
+        self.inputs, self.share, self.wanted, self.stopped = inputs, 0, True, False
 
     def report(self, share):
         """Note how much is done. Raises StoppedError if the work is no longer wanted."""
@@ -312,18 +313,20 @@ def run_on(events, work, inputs, outputs, stop):
         ):
             future = thread.submit(attempt, work, outputs, job, Path(folder), *inputs)
             try:
-                while not future.done():
+                while job.wanted and not future.done():
                     done = f"{job.share:.0%} done" if job.share else "At work"
                     text = f"{done} after {time.monotonic() - start:.0f} s"
                     yield [gr.skip() for _ in outputs[1:]] + [text, gr.skip()]
                     concurrent.futures.wait([future], 0.3)
                 if job.wanted:
                     yield [*future.result(), gr.update(interactive=False)]
+                elif job.stopped:  # again, because a text of this loop may have come after it
+                    yield [gr.skip() for _ in outputs[1:]] + ["Stopped", gr.skip()]
             finally:
                 job.wanted = False
 
     def end(job):
-        job.wanted = False
+        job.wanted, job.stopped = False, True
         return [*emptied(outputs[:-1]), "Stopped", gr.update(interactive=False)]
 
     begun = gr.on(events, begin, [job, *inputs], [job, *outputs, stop], **AT_ONCE)

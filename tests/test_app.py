@@ -118,7 +118,7 @@ def block_of(page, label):
 
 
 def picture_of(page, label):
-    source = block_of(page, label).locator("img").last.get_attribute("src")
+    source = block_of(page, label).locator("img").first.get_attribute("src")
     return np.asarray(Image.open(io.BytesIO(page.request.get(source).body())).convert("L"))
 
 
