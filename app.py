@@ -430,7 +430,7 @@ def reconstruct(path):
     for kind, (encoder, decoder) in autoencoders().items():
         codes = np.asarray(encoder(image[np.newaxis]))
         result = np.asarray(decoder(codes))[0].clip(0, 1)
-        label = f"{kind}, {codes.shape[1]} numbers: MSE {metrics.mse(image, result):.4f}"
+        label = f"{kind}, {codes.shape[1]}: MSE {metrics.mse(image, result):.4f}"
         updates.append(gr.Image(preview(result), label=label))
     return [*updates, note]
 
@@ -543,8 +543,8 @@ def message_tab(samples):
                 download = gr.DownloadButton("Download", interactive=False, min_width=80)
             status = status_box("The marked photo")
         with gr.Column(scale=2), gr.Row():
-            comparison = comparison_box("Photo and marked photo", 420)
-            change = picture_box("What changed, 16 times", height=420)
+            comparison = comparison_box("Photo and marked photo", 420, min_width=280)
+            change = picture_box("What changed, 16 times", height=420, min_width=280)
     with gr.Row():
         with gr.Column():
             sliders = [
@@ -571,7 +571,8 @@ def autoencoders_tab(samples):
     gr.Markdown(
         "Five ways through a bottleneck: which one blurs, which one keeps the slant of a stroke, "
         "and which makes a digit of whatever it is given? The models are those of "
-        "`latent_spaces.py`, trained on handwritten digits."
+        "`latent_spaces.py`, trained on handwritten digits. Above each result stands how many "
+        "numbers its code has."
     )
     with gr.Row():
         with gr.Column(scale=3):
