@@ -24,29 +24,21 @@ import denoise_fashion
 import denoise_mnist
 import vae_fashion
 import watermark_ae
-from benchmarks.trainings import RESULTS, ROOT, store
+from benchmarks import trainings
 from common import cli, data, metrics, noise, noisy_office, plotting, training
 from common.cli import UserError
 
-IMAGES = ROOT / "docs" / "images"
+IMAGES = trainings.ROOT / "docs" / "images"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(trainings.Data):
     names: tyro.conf.Positional[tuple[str, ...]] = ()
     """ablations; by default all"""
-    data_dir: Path | None = None
-    """folder with the datasets"""
-    synthetic: bool = False
-    """for a quick try"""
-    limit: int | None = None
-    """for a quick try"""
     steps: int | None = None
     """for a quick try: steps of each training"""
     seeds: int = 3
     """train each row with seeds from 0 up to this"""
-    results: Path = RESULTS
-    """file that the results go to"""
     images: Path = IMAGES
     """folder that the figures go to"""
     seed: cli.Hidden[int] = 0  # of synthetic data
@@ -201,10 +193,11 @@ def noise_once(settings):
         lines[f"{label}, validation"] = seen, history["val_loss"]
         results[label] = {name: [history[name][-1]] for name in ("loss", "val_loss")}
         print(f"{label}: {results[label]}", flush=True)
-    plot_lines(
-        settings,
+    path = settings.images / "denoise_mnist_noise.png"
+    path.unlink(missing_ok=True)
+    plotting.plot_lines(
         lines,
-        "denoise_mnist_noise.png",
+        path,
         title="Why each batch gets fresh noise",
         caption="The same network, learning rate and 1,000 images; only the noise differs. Noise"
         " that is added once gets memorized: the training loss falls, the validation loss does not."
@@ -214,13 +207,6 @@ def noise_once(settings):
         ylabel="cross-entropy (nats per pixel)",
     )
     return results
-
-
-def plot_lines(settings, lines, name, **texts):
-    """Write a figure into docs/images, in place of an older one."""
-    path = settings.images / name
-    path.unlink(missing_ok=True)
-    plotting.plot_lines(lines, path, **texts)
 
 
 # ---------------------------------------------------------------- denoise_fashion.py
@@ -380,7 +366,7 @@ def main(argv=None):
         raise UserError("give the folder with the datasets by --data-dir")
     for name in settings.names or ABLATIONS:
         print(f"\n=== {name}", flush=True)
-        store(settings.results, f"ablation_{name}", {"rows": ABLATIONS[name](settings)})
+        trainings.store(settings.results, f"ablation_{name}", {"rows": ABLATIONS[name](settings)})
 
 
 if __name__ == "__main__":

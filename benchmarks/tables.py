@@ -16,7 +16,7 @@ import tyro
 from benchmarks.trainings import COMPARED, MARGINS, PAIR, ROOT, read_results, time_to_quality
 from common import cli, files, training
 
-PAGES = [ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "experiments.md"]
+PAGES = [ROOT / "README.md", ROOT / "docs" / "results.md"]
 NOTHING = "–"
 # {script: (label of its metric, metric, format, strongest classical method)}
 SUMMARY = {

@@ -75,21 +75,27 @@ COMPARED = [script for script in LOSSES if script != "watermark_ae"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
-    names: tyro.conf.Positional[tuple[str, ...]] = ()
-    """scripts, or single trainings such as denoise_mnist/fast; by default all"""
+class Data:
+    """Options shared by what trains several networks."""
+
     data_dir: Path | None = None
     """folder with the datasets"""
     synthetic: bool = False
     """for a quick try"""
     limit: int | None = None
     """for a quick try"""
+    results: Path = RESULTS
+    """file that the results go to"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings(Data):
+    names: tyro.conf.Positional[tuple[str, ...]] = ()
+    """scripts, or single trainings such as denoise_mnist/fast; by default all"""
     epochs: int | None = None
     """for a quick try"""
     seeds: int | None = None
     """train each with seeds from 0 up to this"""
-    results: Path = RESULTS
-    """file that the results go to"""
     figure: Path = FIGURE
     """file that the figure goes to"""
 

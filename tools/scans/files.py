@@ -301,7 +301,7 @@ def _content(sheet, path):
             width, height = item.get_px_size()
             bits = item.get_metadata().bits_per_pixel
             if width * height * bits > 24 * images.MAX_PIXELS:
-                images.check_pixels(path, images.MAX_PIXELS, 2)  # raises
+                raise images.too_large(path)
             left, bottom, right, top = matrix.on_rect(0, 0, 1, 1)
             shown_width = min(right, page_right) - max(left, page_left)
             shown_height = min(top, page_top) - max(bottom, page_bottom)

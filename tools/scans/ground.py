@@ -21,6 +21,12 @@ def bands(height):
     return [slice(top, min(top + 512, height)) for top in range(0, height, 512)]
 
 
+def enlarge(mask, step, rows, width):
+    """Return some rows of a mask of every `step`-th pixel at full size, shape (rows, width, 1)."""
+    rows, columns = np.arange(rows.start, rows.stop) // step, np.arange(width) // step
+    return mask[rows][:, columns, np.newaxis]
+
+
 def to_gray(pixels):
     """Return the gray of pixels, float32 of shape (height, width, 1)."""
     if pixels.shape[2] == 1:

@@ -7,7 +7,7 @@ from scipy import ndimage
 from skimage.filters import threshold_otsu
 from skimage.measure import block_reduce
 
-from tools.scans.ground import bands, estimate_paper
+from tools.scans.ground import bands, enlarge, estimate_paper
 
 MIN_PAPER = 0.6  # of the paper around it: what is darker is no paper, but broad ink
 NEARLY_WHITE = 0.93  # what the network makes of white paper is 0.96
@@ -61,9 +61,8 @@ def keep_white(divided, grain, cleaned):
         cleaned: float32 in [0, 1], shape (height, width, 1); it is changed.
     """
     blank = block_reduce(cleaned[..., 0], BLOCK, np.min, cval=1) > NEARLY_WHITE
-    columns = np.arange(cleaned.shape[1]) // BLOCK
     for rows in bands(len(cleaned)):
-        is_blank = blank[np.arange(rows.start, rows.stop) // BLOCK][:, columns, np.newaxis]
+        is_blank = enlarge(blank, BLOCK, rows, cleaned.shape[1])
         is_white = divided[rows] >= 255 * (1 - 4 * grain)
         cleaned[rows] = np.where(is_white & (is_blank | (grain == 0)), 1, cleaned[rows])
 
@@ -115,9 +114,8 @@ def keep_faint_ink(divided, cleaned):
         return
     faint = np.r_[False, is_faint][strokes]
     faint = ndimage.binary_dilation(faint, iterations=2) & (faint | (strokes == 0))
-    columns = np.arange(divided.shape[1]) // step
     for rows in bands(len(divided)):
-        here = faint[np.arange(rows.start, rows.stop) // step][:, columns, np.newaxis]
+        here = enlarge(faint, step, rows, divided.shape[1])
         cleaned[rows] = np.where(here, divided[rows] / np.float32(255), cleaned[rows])
 
 
