@@ -8,12 +8,11 @@ Each page is cleaned, made black and white at Otsu's threshold, and compared by 
 the page as it is, divided by its background, and at Sauvola's threshold. The core of the ink is the
 truth without its outermost pixels; it is lost where the cleaned page is lighter than 200 of 255.
 
-Examples:
-  python -m benchmarks.old_pages DIR            results go to results.json
-  python -m benchmarks.old_pages DIR --each     also a line for each page
+Example:
+  python -m benchmarks.old_pages DIR
 """
 
-import dataclasses
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -27,19 +26,7 @@ from common.cli import UserError
 from evaluation.clean_documents import WIDE_WINDOW, background_median
 from tools.scans.page import cleaner
 
-CLASSES = {"0-50": 50, "50-75": 75, "75-100": 100, "100-130": 130, "130-255": 256}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
-    folder: tyro.conf.Positional[Path]
-    """folder with img/ and gt/"""
-    model: Path | None = None
-    """of clean_documents.py; by default the one in models/"""
-    each: bool = False
-    """print a line for each page"""
-    results: Path = RESULTS
-    """file that the results go to"""
+CONTRASTS = (0, 50, 75, 100, 130, 256)  # limits of the classes, in levels of 255
 
 
 def contrast(page, truth):
@@ -62,54 +49,35 @@ def measure(page, truth, clean):
 
 
 def summarize(pages):
-    """Return the means over pages: a list of (contrast, what `measure` returned)."""
+    """Return the number of pages, and the means over what `measure` returned for each."""
     summary = {"pages": len(pages)}
-    for name, keys in pages[0][1].items():
-        summary[name] = {
-            key: float(np.mean([page[name][key] for _, page in pages])) for key in keys
-        }
-    behind = [page["division"]["f"] - page["cleaned"]["f"] for _, page in pages]
-    return {**summary, "more_than_5_points_below_division": sum(gap > 0.05 for gap in behind)}
+    for name, keys in pages[0].items():
+        summary[name] = {key: float(np.mean([page[name][key] for page in pages])) for key in keys}
+    return summary
 
 
-def main(argv=None):
-    settings = tyro.cli(
-        Settings, args=argv, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,)
-    )
-    clean = cleaner(training.load_model(settings.model, "clean_documents"))
-    pages = []
-    for path in sorted((settings.folder / "img").glob("*.png")):
+def main(folder: tyro.conf.Positional[Path]):
+    """Measure the pages in a folder.
+
+    Args:
+        folder: holds img/ and gt/.
+    """
+    clean = cleaner(training.load_model(None, "clean_documents"))
+    pages = []  # (contrast, what `measure` returned)
+    for path in sorted((folder / "img").glob("*.png")):
         page = images.read_gray(path)
-        truth = images.read_gray(settings.folder / "gt" / path.name) < 0.5
+        truth = images.read_gray(folder / "gt" / path.name) < 0.5
         pages.append((contrast(page, truth), measure(page, truth, clean)))
-        if settings.each:
-            level, results = pages[-1]
-            scores = [f"{name} {results[name]['f']:.3f}" for name in results]
-            lost = results["cleaned"]["lost"]
-            print(path.name, f"contrast {level:.0f}", *scores, f"lost {lost:.1%}", flush=True)
+        print(path.name, flush=True)
     if not pages:
-        raise UserError(f"{settings.folder}: holds no img/*.png")
-    classes, low = {}, 0
-    for name, high in CLASSES.items():
-        if chosen := [page for page in pages if low <= page[0] < high]:
-            classes[name] = summarize(chosen)
-        low = high
-    total = summarize(pages)
-    training.print_table(
-        {
-            f"{name} ({group['pages']} pages)": {
-                "otsu": group["otsu"]["f"],
-                "sauvola": group["sauvola"]["f"],
-                "division": group["division"]["f"],
-                "cleaned": group["cleaned"]["f"],
-                "cores lost": group["cleaned"]["lost"],
-                "5 below": group["more_than_5_points_below_division"],
-            }
-            for name, group in ({"all": total} | classes).items()
-        }
-    )
-    store(settings.results, "old_pages", {"all": total, "classes": classes})
+        raise UserError(f"{folder}: holds no img/*.png")
+    classes = {}
+    for low, high in itertools.pairwise(CONTRASTS):
+        if chosen := [results for level, results in pages if low <= level < high]:
+            classes[f"{low}-{min(high, 255)}"] = summarize(chosen)
+    everything = summarize([results for _, results in pages])
+    store(RESULTS, "old_pages", {"all": everything, "classes": classes})
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(lambda: tyro.cli(main, description=__doc__))

@@ -7,13 +7,20 @@ Examples:
   python -m benchmarks.tables --check    only say which pages are out of date (exit code 1)
 """
 
-import dataclasses
 import json
 import re
 
 import tyro
 
-from benchmarks.trainings import COMPARED, MARGINS, PAIR, ROOT, read_results, time_to_quality
+from benchmarks.trainings import (
+    COMPARED,
+    MARGINS,
+    PAIR,
+    RESULTS,
+    ROOT,
+    read_results,
+    time_to_quality,
+)
 from common import cli, files, training
 
 PAGES = [ROOT / "README.md", ROOT / "docs" / "results.md"]
@@ -345,17 +352,13 @@ def render(text, results):
     )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
-    check: bool = False
-    """write nothing; exit with 1 if a page is out of date"""
+def main(check: tyro.conf.FlagCreatePairsOff[bool] = False):
+    """Write the tables.
 
-
-def main(argv=None):
-    settings = tyro.cli(
-        Settings, args=argv, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,)
-    )
-    results = read_results()
+    Args:
+        check: write nothing; exit with 1 if a page is out of date.
+    """
+    results = read_results(RESULTS)
     out_of_date = False
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
@@ -363,14 +366,14 @@ def main(argv=None):
         if rendered == text:
             continue
         out_of_date = True
-        if settings.check:
+        if check:
             print(f"{page} is out of date")
         else:
             with files.write_whole(page, replace=True) as temporary:
                 temporary.write_text(rendered, encoding="utf-8")
             print(f"Wrote {page}")
-    return 1 if settings.check and out_of_date else 0
+    return int(check and out_of_date)
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(lambda: tyro.cli(main, description=__doc__))
