@@ -65,36 +65,25 @@ def over_seeds(rows, train, seeds):
     return results
 
 
-# ---------------------------------------------------------------- watermark_ae.py
-
-WATERMARK_PUBLISHED = {
-    "noise": 0.5,
-    "adam": False,  # but Adadelta
-    "leaky": False,  # but ReLU
-    "cross_entropy": False,  # of the bits, but their squared error
-    "image_weight": 1.0,
-}
-WATERMARK_FAST = {
-    "noise": 0.0,
-    "adam": True,
-    "leaky": True,
-    "cross_entropy": False,
-    "image_weight": watermark_ae.FAST["image_weight"],
-}
+# False stands for Adadelta instead of Adam, for ReLU instead of leaky ReLU, and for the squared error
+# of the bits instead of their cross-entropy; weight is that of the image.
+PUBLISHED = {"noise": 0.5, "adam": False, "leaky": False, "cross_entropy": False, "weight": 1.0}
+FAST = PUBLISHED | {"noise": 0.0, "adam": True, "leaky": True}
+FAST["weight"] = watermark_ae.FAST["image_weight"]
 WATERMARKS = {
-    "`published`": WATERMARK_PUBLISHED,
-    "`published` without noise": WATERMARK_PUBLISHED | {"noise": 0.0},
-    "`published` with Adam": WATERMARK_PUBLISHED | {"adam": True},
-    "`published` with leaky ReLU": WATERMARK_PUBLISHED | {"leaky": True},
-    "`published` with cross-entropy": WATERMARK_PUBLISHED | {"cross_entropy": True},
-    "`published` without noise, with Adam": WATERMARK_PUBLISHED | {"noise": 0.0, "adam": True},
-    "`fast`": WATERMARK_FAST,
-    "`fast` with noise 0.5": WATERMARK_FAST | {"noise": 0.5},
-    "`fast` with Adadelta": WATERMARK_FAST | {"adam": False},
-    "`fast` with ReLU": WATERMARK_FAST | {"leaky": False},
-    "`fast` with cross-entropy": WATERMARK_FAST | {"cross_entropy": True},
-    "`fast`, image weight 1": WATERMARK_FAST | {"image_weight": 1.0},
-    "`fast`, image weight 6": WATERMARK_FAST | {"image_weight": 6.0},
+    "`published`": PUBLISHED,
+    "`published` without noise": PUBLISHED | {"noise": 0.0},
+    "`published` with Adam": PUBLISHED | {"adam": True},
+    "`published` with leaky ReLU": PUBLISHED | {"leaky": True},
+    "`published` with cross-entropy": PUBLISHED | {"cross_entropy": True},
+    "`published` without noise, with Adam": PUBLISHED | {"noise": 0.0, "adam": True},
+    "`fast`": FAST,
+    "`fast` with noise 0.5": FAST | {"noise": 0.5},
+    "`fast` with Adadelta": FAST | {"adam": False},
+    "`fast` with ReLU": FAST | {"leaky": False},
+    "`fast` with cross-entropy": FAST | {"cross_entropy": True},
+    "`fast`, image weight 1": FAST | {"weight": 1.0},
+    "`fast`, image weight 6": FAST | {"weight": 6.0},
 }
 
 
@@ -116,7 +105,7 @@ def watermark(settings, steps=1_000):
         model.compile(
             adam(0.005, steps) if row["adam"] else keras.optimizers.Adadelta(1.0),
             loss={"marked": "mse", "recovered": bits_loss},
-            loss_weights={"marked": row["image_weight"], "recovered": 1.0},
+            loss_weights={"marked": row["weight"], "recovered": 1.0},
         )
         fit(model, make_batch, len(digits.x_train), steps=steps, batch_size=16, seed=seed)
         outputs = model.predict({"image": images, "watermark": bits}, batch_size=500, verbose=0)
@@ -126,9 +115,6 @@ def watermark(settings, steps=1_000):
         }
 
     return over_seeds(WATERMARKS, train, settings.seeds or 2)
-
-
-# ---------------------------------------------------------------- denoise_mnist.py
 
 
 def noise_once(settings, steps=2_000):
@@ -184,9 +170,6 @@ def noise_once(settings, steps=2_000):
     return results
 
 
-# ---------------------------------------------------------------- denoise_fashion.py
-
-
 def skips(settings, steps=500):
     """Ablate both differences of denoise_fashion.py's U-Net: skips, and adding to the input."""
     clothes = data.load_fashion_mnist(settings)
@@ -227,9 +210,6 @@ def skips(settings, steps=500):
     return over_seeds(rows, train, settings.seeds or 1)
 
 
-# ---------------------------------------------------------------- clean_documents.py
-
-
 def patches(settings, steps=400):
     """Train clean_documents.py's autoencoder on patches, and on full pages with as many pixels."""
     office = noisy_office.load_noisy_office(settings)
@@ -262,9 +242,6 @@ def patches(settings, steps=400):
         f"{few:,} steps of 8 pages": (page_batch, pages, few, 8),
     }
     return over_seeds(rows, train, settings.seeds or 3)
-
-
-# ---------------------------------------------------------------- vae_fashion.py
 
 
 def beta(settings, steps=1_000):
