@@ -1,12 +1,12 @@
-"""Ablations: trainings that differ in one thing, behind what the lessons say.
+"""Ablations behind what the lessons say: trainings that differ in one thing.
 
 The rows of a table differ only in what their labels name: they see the same images for the same
 number of steps. All values are measured on validation images.
 
 Examples:
-  python -m benchmarks.ablations --data-dir DIR              all of them
-  python -m benchmarks.ablations watermark --data-dir DIR    one of them
-  python -m benchmarks.tables                                results to docs/results.md
+  python -m benchmarks.ablations --data-dir DIR              run all ablations
+  python -m benchmarks.ablations watermark --data-dir DIR    run one ablation
+  python -m benchmarks.tables                                write the tables of docs/results.md
 """
 
 import time
@@ -65,8 +65,8 @@ def over_seeds(rows, train, seeds):
     return results
 
 
-# False stands for Adadelta instead of Adam, for ReLU instead of leaky ReLU, and for the squared error
-# of the bits instead of their cross-entropy; weight is that of the image.
+# False means Adadelta instead of Adam, ReLU instead of leaky ReLU, and the squared error instead of
+# the bits' cross-entropy. The weight is that of the image's loss.
 PUBLISHED = {"noise": 0.5, "adam": False, "leaky": False, "cross_entropy": False, "weight": 1.0}
 FAST = PUBLISHED | {"noise": 0.0, "adam": True, "leaky": True}
 FAST["weight"] = watermark_ae.FAST["image_weight"]
@@ -88,7 +88,7 @@ WATERMARKS = {
 
 
 def watermark(settings, steps=1_000):
-    """Vary how watermark_ae.py is trained."""
+    """Train watermark_ae.py's networks with one change at a time to each recipe."""
     digits = data.load_mnist(settings)
     images = digits.x_val[:1_000]
     bits = watermark_ae.random_watermarks("bits", images.shape, seed=1)
@@ -171,7 +171,10 @@ def noise_once(settings, steps=2_000):
 
 
 def skips(settings, steps=500):
-    """Ablate both differences of denoise_fashion.py's U-Net: skips, and adding to the input."""
+    """Train denoise_fashion.py's autoencoder with and without the U-Net's two differences.
+
+    These are skip connections, and adding the output to the input.
+    """
     clothes = data.load_fashion_mnist(settings)
     share = 0.1  # of pixels that are replaced
     clean = clothes.x_val[:2_000]
@@ -211,7 +214,7 @@ def skips(settings, steps=500):
 
 
 def patches(settings, steps=400):
-    """Train clean_documents.py's autoencoder on patches, and on full pages with as many pixels."""
+    """Train clean_documents.py's autoencoder on patches, and on as many pixels of full pages."""
     office = noisy_office.load_noisy_office(settings)
     dirty_pages, clean_pages = noisy_office.stack(office.train)
     dirty_val, clean_val = noisy_office.stack(office.validation)

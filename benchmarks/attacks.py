@@ -1,4 +1,4 @@
-"""Count how many messages in photos survive what people do to pictures.
+"""Count how many messages in photos survive what usually happens to pictures.
 
 A message of sixteen random bytes is embedded in each of twenty pictures, with a key of its own.
 Each marked picture goes through each attack and is then read: exactly, or not at all.
@@ -11,7 +11,7 @@ What is already in benchmarks/results.json is not measured again.
 
 Examples:
   python -m benchmarks.attacks     measure, and draw two figures of docs/results.md
-  python -m benchmarks.tables      results to README.md and docs/
+  python -m benchmarks.tables      write the tables of docs/results.md
 """
 
 import contextlib
@@ -57,12 +57,12 @@ def load(name):
 
 
 def rotate(picture, degrees):
-    """Return a picture rotated, in a larger black one."""
+    """Return a picture rotated, on a larger black background."""
     return from_image(to_image(picture).rotate(degrees, Image.Resampling.BICUBIC, expand=True))
 
 
 def screenshot(picture, factor, rng):
-    """Return a picture resized, somewhere in a window with a bar at its top."""
+    """Return a picture resized, at a random place in a window with a title bar."""
     image = to_image(damage.resize(picture, factor))
     left, right, top, bottom = (int(n) for n in rng.integers(20, 120, 4))
     size = image.width + left + right, image.height + top + bottom + 40
@@ -148,7 +148,7 @@ def invisible_watermark(method):
         marked = encoder.encode(levels_of(picture), method)[..., ::-1].astype("float32") / 255
 
         def is_read(attacked):
-            with contextlib.suppress(Exception):  # raised for pictures smaller than it expects
+            with contextlib.suppress(Exception):  # it fails on pictures that are too small
                 decoder = imwatermark.WatermarkDecoder("bytes", 128)
                 return decoder.decode(levels_of(attacked), method) == content
             return False

@@ -1,11 +1,12 @@
-"""Does cleaning a page help OCR? Tesseract's character error rate, dirty and cleaned.
+"""Does cleaning a page help OCR? Measure Tesseract's character error rate before and after.
 
-The pages are synthetic, so that their text is known, and none was trained on. Tesseract reads each
-as it is, divided by its median, cleaned by the network, and as it was before the dirt, all enlarged
-three times, because it needs letters as large as in a scan at 300 dpi.
+The pages are synthetic, so their text is known, and none was used in training. Tesseract reads each
+page as it is, divided by its median, cleaned by the model in models/, and as it was before the dirt
+was added. All are enlarged three times, because Tesseract needs letters as large as at 300 dpi.
 
-Example:
-  python -m benchmarks.ocr    the model in models/, 40 pages, in five minutes
+Examples:
+  python -m benchmarks.ocr       measure; takes five minutes
+  python -m benchmarks.tables    write the table of docs/results.md
 """
 
 import collections

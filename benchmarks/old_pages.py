@@ -1,15 +1,16 @@
 """How well are pages cleaned that resemble none of the training pages?
 
-DIR holds images of pages in img/ and, under the same names, their ink in gt/ (black): the layout
+DIR holds images of pages in img/ and, under the same names, their ink (black) in gt/: the layout
 in which the pages of the DIBCO contests are distributed. They are free for research only, so they
 are not part of this project, and nothing in it was trained on them.
 
-Each page is cleaned, made black and white at Otsu's threshold, and compared by the F-measure; so is
-the page as it is, divided by its background, and at Sauvola's threshold. The core of the ink is the
-truth without its outermost pixels; it is lost where the cleaned page is lighter than 200 of 255.
+Each page is scored by the F-measure of its ink: as it is, divided by its background, and cleaned,
+each at Otsu's threshold, and as it is at Sauvola's threshold. The core of the ink is the ground
+truth without its outermost pixels. It counts as lost where the page is lighter than 200 of 255.
 
-Example:
-  python -m benchmarks.old_pages DIR
+Examples:
+  python -m benchmarks.old_pages DIR    measure
+  python -m benchmarks.tables           write the table of docs/results.md
 """
 
 import itertools
@@ -26,30 +27,30 @@ from common.cli import UserError
 from evaluation.clean_documents import WIDE_WINDOW, background_median
 from tools.scans.page import cleaner
 
-CONTRASTS = (0, 50, 75, 100, 130, 256)  # limits of the classes, in levels of 255
+CONTRASTS = (0, 50, 75, 100, 130, 256)  # limits of the classes, in gray levels
 
 
 def contrast(page, truth):
-    """Return by how many levels of 255 ink is darker than paper: the difference of the medians."""
+    """Return by how many of 255 levels ink is darker than paper: the difference of the medians."""
     return 255 * float(np.median(page[~truth]) - np.median(page[truth]))
 
 
 def measure(page, truth, clean):
-    """Return {method: {"f", "lost"}} of a page: F-measure, and the lost share of the core."""
+    """Return {method: {"f": F-measure, "lost": lost share of the core}} for a page."""
     core = ndimage.binary_erosion(truth[..., 0], np.ones((3, 3)))
     divided = background_median(page, WIDE_WINDOW)
     results = {}
     for name, image in {"otsu": page, "division": divided, "cleaned": clean(page)}.items():
         lost = float(np.mean(np.round(image[core] * 255) >= 200)) if core.any() else 0.0
         results[name] = {"f": metrics.f_measure(metrics.ink(image), truth), "lost": lost}
-    # Sauvola's local threshold, with its usual window and k.
+    # with the usual window and k
     sauvola = page[..., 0] < threshold_sauvola(page[..., 0], 25, k=0.2)
     results["sauvola"] = {"f": metrics.f_measure(sauvola[..., np.newaxis], truth)}
     return results
 
 
 def summarize(pages):
-    """Return the number of pages, and the means over what `measure` returned for each."""
+    """Return the number of pages, and the means of what `measure` returned for them."""
     summary = {"pages": len(pages)}
     for name, keys in pages[0].items():
         summary[name] = {key: float(np.mean([page[name][key] for page in pages])) for key in keys}

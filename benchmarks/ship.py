@@ -1,4 +1,4 @@
-"""Put the models of a finished run into models/, compressed, each with its report beside it.
+"""Copy the models of a finished run to models/, compressed, each with its report.
 
 Examples:
   python -m benchmarks.ship runs/denoise_mnist
@@ -27,7 +27,7 @@ LICENSES = {
     "M. J. Castro-Bleda",
     "pictures and textures": "MIT, trained on synthetic textures and pictures of scikit-image",
 }
-LOCAL = ("data_dir", "output_dir", "resume", "model", "arguments")  # settings of this machine alone
+LOCAL = ("data_dir", "output_dir", "resume", "model", "arguments")  # settings with local paths
 
 
 def round_weight(weight, rounding):
@@ -41,7 +41,7 @@ def round_weight(weight, rounding):
 
 
 def ship(model, report, rounding):
-    """Write a model and its report into models/."""
+    """Write a model and its report to models/."""
     model.set_weights([round_weight(weight, rounding) for weight in model.get_weights()])
     path = training.MODELS / f"{model.name}.keras"
     training.save_model(model, path)
@@ -51,7 +51,7 @@ def ship(model, report, rounding):
         files.write_whole(path, replace=True) as temporary,
         zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive,
     ):
-        for name, content in entries.items():  # which Keras stores without compression
+        for name, content in entries.items():  # Keras stores them without compression
             archive.writestr(name, content)
     files.write_json(path.with_suffix(".json"), report, replace=True)
     print(f"Wrote {path}, {path.stat().st_size:,} bytes")
@@ -62,7 +62,7 @@ def main(folder: tyro.conf.Positional[Path], rounding: Literal["none", "half", "
 
     Args:
         folder: run folder of a finished training.
-        rounding: of the weights. Their files compress better, and predictions change little.
+        rounding: of the weights. Rounded ones compress better, and predictions change little.
     """
     report = json.loads(files.read(folder / "metrics.json"))
     if report["settings"].get("model"):
@@ -72,7 +72,7 @@ def main(folder: tyro.conf.Positional[Path], rounding: Literal["none", "half", "
     report["license"] = LICENSES.get(report["dataset"]["name"], "")
     script = importlib.import_module(script_of(report["model"]))  # registers layers of its own
     reports = {"model.keras": report}
-    if (folder / "networks.json").exists():  # of latent_spaces.py, which trains many
+    if (folder / "networks.json").exists():  # of latent_spaces.py, which trains many networks
         networks = json.loads(files.read(folder / "networks.json"))
         reports = {
             f"{kind}.keras": report

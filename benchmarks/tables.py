@@ -35,8 +35,8 @@ SUMMARY = {
     "watermark_photo": ("correct bits", "bit_accuracy", ".1%", None),
 }
 RECIPES = {"`--recipe published`": "published", "`--recipe fast`": "fast"}
-# {table: ({column: (metric, format)}, {row: one of the trainings in benchmarks/trainings.py, or one
-# of the networks and baselines of latent_spaces.py})}
+# {table: ({column: (metric, format)}, {row: name of a training in benchmarks/trainings.py, or of a
+# network or baseline of latent_spaces.py})}
 TABLES = {
     "latent_spaces": (
         {
@@ -140,9 +140,9 @@ TABLES = {
         {"`bits`": "fast", "`gray`": "gray"},
     ),
 }
-# Tables whose name is not that of their script
+# scripts of the tables that are not named after one
 SCRIPTS = {"latent_planes": "latent_spaces", "watermark_kinds": "watermark_ae"}
-# {column: (metric, format)} of all ablations; each table has the columns that were measured
+# {column: (metric, format)} of all ablations; a table has those that were measured
 ABLATION_COLUMNS = {
     "correct bits": ("bit_accuracy", ".1%"),
     "PSNR, dB": ("psnr", ".2f"),
@@ -162,7 +162,7 @@ def markdown(header, rows):
 
 
 def mean_and_range(values, form):
-    """Return the mean of values, and their range where it shows: "19.25 (19.00 to 19.50)"."""
+    """Return the mean of values, and their range if it is visible: "19.25 (19.00 to 19.50)"."""
     if not values:
         return "–"
     numbers = sum(values) / len(values), min(values), max(values)
@@ -184,7 +184,7 @@ def metrics_table(columns, rows):
 
 
 def training_table(name, trainings):
-    """Return one of TABLES. Baselines have no time of training."""
+    """Return one of TABLES. Baselines have no training time."""
     columns, keys = TABLES[name]
     script = SCRIPTS.get(name, name)
     rows = {}
@@ -217,7 +217,7 @@ def ablation_table(ablation):
 
 
 def speed_up(pairs, margin):
-    """Return how many times faster `fast` is than `published`, over the seeds."""
+    """Return how many times as fast `fast` is as `published`, over the seeds."""
     times = [time_to_quality(published, fast, margin)[1:] for published, fast in pairs]
     if any(fast is None for _, fast in times):
         return "not reached"
@@ -246,7 +246,7 @@ def summary_row(script, trainings):
 
 
 def summary_table(trainings):
-    """Return the table of all scripts, and what they were measured on."""
+    """Return the table of all scripts, and the line about where they were measured."""
     header = ["script", "training images", "parameters", "test metric", "classical"]
     header += ["`published`", "`fast`", "`published`, s", "`fast`, s"]
     header += [f"ratio at {margin:.0%}" for margin in MARGINS]
@@ -287,7 +287,7 @@ def models_table():
 
 
 def attacks_table(methods):
-    """Return the table of how many messages are read after each attack."""
+    """Return the table of how many messages each method reads after each attack."""
     counts = methods.values()
     rows = [
         ["pictures", *(str(len(count["qualities"])) for count in counts)],
@@ -296,7 +296,7 @@ def attacks_table(methods):
     for attack, strengths in methods["watermark_photo"]["read"].items():
         for strength in strengths:
             read = [count["read"][attack].get(strength) for count in counts]
-            if None not in read:  # the figure shows more strengths of watermark_photo alone
+            if None not in read:  # at some strengths only watermark_photo was measured
                 rows.append([f"{attack} {strength}".removesuffix(" 0"), *map(str, read)])
     return markdown(["", *methods], rows)
 

@@ -10,10 +10,10 @@ All trainings take about four hours on 2 cores, which should run nothing else. T
 the results file are not repeated, so an interrupted run continues where it stopped.
 
 Examples:
-  python -m benchmarks.trainings --data-dir DIR                      all trainings
-  python -m benchmarks.trainings denoise_mnist --data-dir DIR        those of one script
-  python -m benchmarks.trainings denoise_mnist/fast --data-dir DIR   one training
-  python -m benchmarks.tables                                        results to README.md
+  python -m benchmarks.trainings --data-dir DIR                      run all trainings
+  python -m benchmarks.trainings denoise_mnist --data-dir DIR        run those of one script
+  python -m benchmarks.trainings denoise_mnist/fast --data-dir DIR   run one training
+  python -m benchmarks.tables                                        write README's tables
 """
 
 import dataclasses
@@ -113,13 +113,13 @@ def read_results(path):
 
 
 def store(path, name, measured):
-    """Put what another benchmark measured into the results file, with date, commit and machine."""
+    """Add the results of another benchmark to the results file."""
     files.write_json(path, read_results(path) | {name: measured | circumstances()}, replace=True)
     print(f"Wrote {path}")
 
 
 def circumstances():
-    """Return when, with which code and on what machine something is measured."""
+    """Return the date, the commit and the machine of a measurement."""
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty=+"], capture_output=True, text=True, cwd=ROOT
     )
@@ -135,7 +135,7 @@ def circumstances():
 
 
 def measure(name, seed, settings):
-    """Train with a seed in a process of its own, in a new folder in runs/; return the results."""
+    """Train in a new process and a new folder in runs/, and return the results."""
     script, training_name = name.split("/")
     command = f"python {script}.py {TRAININGS[name][0]} --seed {seed}".split()
     for option in ("limit", "epochs"):
@@ -149,7 +149,7 @@ def measure(name, seed, settings):
     if done.returncode:
         raise UserError(f"{script}.py ended with exit code {done.returncode}")
     results = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    del results["settings"]  # the command says it, without the names of this machine's folders
+    del results["settings"]  # the command has them, without paths of this machine
     bits = script == "watermark_ae" and training_name in PAIR
     column = "val_recovered_binary_accuracy" if bits else "val_loss"
     rows = training.read_history(folder)
@@ -169,7 +169,7 @@ def measure(name, seed, settings):
 
 
 def seconds_to(run, loss):
-    """Return after how many seconds a training first had a validation loss this low, or None."""
+    """Return after how many seconds the validation loss was this low, or None if it never was."""
     before = None
     for seconds, value in zip(run["seconds"], run["validation"], strict=True):
         if value <= loss:
@@ -182,7 +182,7 @@ def seconds_to(run, loss):
 
 
 def time_to_quality(published, fast, margin=0.0):
-    """Return a loss, and the seconds that `published` and `fast` took to it (None: not reached).
+    """Return a loss, and the seconds `published` and `fast` took to reach it (None: never).
 
     The loss is the best validation loss of `published`, times 1 + `margin`. Raises UserError if the
     trainings were timed on different machines.
