@@ -24,31 +24,78 @@ from benchmarks.trainings import (
 from common import cli, files, training
 
 PAGES = [ROOT / "README.md", ROOT / "docs" / "results.md"]
-# {script: (label of its metric, metric, format, strongest classical method)}
+# {script: (label of its metric, metric, strongest classical method)}
 SUMMARY = {
-    "latent_spaces": ("MSE, 32 numbers", "mse", ".4f", "PCA 32"),
-    "denoise_mnist": ("PSNR, dB", "psnr", ".2f", "Wiener filter"),
-    "denoise_fashion": ("PSNR, dB", "psnr", ".2f", "outlier median"),
-    "vae_fashion": ("−ELBO, nats", "negative_elbo", ".1f", None),
-    "clean_documents": ("RMSE", "rmse", ".4f", "background median"),
-    "watermark_ae": ("correct bits", "bit_accuracy", ".1%", "quantization"),
-    "watermark_photo": ("correct bits", "bit_accuracy", ".1%", None),
+    "latent_spaces": ("MSE, 32 numbers", "mse", "PCA 32"),
+    "denoise_mnist": ("PSNR, dB", "psnr", "Wiener filter"),
+    "denoise_fashion": ("PSNR, dB", "psnr", "outlier median"),
+    "vae_fashion": ("−ELBO, nats", "negative_elbo", None),
+    "clean_documents": ("RMSE", "rmse", "background median"),
+    "watermark_ae": ("correct bits", "bit_accuracy", "quantization"),
+    "watermark_photo": ("correct bits", "bit_accuracy", None),
+}
+# {metric: (column, format)}
+METRICS = {
+    "mse": ("MSE", ".4f"),
+    "rmse": ("RMSE", ".4f"),
+    "psnr": ("PSNR, dB", ".2f"),
+    "ssim": ("SSIM", ".3f"),
+    "binary_crossentropy": ("cross-entropy", ".4f"),
+    "loss": ("training loss", ".4f"),
+    "val_loss": ("validation loss", ".4f"),
+    "knn_accuracy": ("10 nearest", ".1%"),
+    # latent_spaces.py
+    "angle_to_pca": ("angle to PCA", ".2f"),
+    "active_units": ("units on", ".1%"),
+    "dead_units": ("units never on", ".0%"),
+    "jacobian": ("‖∂h/∂x‖", ".2f"),
+    "jacobian_normalized": ("the same, normalized", ".2f"),
+    "movement": ("codes move", ".3f"),
+    "gaps": ("gaps", ".0%"),
+    "in_prior": ("codes within the prior", ".0%"),
+    # vae_fashion.py
+    "negative_elbo": ("−ELBO", ".1f"),
+    "reconstruction": ("reconstruction", ".1f"),
+    "kl": ("KL", ".1f"),
+    "active_dimensions": ("active", "d"),
+    "negative_elbo_first": ("−ELBO of the first 1,000", ".1f"),
+    "importance_weighted_first": ("importance-weighted, of the same", ".1f"),
+    "spread": ("standard deviation of the codes", ".2f"),
+    # clean_documents.py
+    "rmse_coffee": ("coffee", ".3f"),
+    "rmse_folds": ("folds", ".3f"),
+    "rmse_footprints": ("footprints", ".3f"),
+    "rmse_wrinkles": ("wrinkles", ".3f"),
+    "rmse_300dpi": ("synthetic page, 300 dpi", ".3f"),
+    "f_old_pages": ("synthetic old pages, F", ".3f"),
+    # watermark_ae.py
+    "bit_accuracy": ("bits, no noise", ".1%"),
+    "bit_accuracy_noise_0.1": ("σ = 0.1", ".1%"),
+    "bit_accuracy_noise_0.25": ("σ = 0.25", ".1%"),
+    "bit_accuracy_noise_0.5": ("σ = 0.5", ".1%"),
+    "bit_accuracy_black": ("black pixels", ".1%"),
+    "bit_accuracy_stroke": ("strokes", ".1%"),
+    "watermark_psnr": ("W, dB", ".2f"),
+    "watermark_psnr_noise_0.1": ("σ = 0.1", ".2f"),
+    "watermark_psnr_black": ("black pixels", ".2f"),
+    "watermark_psnr_stroke": ("strokes", ".2f"),
+    "logo_psnr": ("digit with logo, dB", ".2f"),
+    "logo_watermark_psnr": ("logo, dB", ".2f"),
+    "logo_bit_accuracy": ("its correct bits", ".1%"),
+    "training": ("training", ""),
+}
+# {table: {metric: (column, format)}} where these differ
+EXCEPTIONS = {
+    "watermark_kinds": {"psnr": ("digit, dB", ".2f")},
+    "ablation_watermark": {"bit_accuracy": ("correct bits", ".1%")},
+    "ablation_beta": {"kl": ("KL, nats", ".2f")},
 }
 RECIPES = {"`--recipe published`": "published", "`--recipe fast`": "fast"}
-# {table: ({column: (metric, format)}, {row: name of a training in benchmarks/trainings.py, or of a
-# network or baseline of latent_spaces.py})}
+# {table: (metrics, {row: name of a training in benchmarks/trainings.py, or of a network or baseline
+# of latent_spaces.py})}
 TABLES = {
     "latent_spaces": (
-        {
-            "MSE": ("mse", ".4f"),
-            "PSNR, dB": ("psnr", ".2f"),
-            "angle to PCA": ("angle_to_pca", ".2f"),
-            "units on": ("active_units", ".1%"),
-            "units never on": ("dead_units", ".0%"),
-            "‖∂h/∂x‖": ("jacobian", ".2f"),
-            "the same, normalized": ("jacobian_normalized", ".2f"),
-            "codes move": ("movement", ".3f"),
-        },
+        "mse psnr angle_to_pca active_units dead_units jacobian jacobian_normalized movement",
         {
             "PCA, 32": "PCA 32",
             "linear, 32": "linear_32",
@@ -62,50 +109,18 @@ TABLES = {
         },
     ),
     "latent_planes": (
-        {
-            "gaps": ("gaps", ".0%"),
-            "10 nearest": ("knn_accuracy", ".1%"),
-            "codes within the prior": ("in_prior", ".0%"),
-            "MSE": ("mse", ".4f"),
-        },
+        "gaps knn_accuracy in_prior mse",
         {"plain, 2": "plain_2", "variational, 2": "variational_2"},
     ),
-    "denoise_mnist": (
-        {
-            "cross-entropy": ("binary_crossentropy", ".4f"),
-            "MSE": ("mse", ".4f"),
-            "PSNR, dB": ("psnr", ".2f"),
-            "SSIM": ("ssim", ".3f"),
-        },
-        RECIPES,
-    ),
-    "denoise_fashion": (
-        {"MSE": ("mse", ".4f"), "PSNR, dB": ("psnr", ".2f"), "SSIM": ("ssim", ".3f")},
-        RECIPES | {"`--architecture unet`": "unet"},
-    ),
+    "denoise_mnist": ("binary_crossentropy mse psnr ssim", RECIPES),
+    "denoise_fashion": ("mse psnr ssim", RECIPES | {"`--architecture unet`": "unet"}),
     "vae_fashion": (
-        {
-            "−ELBO": ("negative_elbo", ".1f"),
-            "reconstruction": ("reconstruction", ".1f"),
-            "KL": ("kl", ".1f"),
-            "MSE": ("mse", ".4f"),
-            "10 nearest": ("knn_accuracy", ".1%"),
-            "active": ("active_dimensions", "d"),
-            "−ELBO of the first 1,000": ("negative_elbo_first", ".1f"),
-            "importance-weighted, of the same": ("importance_weighted_first", ".1f"),
-        },
+        "negative_elbo reconstruction kl mse knn_accuracy active_dimensions negative_elbo_first"
+        " importance_weighted_first",
         RECIPES | {"`--architecture dense`": "dense", "`--epochs 56`": "long"},
     ),
     "clean_documents": (
-        {
-            "RMSE": ("rmse", ".4f"),
-            "coffee": ("rmse_coffee", ".3f"),
-            "folds": ("rmse_folds", ".3f"),
-            "footprints": ("rmse_footprints", ".3f"),
-            "wrinkles": ("rmse_wrinkles", ".3f"),
-            "synthetic page, 300 dpi": ("rmse_300dpi", ".3f"),
-            "synthetic old pages, F": ("f_old_pages", ".3f"),
-        },
+        "rmse rmse_coffee rmse_folds rmse_footprints rmse_wrinkles rmse_300dpi f_old_pages",
         {
             "`--architecture autoencoder --recipe published`": "published",
             "`--architecture autoencoder`": "fast",
@@ -114,45 +129,18 @@ TABLES = {
         },
     ),
     "watermark_ae": (
-        {
-            "PSNR, dB": ("psnr", ".2f"),
-            "SSIM": ("ssim", ".3f"),
-            "bits, no noise": ("bit_accuracy", ".1%"),
-            "σ = 0.1": ("bit_accuracy_noise_0.1", ".1%"),
-            "σ = 0.25": ("bit_accuracy_noise_0.25", ".1%"),
-            "σ = 0.5": ("bit_accuracy_noise_0.5", ".1%"),
-            "black pixels": ("bit_accuracy_black", ".1%"),
-            "strokes": ("bit_accuracy_stroke", ".1%"),
-        },
+        "psnr ssim bit_accuracy bit_accuracy_noise_0.1 bit_accuracy_noise_0.25"
+        " bit_accuracy_noise_0.5 bit_accuracy_black bit_accuracy_stroke",
         RECIPES,
     ),
     "watermark_kinds": (
-        {
-            "digit, dB": ("psnr", ".2f"),
-            "W, dB": ("watermark_psnr", ".2f"),
-            "σ = 0.1": ("watermark_psnr_noise_0.1", ".2f"),
-            "black pixels": ("watermark_psnr_black", ".2f"),
-            "strokes": ("watermark_psnr_stroke", ".2f"),
-            "digit with logo, dB": ("logo_psnr", ".2f"),
-            "logo, dB": ("logo_watermark_psnr", ".2f"),
-            "its correct bits": ("logo_bit_accuracy", ".1%"),
-        },
+        "psnr watermark_psnr watermark_psnr_noise_0.1 watermark_psnr_black watermark_psnr_stroke"
+        " logo_psnr logo_watermark_psnr logo_bit_accuracy",
         {"`bits`": "fast", "`gray`": "gray"},
     ),
 }
 # scripts of the tables that are not named after one
 SCRIPTS = {"latent_planes": "latent_spaces", "watermark_kinds": "watermark_ae"}
-# {column: (metric, format)} of all ablations; a table has those that were measured
-ABLATION_COLUMNS = {
-    "correct bits": ("bit_accuracy", ".1%"),
-    "PSNR, dB": ("psnr", ".2f"),
-    "RMSE": ("rmse", ".4f"),
-    "MSE": ("mse", ".4f"),
-    "training loss": ("loss", ".4f"),
-    "validation loss": ("val_loss", ".4f"),
-    "KL, nats": ("kl", ".2f"),
-    "standard deviation of the codes": ("spread", ".2f"),
-}
 
 
 def markdown(header, rows):
@@ -170,22 +158,24 @@ def mean_and_range(values, form):
     return mean if low == high else f"{mean} ({low} to {high})"
 
 
-def metrics_table(columns, rows):
+def metrics_table(name, metrics, rows):
     """Return the table of {row: {metric: value, or its values for several seeds}}."""
+    columns = METRICS | EXCEPTIONS.get(name, {})
 
-    def cell(value, form):
+    def cell(metric, value):
+        form = columns[metric][1]
         return mean_and_range(value, form) if isinstance(value, list) else format(value, form)
 
     lines = [
-        [label, *(cell(row[key], form) if key in row else "" for key, form in columns.values())]
+        [label, *(cell(metric, row[metric]) if metric in row else "" for metric in metrics)]
         for label, row in rows.items()
     ]
-    return markdown(["", *columns], lines)
+    return markdown(["", *(columns[metric][0] for metric in metrics)], lines)
 
 
 def training_table(name, trainings):
     """Return one of TABLES. Baselines have no training time."""
-    columns, keys = TABLES[name]
+    metrics, keys = TABLES[name]
     script = SCRIPTS.get(name, name)
     rows = {}
     if script == "latent_spaces":
@@ -203,17 +193,7 @@ def training_table(name, trainings):
                 rows[label] = run["test"] | {"training": f"{run['seconds'][-1]:,.0f} s"}
                 baselines = run["baselines"]
         rows = baselines | rows
-    return metrics_table(columns | {"training": ("training", "")}, rows)
-
-
-def ablation_table(ablation):
-    """Return the table of an ablation."""
-    rows = ablation["rows"]
-    measured = next(iter(rows.values()))
-    columns = {
-        name: (key, form) for name, (key, form) in ABLATION_COLUMNS.items() if key in measured
-    }
-    return metrics_table(columns, rows)
+    return metrics_table(name, [*metrics.split(), "training"], rows)
 
 
 def speed_up(pairs, margin):
@@ -226,7 +206,8 @@ def speed_up(pairs, margin):
 
 def summary_row(script, trainings):
     """Return the cells of a script in the table of all scripts."""
-    label, metric, form, classical = SUMMARY[script]
+    label, metric, classical = SUMMARY[script]
+    form = METRICS[metric][1]
     keys = sorted(trainings)
     runs = [
         [trainings[key] for key in keys if key.startswith(f"{script}/{recipe}/")] for recipe in PAIR
@@ -270,7 +251,7 @@ def models_table():
     rows = []
     for path in sorted(training.MODELS.glob("*.json")):
         report = json.loads(path.read_text(encoding="utf-8"))
-        label, metric, form, _ = SUMMARY[script_of(path.stem)]
+        label, metric, _ = SUMMARY[script_of(path.stem)]
         rows.append(
             [
                 f"`{path.stem}.keras`",
@@ -278,7 +259,7 @@ def models_table():
                 f"{report['parameters']:,}",
                 f"{path.with_suffix('.keras').stat().st_size / 1e6:.1f} MB",
                 label.removesuffix(", 32 numbers"),
-                format(report["test"][metric], form),
+                format(report["test"][metric], METRICS[metric][1]),
                 report["license"].split(",")[0],
             ]
         )
@@ -323,7 +304,8 @@ def table(name, results):
     if name in TABLES:
         return training_table(name, results["trainings"])
     if name.startswith("ablation_"):
-        return ablation_table(results[name])
+        rows = results[name]["rows"]
+        return metrics_table(name, next(iter(rows.values())), rows)
     if name == "results":
         return summary_table(results["trainings"])
     if name == "models":

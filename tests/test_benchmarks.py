@@ -170,8 +170,8 @@ def test_an_ablation_has_a_value_for_each_row_and_its_table(name, tmp_path, monk
     monkeypatch.setitem(ablations.ABLATIONS, name, quick)
     flags = "--synthetic --limit 40 --seeds 1 --results results.json --images ."
     ablations.main([name, *flags.split()])
-    ablation = json.loads((tmp_path / "results.json").read_text())[f"ablation_{name}"]
-    rows = ablation["rows"].values()
+    results = json.loads((tmp_path / "results.json").read_text())
+    rows = results[f"ablation_{name}"]["rows"].values()
     assert len(rows) >= 2
     assert all(np.isfinite(list(row.values())).all() for row in rows)
-    assert len(tables.ablation_table(ablation).splitlines()) == 2 + len(rows)
+    assert len(tables.table(f"ablation_{name}", results).splitlines()) == 2 + len(rows)
