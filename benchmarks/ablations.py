@@ -130,10 +130,10 @@ def noise_once(settings, steps=2_000):
     lines = {}
 
     def train(label, seed):
-        def make_batch(indices, batch_seed):
+        def make_batch(indices, seed):
             if label == "noise added once":
                 return noisy[indices], clean[indices]
-            return noise.gaussian(clean[indices], sigma, batch_seed), clean[indices]
+            return noise.gaussian(clean[indices], sigma, seed), clean[indices]
 
         model = denoise_mnist.build_denoiser()
         training.init_output_bias(model, clean)
