@@ -34,6 +34,14 @@ SUMMARY = {
     "watermark_ae": ("correct bits", "bit_accuracy", "quantization"),
     "watermark_photo": ("correct bits", "bit_accuracy", None),
 }
+# {our training: (script's task, images)}
+OVERVIEW = {
+    "denoise_mnist/fast": ("remove Gaussian noise", "digits"),
+    "denoise_fashion/unet": ("remove salt-and-pepper noise", "clothes"),
+    "clean_documents/unet": ("clean scanned pages", "pages"),
+    "vae_fashion/fast": ("generate images", "clothes"),
+    "watermark_ae/fast": ("hide a bit in each pixel", "digits"),
+}
 # {metric: (column, format)}
 METRICS = {
     "mse": ("MSE", ".4f"),
@@ -240,6 +248,28 @@ def summary_table(trainings):
     return f"{markdown(header, rows)}\n\nMeasured on {'; '.join(machines)}."
 
 
+def overview_table(trainings):
+    """Return the table of five tasks: strongest classical method, as published, ours; seed 0."""
+    rows = []
+    for key, (task, images) in OVERVIEW.items():
+        script = key.split("/")[0]
+        label, metric, classical = SUMMARY[script]
+        ours, published = trainings[f"{key}/0"], trainings[f"{script}/published/0"]
+        values = [ours["baselines"][classical] if classical else None]
+        values += [published["test"], ours["test"]]
+        rows.append(
+            [
+                task,
+                images,
+                label,
+                *(format(value[metric], METRICS[metric][1]) if value else "–" for value in values),
+                *(f"{run['seconds'][-1]:,.0f} s" for run in (published, ours)),
+            ]
+        )
+    header = ["task", "images", "measured by", "best classical", "as published", "ours"]
+    return markdown([*header, "training as published", "training ours"], rows)
+
+
 def script_of(model_name):
     """Return the name of the script that trains a model."""
     [script] = [name for name in SUMMARY if model_name.startswith(name)]
@@ -308,6 +338,8 @@ def table(name, results):
         return metrics_table(name, next(iter(rows.values())), rows)
     if name == "results":
         return summary_table(results["trainings"])
+    if name == "overview":
+        return overview_table(results["trainings"])
     if name == "models":
         return models_table()
     if name == "watermark_photo":
