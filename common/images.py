@@ -151,6 +151,11 @@ def tiff_pages(image):
     return numbers
 
 
+def luminance(pixels):
+    """Return the luminance of colors, (..., 3) to (...), as Pillow and JPEG have it: BT.601."""
+    return pixels @ np.array([0.299, 0.587, 0.114], "float32")
+
+
 def write_image(path, image):
     """Write values in [0, 1], shape (height, width, 1 or 3), with 8 bits per channel.
 

@@ -9,16 +9,16 @@ attempts passes the checksum of 48 bits by chance once in 2.8e14, so that fewer 
 
 import bisect
 import concurrent.futures
-import dataclasses
 import io
 
 import keras
 import numpy as np
 import tensorflow
-from PIL import Image, PngImagePlugin
+from PIL import Image
 from scipy import ndimage
 
 from common import metrics
+from common.images import luminance
 from tools.messages import code, grid
 from tools.messages.grid import CELL
 
@@ -35,22 +35,6 @@ MIN_PROBABILITY = 0.01
 # Standard deviations by which cells agree with the pilots above chance:
 MIN_AGREEMENT = 4  # below this no message is looked for
 CLEAR_AGREEMENT = 12  # above this no other placement is looked for
-
-
-@dataclasses.dataclass(frozen=True)
-class Metadata:
-    """What stands in an image file beside its pixels."""
-
-    profile: bytes = b""  # ICC
-    exif: bytes = b""
-    xmp: bytes = b""
-    dpi: tuple | None = None
-
-
-def luminance(picture):
-    """Return the luminance of a picture, shape (height, width, 3), as (height, width)."""
-    weights = np.array([0.299, 0.587, 0.114], "float32")  # ITU-R BT.601, as Pillow's and JPEG's
-    return picture @ weights
 
 
 def texture_gain(gray):
@@ -155,7 +139,7 @@ class Watermark:
         largest = bisect.bisect_left(factors[:-1], True, key=is_good)
         return _add_and_round(picture, strength(factors[largest]) * change)
 
-    def embed(self, picture, text, key, file_format="png", metadata=Metadata()):
+    def embed(self, picture, text, key, file_format="png", **save_options):
         """Return the bytes of a marked picture's file and its PSNR; None if it cannot be read back.
 
         It is read back from those bytes, and once more after JPEG 75.
@@ -165,7 +149,7 @@ class Watermark:
             text: the message; UserError as `code.encode` raises it.
             key: the `code.Key`.
             file_format: "png" or "jpeg".
-            metadata: of the file.
+            save_options: as for `to_file`.
         """
         bits = code.encode(text, picture.shape[0] // CELL, picture.shape[1] // CELL, key)
         if not bits.size:
@@ -173,7 +157,7 @@ class Watermark:
         marked = self.mark(picture, bits)
         with concurrent.futures.ThreadPoolExecutor(1) as thread:
             # Compression takes as long as both extractions.
-            content = thread.submit(to_file, marked, file_format, metadata=metadata)
+            content = thread.submit(to_file, marked, file_format, **save_options)
             if file_format != "png":
                 marked = from_file(content.result(), file_format)
             psnr = metrics.psnr(picture[np.newaxis], marked[np.newaxis])
@@ -284,38 +268,25 @@ def _bands(rows, columns):
         yield slice(top, bottom), padded, slice(top - above, bottom - above)
 
 
-def to_file(picture, file_format, quality=95, metadata=Metadata()):
-    """Return the bytes of an image file of a picture; `quality` is that of JPEG."""
+def to_file(picture, file_format, quality=95, icc_profile=b"", **save_options):
+    """Return the bytes of an image file of a picture.
+
+    Args:
+        picture: see `Watermark`.
+        file_format: "png" or "jpeg".
+        quality: of JPEG.
+        icc_profile: is left out if it is for gray and the picture in color, or the reverse.
+        save_options: others of Pillow's `Image.save`.
+    """
     levels = picture * 255
     levels = np.round(levels, out=levels).astype(np.uint8)  # in place, which saves memory
-    color_space = metadata.profile[16:20]  # as the header of an ICC profile names it
+    color_space = icc_profile[16:20]  # as the header of an ICC profile names it
     if color_space != b"RGB " and (levels == levels[..., :1]).all():
         levels = levels[..., 0]
     image, file = Image.fromarray(levels), io.BytesIO()
-    profile = metadata.profile if color_space == {"RGB": b"RGB ", "L": b"GRAY"}[image.mode] else b""
-    if file_format == "jpeg":
-        image.save(
-            file,
-            "jpeg",
-            quality=quality,
-            icc_profile=profile,
-            exif=metadata.exif,
-            xmp=metadata.xmp,
-            dpi=metadata.dpi or (0, 0),
-        )
-    else:
-        texts = PngImagePlugin.PngInfo()
-        if metadata.xmp:
-            texts.add_itxt("XML:com.adobe.xmp", metadata.xmp.decode(errors="replace"))
-        image.save(
-            file,
-            "png",
-            compress_level=3,
-            icc_profile=profile,
-            exif=metadata.exif,
-            pnginfo=texts,
-            dpi=metadata.dpi,
-        )
+    if color_space == {"RGB": b"RGB ", "L": b"GRAY"}[image.mode]:
+        save_options["icc_profile"] = icc_profile
+    image.save(file, file_format, quality=quality, compress_level=3, **save_options)
     return file.getvalue()
 
 

@@ -1,21 +1,20 @@
 """Pages out of PDF, TIFF and image files, and back: with their resolution, color and kind."""
 
 import contextlib
-import ctypes
 import dataclasses
 import io
 import math
-import re
 from pathlib import Path
 
 import numpy as np
 import pypdfium2
-from PIL import Image, IptcImagePlugin, PngImagePlugin, TiffImagePlugin
+from PIL import Image, TiffImagePlugin
 from pypdfium2 import raw
 from scipy import ndimage
 
 from common import images
 from common.cli import UserError
+from tools import metadata
 
 KINDS = {  # that can be written, by suffix
     ".pdf": "pdf",
@@ -30,24 +29,10 @@ KINDS = {  # that can be written, by suffix
 MULTIPAGE = ("pdf", "tiff")  # kinds that can hold more than one page
 NO_BILEVEL = ("jpeg", "webp")  # kinds without 1-bit pages
 TIFF_COMPRESSIONS = ("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "zstd", "jpeg")
-WRITTEN_METADATA = {  # by kind
-    "tiff": ("tags", "XMP"),  # Pillow writes no EXIF into compressed TIFF
-    "png": ("tags", "EXIF", "XMP", "PNG text"),
-    "jpeg": ("tags", "EXIF", "XMP", "comment"),
-    "webp": ("tags", "EXIF", "XMP"),
-}
 QUALITIES = (95, 90, 85, 75)  # of JPEG and WebP; below, letters are smeared
 DEFAULT_DPI = 300  # if a file does not tell
 MIN_LETTER = 12  # pixels from line to line that text needs to be legible
 MIN_IMAGE = 64  # pixels; a smaller image is a fill
-RESOLUTION_TAGS = 282, 283, 296  # along x, along y, unit; in TIFF and EXIF
-# Title, description, make and model of the scanner, name of the page, software, date, artist,
-# computer, copyright, Windows' own five: what TIFF and EXIF tell about a picture. Other tags tell
-# how it is stored.
-DESCRIPTIVE_TAGS = (269, 270, 271, 272, 285, 305, 306, 315, 316, 33432, *range(40091, 40096))
-EXIF_TAG, GPS_TAG, XMP_TAG = 34665, 34853, 700
-# Of EXIF: size, and notes whose offsets hold only in the old file.
-STORAGE_TAGS = (37500, 40962, 40963, 40965)
 INVISIBLE = raw.FPDF_TEXTRENDERMODE_INVISIBLE
 
 
@@ -62,7 +47,7 @@ class Page:
         compression: Pillow's name of a TIFF's, or None.
         sheet: the page of a PDF that it was rendered from, or None.
         lowered: a text that says what has a lower resolution than in the file, or "".
-        metadata: what an image file tells about itself, as `_read_metadata` returns it.
+        metadata: what an image file says about itself, as `metadata.read` returns it.
     """
 
     pixels: np.ndarray
@@ -120,56 +105,13 @@ def _read_frame(image, number, path):
     image.seek(number)
     images.check_pixels(path, *image.size)
     image.load()  # here, because errors below are ignored: reading EXIF data loads the image
-    dpi = _read_dpi(image)
-    if image.getexif().get(0x0112, 1) in (5, 6, 7, 8):  # lying on its side
-        dpi = dpi and dpi[::-1]
-    compression = image.info.get("compression") if image.format == "TIFF" else None
-    pixels, metadata = images.to_pixels(image, path), _read_metadata(image)
-    return Page(pixels, dpi, image.mode == "1", compression, metadata=metadata)
-
-
-def _read_metadata(image):
-    """Return what an image tells about itself, without its orientation, since pages are upright.
-
-    {"tags": {tag: value}, "EXIF": {tag of a part: {tag: value}}, "XMP": bytes, "comment": bytes of
-    a JPEG, "PNG text": {keyword: text}, "IPTC": values}; what is not there is absent.
-    """
-    tags, parts, iptc = {}, {}, None
-    with contextlib.suppress(Exception):  # damaged EXIF data
-        exif = image.getexif()
-        found = {tag: _encoded(exif[tag]) for tag in DESCRIPTIVE_TAGS if tag in exif}
-        found_parts = {}
-        for part in (EXIF_TAG, GPS_TAG):
-            values = exif.get_ifd(part)
-            kept = {tag: _encoded(values[tag]) for tag in values if tag not in STORAGE_TAGS}
-            if kept:
-                found_parts[part] = kept
-        _exif(found | found_parts).tobytes()
-        tags, parts = found, found_parts
-    with contextlib.suppress(Exception):
-        iptc = IptcImagePlugin.getiptcinfo(image)
-    texts = getattr(image, "text", {})  # Pillow's dictionary of a PNG
-    skipped = ("XML:com.adobe.xmp", "Raw profile type")
-    metadata = {
-        "tags": tags,
-        "EXIF": parts,
-        "XMP": re.sub(rb'tiff:Orientation="\d"', b"", image.info.get("xmp", b"")),
-        "comment": image.info.get("comment") if image.format == "JPEG" else None,
-        "PNG text": {key: text for key, text in texts.items() if not key.startswith(skipped)},
-        "IPTC": iptc,
-    }
-    return {name: value for name, value in metadata.items() if value}
-
-
-def _exif(tags):
-    exif = Image.Exif()
-    exif.update(tags)
-    return exif
-
-
-def _encoded(value):
-    """Return text beyond ASCII as the bytes it was: Pillow reads Latin-1, but writes only ASCII."""
-    return value if not isinstance(value, str) or value.isascii() else value.encode("latin-1")
+    return Page(
+        images.to_pixels(image, path),
+        metadata.read_dpi(image),
+        bilevel=image.mode == "1",
+        compression=image.info.get("compression") if image.format == "TIFF" else None,
+        metadata=metadata.read(image),
+    )
 
 
 def _is_pdf(path):
@@ -183,21 +125,6 @@ def _is_pdf(path):
 def _check_count(path, count, multipage):
     if count > 1 and not multipage:
         raise UserError(f"{path}: holds {count} pages; use --format pdf or tiff")
-
-
-def _read_dpi(image):
-    """Return an image's resolution (along x, along y) in pixels per inch, or None."""
-    dpi = image.info.get("dpi")
-    if not dpi:
-        with contextlib.suppress(Exception):  # damaged EXIF data
-            exif = image.getexif()
-            inch = {2: 1, 3: 2.54}.get(exif.get(RESOLUTION_TAGS[2], 2), 0)
-            dpi = [float(exif[tag]) * inch for tag in RESOLUTION_TAGS[:2]]
-    with contextlib.suppress(TypeError, ValueError, ZeroDivisionError):
-        x, y = map(float, dpi)
-        if 1 < x < 1e5 and 1 < y < 1e5:
-            return x, y
-    return None
 
 
 def _read_pdf(path, multipage):
@@ -312,9 +239,7 @@ def _content(sheet, path):
                 content.images.append(_PlacedImage(area, dpi, bits))
         elif item.type == raw.FPDF_PAGEOBJ_TEXT:
             if raw.FPDFTextObj_GetTextRenderMode(item) != INVISIBLE:
-                size = ctypes.c_float()
-                raw.FPDFTextObj_GetFontSize(item, size)
-                content.font_sizes.append(size.value * math.hypot(c, d))
+                content.font_sizes.append(item.get_font_size() * math.hypot(c, d))
                 content.other = True
         elif item.type != raw.FPDF_PAGEOBJ_FORM:
             content.other = True
@@ -387,8 +312,8 @@ def _lost_outside_pdf(sheet):
 
 
 def _lost_metadata(page, kind):
-    """Return what a file of a kind cannot hold of what an image told about itself, as a set."""
-    names = sorted(set(page.metadata) - set(WRITTEN_METADATA.get(kind, ())))
+    """Return what a file of a kind cannot hold of what an image said about itself, as a set."""
+    names = sorted(set(page.metadata) - set(metadata.writable(page.metadata, kind)))
     return {f"metadata is lost ({', '.join(names)})"} if names else set()
 
 
@@ -403,34 +328,19 @@ class _TiffWriter(TiffImagePlugin.AppendingTiffWriter):
 
 
 def _save(page, file, kind, quality=90):
-    image = page.image()
-    options = {"dpi": page.dpi} if page.dpi else {}
-    tags, xmp = page.metadata.get("tags", {}), page.metadata.get("XMP", b"")
-    exif = tags | page.metadata.get("EXIF", {})
+    options = metadata.save_options(page.metadata, kind, page.dpi)
     if kind == "tiff":
         compression = "tiff_adobe_deflate"
-        if page.compression in TIFF_COMPRESSIONS:
+        if page.bilevel:
+            compression = "group4"
+        elif page.compression in TIFF_COMPRESSIONS:
             compression = page.compression
-        options["compression"] = "group4" if page.bilevel else compression
-        options["tiffinfo"] = tags | ({XMP_TAG: xmp} if xmp else {})
-        if options["compression"] in ("tiff_lzw", "tiff_adobe_deflate", "zstd"):
+        options["compression"] = compression
+        if compression in ("tiff_lzw", "tiff_adobe_deflate", "zstd"):
             options["tiffinfo"][317] = 2  # horizontal differencing
-    else:
-        if kind == "webp" and page.dpi:
-            exif |= dict(zip(RESOLUTION_TAGS, (*page.dpi, 2), strict=True))
-        options["exif"] = _exif(exif) if exif else b""  # even an empty one says 72 dpi
-        options["xmp"] = xmp
     if kind in ("jpeg", "webp") or options.get("compression") == "jpeg":
         options["quality"] = quality
-    if kind == "jpeg":
-        options["comment"] = page.metadata.get("comment")
-    if kind == "png":
-        options["pnginfo"] = PngImagePlugin.PngInfo()
-        for key, text in page.metadata.get("PNG text", {}).items():
-            options["pnginfo"].add_itxt(key, text)
-        if xmp:
-            options["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp.decode(errors="replace"))
-    image.save(file, format=kind.upper(), **options)
+    page.image().save(file, format=kind.upper(), **options)
 
 
 def _write_pdf(pages, path):
