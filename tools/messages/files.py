@@ -25,15 +25,7 @@ def check(paths):
 
 
 def embed_in_file(watermark, path, text, key, target, file_format="png"):
-    """Write a marked copy of an image file to `target` and return its PSNR.
-
-    Args:
-        watermark: the `photo.Watermark`.
-        path: the image file.
-        text: the message.
-        key: the `code.Key`.
-        target: the file to write.
-        file_format: "png" or "jpeg".
+    """Write a marked copy of an image file to `target`, "png" or "jpeg", and return its PSNR.
 
     Raises UserError if the file cannot be read, is transparent, or cannot hold the message.
     """
@@ -72,8 +64,8 @@ def embed_in_files(watermark, paths, text, key, output_dir, file_format="png"):
     """Write a marked copy of each image file; return the exit code of `for_each`."""
     key = code.derive_key(key)
     code.encode(text, 0, 0, key)  # refused before a folder is made
-    suffixes = [photo.SUFFIXES[file_format]]
-    targets = dict(images.output_paths(paths, output_dir, "watermark_photo_marked", suffixes))
+    suffix = ".png" if file_format == "png" else ".jpg"
+    targets = dict(images.output_paths(paths, output_dir, "watermark_photo_marked", [suffix]))
 
     def embed(path):
         psnr = embed_in_file(watermark, path, text, key, targets[path], file_format)
@@ -102,12 +94,12 @@ def extract_from_files(watermark, paths, key):
 
 def print_capacity(watermark, paths):
     """Print how many bytes of a message each image file can hold; return the exit code."""
-    return for_each(
-        paths,
-        lambda path: print(
-            f"{printable(path)}: {watermark.capacity(images.read_color(path))} bytes", flush=True
-        ),
-    )
+
+    def print_one(path):
+        size = watermark.capacity(images.read_color(path))
+        print(f"{printable(path)}: {size} bytes", flush=True)
+
+    return for_each(paths, print_one)
 
 
 def for_each(paths, work):

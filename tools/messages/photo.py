@@ -11,7 +11,6 @@ import bisect
 import concurrent.futures
 import io
 
-import keras
 import numpy as np
 import tensorflow
 from PIL import Image
@@ -28,7 +27,6 @@ RMS = 10 ** (-PSNR / 20)  # of its change
 SMOOTH_SHARE, ROUGH_SHARE = 0.04, 0.1
 FLAT = 3 / 255  # standard deviation of gray levels below which ground is flat
 MAX_GAIN = 1.6  # above what photos have; beside the edges of a logo a stronger change is seen
-SUFFIXES = {"png": ".png", "jpeg": ".jpg"}  # by format
 CELLS_PER_BAND = 4_000  # networks see a picture in bands of this size, to bound their memory
 # A network is never as certain as it claims once a picture was changed.
 MIN_PROBABILITY = 0.01
@@ -42,14 +40,8 @@ def texture_gain(gray):
 
     The eye sees a change on smooth ground first. So the local contrast decides, by its rank in the
     picture: the smoothest third changes by a fifth of what the roughest third does. The limit is a
-    share of the local brightness (Weber's law).
-
-    Args:
-        gray: shape (height, width), in [0, 1].
-
-    Returns:
-        gain: relative; its mean square is 1.
-        limit: of the gain, where 1 stands for a change of `PSNR`.
+    share of the local brightness (Weber's law), where 1 stands for a change of `PSNR`. The mean
+    square of the gain is 1. `gray` is in [0, 1], shape (height, width).
     """
     # Windows of 12 pixels, every 4: means of 3x3 blocks, which is faster than a filter.
     mean, square = (
@@ -93,29 +85,21 @@ class Watermark:
 
     def _change(self, gray, bits):
         """Return what the networks add to a gray picture, in the same shape."""
-        gray, bits = (
-            keras.ops.convert_to_tensor(values[np.newaxis, ..., np.newaxis], "float32")
-            for values in (gray, bits)
-        )
-        return keras.ops.convert_to_numpy(self._graph(gray, bits))[0, ..., 0]
+        bits = bits.astype("float32")[np.newaxis, ..., np.newaxis]
+        return np.asarray(self._graph(gray[np.newaxis, ..., np.newaxis], bits))[0, ..., 0]
 
     def mark(self, picture, bits, uniform=False):
-        """Return a picture with bits in its cells, rounded to 8-bit levels.
+        """Return a picture with bits of `code.encode` in its cells, rounded to 8-bit levels.
 
-        Args:
-            picture: all three channels change by the same amount, so only luminance changes.
-            bits: from `code.encode`.
-            uniform: whether all places change alike.
+        All three channels change by the same amount, so only luminance changes; if `uniform`, it
+        does alike in all places.
         """
         gray = luminance(picture)
         change = np.zeros_like(gray)
         right = bits.shape[1] * CELL
         for rows, padded, inner in _bands(*bits.shape):
-            band = self._change(
-                gray[padded.start * CELL : padded.stop * CELL, :right], bits[padded]
-            )
-            band = band[inner.start * CELL : inner.stop * CELL]
-            change[rows.start * CELL : rows.stop * CELL, :right] = band
+            band = self._change(gray[_in_pixels(padded), :right], bits[padded])
+            change[_in_pixels(rows), :right] = band[_in_pixels(inner)]
         change *= RMS / np.sqrt(np.mean(change**2))
         gain, limit = texture_gain(gray)
         if uniform:
@@ -142,14 +126,8 @@ class Watermark:
     def embed(self, picture, text, key, file_format="png", **save_options):
         """Return the bytes of a marked picture's file and its PSNR; None if it cannot be read back.
 
-        It is read back from those bytes, and once more after JPEG 75.
-
-        Args:
-            picture: the photo.
-            text: the message; UserError as `code.encode` raises it.
-            key: the `code.Key`.
-            file_format: "png" or "jpeg".
-            save_options: as for `to_file`.
+        It is read back from those bytes, and once more after JPEG 75. Format and options are those
+        of `to_file`. Raises UserError as `code.encode` does.
         """
         bits = code.encode(text, picture.shape[0] // CELL, picture.shape[1] // CELL, key)
         if not bits.size:
@@ -181,11 +159,9 @@ class Watermark:
         return ([0, *sizes])[count]
 
     def extract(self, gray, key, search=True, progress=lambda share: None):
-        """Return the message in a picture, or None if there is none.
+        """Return the message in a picture, given as its `luminance`, or None if there is none.
 
         Args:
-            gray: the picture's `luminance`.
-            key: the `code.Key`.
             search: whether the picture may have been scaled, stretched, rotated or mirrored.
             progress: called with the share of that search that is done.
         """
@@ -214,12 +190,8 @@ class Watermark:
     def read_cells(self, picture, placement, side):
         """Return (log-odds of each cell's bit, row and column of the first cell in the grid).
 
-        Cells that reach beyond the picture have 0.
-
-        Args:
-            picture: Pillow image of mode F.
-            placement: the `grid.Placement`.
-            side: of the window that is read, in pixels.
+        Cells that reach beyond the picture, a Pillow image of mode F, have 0. The window that is
+        read has this side, in pixels.
         """
         low, high = placement.area(picture, side)
         first = np.floor(low / CELL + 0.01).astype(int)
@@ -235,9 +207,8 @@ class Watermark:
             pixels = placement.pixels(picture, corner, size)
             # Sharpened: the change of smooth places is weaker than what the extractor learned.
             pixels = 2 * pixels - ndimage.gaussian_filter(pixels, 1.5)
-            p = self.extractor(pixels[np.newaxis, ..., np.newaxis])
-            p = keras.ops.convert_to_numpy(p)[0, inner, :, 0].astype("float64")
-            p = np.clip(p, MIN_PROBABILITY, 1 - MIN_PROBABILITY)
+            p = np.asarray(self.extractor(pixels[np.newaxis, ..., np.newaxis]), "float64")
+            p = np.clip(p[0, inner, :, 0], MIN_PROBABILITY, 1 - MIN_PROBABILITY)
             log_odds[band] = np.log(p) - np.log(1 - p)
         return log_odds * inside, tuple(first[::-1])
 
@@ -266,6 +237,11 @@ def _bands(rows, columns):
         bottom, above = min(top + size, rows), max(top - 1, 0)
         padded = slice(above, min(bottom + 1, rows))
         yield slice(top, bottom), padded, slice(top - above, bottom - above)
+
+
+def _in_pixels(cells):
+    """Return the slice of pixels that a slice of cells covers."""
+    return slice(cells.start * CELL, cells.stop * CELL)
 
 
 def to_file(picture, file_format, quality=95, icc_profile=b"", **save_options):

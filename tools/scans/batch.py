@@ -51,10 +51,16 @@ def clean_files(network, inputs, output_dir, options, force=False, dask=None):
     done = len(planned) - len(remaining)
     if done:
         print(f"{done} of {len(planned)} files are there already", flush=True)
+    # Pairs of a name and a function that writes the cleaned file to a path. It returns what the
+    # record keeps, and raises UserError if the file cannot be cleaned.
     if cluster and remaining:
         results = cluster.clean(dask, network, remaining, options)
     else:
-        results = clean_here(network, remaining, options)
+        clean = cleaner(network)
+        results = (
+            (name, functools.partial(clean_file, clean, source, options=options))
+            for name, source in remaining.items()
+        )
     failed, pages, start = [], 0, time.monotonic()
     try:
         with contextlib.closing(results):
@@ -71,7 +77,9 @@ def clean_files(network, inputs, output_dir, options, force=False, dask=None):
                     continue
                 log.add(name, source, result)
                 done, pages = done + 1, pages + result["pages"]
-                print(printable(_describe(target, result)), flush=True)
+                count = f"{result['pages']} pages" if result["pages"] > 1 else "1 page"
+                line = "; ".join([f"Wrote {target} ({count})", *result["notes"]])
+                print(printable(line), flush=True)
     except KeyboardInterrupt:
         print(f"The same command with --output-dir {printable(folder)} continues.", flush=True)
         raise
@@ -87,21 +95,6 @@ def clean_files(network, inputs, output_dir, options, force=False, dask=None):
         print(f"Failed: {printable(source)}", flush=True)
     print(f"{done} of {len(planned)} files are in {printable(folder)}", flush=True)
     return 1 if failed else 0
-
-
-def clean_here(network, sources, options):
-    """Yield (name, function that writes the cleaned file to a path), in this process.
-
-    Args:
-        network: of clean_documents.py.
-        sources: {name: file to read}.
-        options: `document.Options`.
-
-    The function returns what the record keeps, and raises UserError if it fails.
-    """
-    clean = cleaner(network)
-    for name, source in sources.items():
-        yield name, functools.partial(clean_file, clean, source, options=options)
 
 
 def _import_cluster():
@@ -127,11 +120,6 @@ def _show_progress(results, total):
         disable=not console.is_terminal,
     ) as progress:
         yield from progress.track(results, total)
-
-
-def _describe(target, result):
-    pages = f"{result['pages']} pages" if result["pages"] > 1 else "1 page"
-    return "; ".join([f"Wrote {target} ({pages})", *result["notes"]])
 
 
 # ---------------------------------------------------------------- which file becomes which
