@@ -28,27 +28,21 @@ def decode(decoder, codes):
 
 
 def plane(decoder, limit, count):
-    """Return `count` times `count` decoded images in one, evenly over a latent plane.
+    """Return `count` times `count` decoded images in one: those of `plane_codes`."""
+    return plotting.mosaic(decode(decoder, plane_codes(limit, count)), count)
 
-    Args:
-        decoder: (n, 2) to (n, 28, 28, 1).
-        limit: z_1 from left to right, and z_2 from bottom to top, go from -limit to limit.
-        count: images along each side.
 
-    Returns:
-        float32 in [0, 1], shape (28 * count, 28 * count).
+def plane_codes(limit, count):
+    """Return codes, shape (count * count, 2), evenly over a latent plane, row by row.
+
+    z_1 from left to right, and z_2 from bottom to top, go from -limit to limit.
     """
     steps = limit * ((2 * np.arange(count) + 1) / count - 1)
-    z = np.stack(np.meshgrid(steps, steps[::-1]), axis=-1).reshape(-1, 2)
-    return plotting.mosaic(decode(decoder, z), count)
+    return np.stack(np.meshgrid(steps, steps[::-1]), axis=-1).reshape(-1, 2)
 
 
 def generate(decoder, count, seed, output_dir):
-    """Write `count` decoded samples of the prior as PNG files, all on one sheet, and their codes.
-
-    `seed` is None for a new one, which is printed. The files go to `output_dir`, or if that is None
-    to a new folder in runs/.
-    """
+    """Write decoded samples of the prior as PNG files, all of them on one sheet, and their codes."""
     seed = new_seed() if seed is None else seed
     folder = files.output_folder(output_dir, "vae_fashion_generated")
     names = [f"new_{number:03}" for number in range(1, count + 1)]
@@ -175,11 +169,7 @@ def encode_with_each(parts, dataset_name, settings):
 
 
 def decode_file(decoder, path, output_dir):
-    """Write the images of the codes in a latent.csv into `output_dir`, or a new folder in runs/.
-
-    Raises UserError if the file is missing, or a line does not hold a name and the right count of
-    numbers.
-    """
+    """Write the images of the codes in a latent.csv."""
     names, codes = read_codes(Path(path), decoder.input_shape[1])
     folder = files.output_folder(output_dir, "vae_fashion_decoded")
     files.ensure_not_taken(folder, [f"{name}.png" for name in names])
@@ -196,7 +186,10 @@ def write_codes(path, names, codes):
 
 
 def read_codes(path, latent_dim):
-    """Return the names and codes, shape (n, latent_dim), of a latent.csv."""
+    """Return the names and codes, shape (n, latent_dim), of a latent.csv.
+
+    Raises UserError if the file is missing, or a line does not hold a name and that many numbers.
+    """
     content = files.read(path)
     try:
         lines = list(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline="")))
