@@ -42,7 +42,7 @@ def plane_codes(limit, count):
 
 
 def generate(decoder, count, seed, output_dir):
-    """Write decoded samples of the prior as PNG files, all of them on one sheet, and their codes."""
+    """Write decoded samples of the prior as PNG files, all of them on a sheet, and their codes."""
     seed = new_seed() if seed is None else seed
     folder = files.output_folder(output_dir, "vae_fashion_generated")
     names = [f"new_{number:03}" for number in range(1, count + 1)]

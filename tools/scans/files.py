@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import io
 import math
-from pathlib import Path
 
 import numpy as np
 import pypdfium2
@@ -12,7 +11,7 @@ from PIL import Image, TiffImagePlugin
 from pypdfium2 import raw
 from scipy import ndimage
 
-from common import images
+from common import files, images
 from common.cli import UserError
 from tools import metadata
 
@@ -74,8 +73,10 @@ def read_pages(path, multipage=True):
     Raises UserError if the file cannot be read, a page has too many pixels, a PDF is protected by a
     password, or there are several pages and `multipage` is false.
     """
-    path = Path(path)
-    if _is_pdf(path):
+    files.check_file(path)
+    with open(path, "rb") as file:
+        is_pdf = b"%PDF-" in file.read(1024)
+    if is_pdf:
         yield from _read_pdf(path, multipage)
         return
     with images.open_image(path) as image:
@@ -112,14 +113,6 @@ def _read_frame(image, number, path):
         compression=image.info.get("compression") if image.format == "TIFF" else None,
         metadata=metadata.read(image),
     )
-
-
-def _is_pdf(path):
-    with contextlib.suppress(OSError):  # open_image reports it
-        if path.is_file():
-            with path.open("rb") as file:
-                return b"%PDF-" in file.read(1024)
-    return False
 
 
 def _check_count(path, count, multipage):

@@ -46,14 +46,13 @@ def estimate_paper(pixels, side=200, window=41):
     The color is the median over a square, float32 of shape (rows, width, channels), or of every
     n-th row and column if n is its second argument. By default the square is a fifth of the page
     wide, so that neither a blot nor a broad marker counts as paper. Pixels of another color than
-    most of the page do not count, nor do much darker ones if there are others.
+    most of the page do not count, nor do much darker ones if there are others. The grain is a
+    standard deviation, as a share of the paper's color.
 
     Args:
         pixels: uint8, shape (height, width, channels).
         side: every n-th pixel is used, so that at most about twice as many are along a side.
         window: side of the square, in used pixels.
-
-    The grain is a standard deviation, as a share of the paper's color.
     """
     height, width, channels = pixels.shape
     step = max(1, max(height, width) // side)
@@ -140,15 +139,12 @@ def find_color_areas(pixels, paper, besides=None):
     """Return by how much areas of color darken a page's paper, or None if there are none.
 
     They are what remains when everything as narrow as a stroke is filled in: a maximum over each
-    neighborhood, then a minimum.
+    neighborhood, then a minimum. The result is uint8, shape (height, width, 3); 255 is paper.
 
     Args:
         pixels: uint8, shape (height, width, 3).
         paper: function that `estimate_paper` returns.
         besides: where no color counts, bool (height, width, 1), or None.
-
-    Returns:
-        uint8, shape (height, width, 3); 255 is paper.
     """
     height = len(pixels)
     stroke = max_stroke(pixels.shape)
