@@ -147,8 +147,8 @@ def _render(sheet, path):
     """Return the `Page` that a page of a PDF shows, without its annotations, which stay in it."""
     rotation = sheet.get_rotation()
     left, bottom, right, top = sheet.get_bbox()
-    content = _content(sheet, path)
-    dpi, bilevel = _find_resolution(content, (right - left) * (top - bottom))
+    placed, font_sizes, other = _content(sheet, path)
+    dpi, bilevel = _find_resolution(placed, font_sizes, (right - left) * (top - bottom))
     size = [(right - left) / 72 * dpi[0], (top - bottom) / 72 * dpi[1]]
     shrink = min(1, math.sqrt(images.MAX_PIXELS / max(size[0] * size[1], 1)))
     width, height = (max(1, round(side * shrink - 1e-3)) for side in size)
@@ -164,15 +164,13 @@ def _render(sheet, path):
     pixels = bitmap.to_numpy()[..., ::-1]
     # A 1-bit image may be a stencil that is painted in a color, or have a stamp beside it.
     bilevel = bilevel and bool((pixels == pixels[..., :1]).all())
-    if bilevel and (content.other or any(image.bits > 1 for image in content.images)):
+    if bilevel and (other or any(image.bits > 1 for image in placed)):
         bilevel = not _has_gray_area(pixels[..., 0])
     pixels = pixels[..., :1] if bilevel else pixels
     pixels = np.ascontiguousarray(np.rot90(pixels, -rotation // 90))
-    finest = max([max(dpi), *(max(image.dpi) for image in content.images)])
+    finest = max([max(dpi), *(max(image.dpi) for image in placed)])
     dpi = [value * shrink for value in dpi]
-    lowered = ""
-    if finest > 1.02 * max(dpi):
-        lowered = f"{finest:.0f} dpi lowered to {max(dpi):.0f}"
+    lowered = f"{finest:.0f} dpi lowered to {max(dpi):.0f}" if finest > 1.02 * max(dpi) else ""
     dpi = tuple(dpi[::-1] if rotation % 180 else dpi)
     return Page(pixels, dpi, bilevel, sheet=sheet, lowered=lowered)
 
@@ -192,24 +190,13 @@ class _PlacedImage:
     bits: int
 
 
-@dataclasses.dataclass
-class _Content:
-    """What is on a PDF's page.
-
-    Attributes:
-        images: list of `_PlacedImage`.
-        font_sizes: of the visible text, in points.
-        other: whether there is anything else than images and invisible text.
-    """
-
-    images: list = dataclasses.field(default_factory=list)
-    font_sizes: list = dataclasses.field(default_factory=list)
-    other: bool = False
-
-
 def _content(sheet, path):
-    """Return the `_Content` of a PDF's page. Raises UserError if an image is too large."""
-    content = _Content()
+    """Return what is on a PDF's page.
+
+    (List of `_PlacedImage`, font sizes of visible text in points, whether anything but images and
+    invisible text is there). Raises UserError if an image is too large.
+    """
+    placed, font_sizes, other = [], [], False
     page_left, page_bottom, page_right, page_top = sheet.get_bbox()
     for item in sheet.get_objects():
         matrix, container = item.get_matrix(), item.container
@@ -229,24 +216,24 @@ def _content(sheet, path):
             if area and width * height >= MIN_IMAGE:
                 dpi = width / math.hypot(a, b) * 72, height / math.hypot(c, d) * 72
                 dpi = dpi if abs(a) >= abs(b) else dpi[::-1]
-                content.images.append(_PlacedImage(area, dpi, bits))
+                placed.append(_PlacedImage(area, dpi, bits))
         elif item.type == raw.FPDF_PAGEOBJ_TEXT:
             if raw.FPDFTextObj_GetTextRenderMode(item) != INVISIBLE:
-                content.font_sizes.append(item.get_font_size() * math.hypot(c, d))
-                content.other = True
+                font_sizes.append(item.get_font_size() * math.hypot(c, d))
+                other = True
         elif item.type != raw.FPDF_PAGEOBJ_FORM:
-            content.other = True
-    return content
+            other = True
+    return placed, font_sizes, other
 
 
-def _find_resolution(content, page_area):
+def _find_resolution(placed, font_sizes, page_area):
     """Return (dpi along x, along y) of a PDF's page before rotation, and whether it may be 1-bit.
 
     It is the highest resolution so that images of at least this resolution cover half of the page.
     If visible text is too small for it, it is raised, to at most twice as many pixels.
     """
     covering, covered = [], 0
-    for image in sorted(content.images, key=lambda image: math.prod(image.dpi), reverse=True):
+    for image in sorted(placed, key=lambda image: math.prod(image.dpi), reverse=True):
         covering.append(image)
         covered += image.area
         if covered > 0.5 * page_area:
@@ -254,8 +241,8 @@ def _find_resolution(content, page_area):
     else:
         return (DEFAULT_DPI, DEFAULT_DPI), False
     dpi = covering[-1].dpi
-    if content.font_sizes:
-        pixels = min(content.font_sizes) / 72 * min(dpi)
+    if font_sizes:
+        pixels = min(font_sizes) / 72 * min(dpi)
         raised = np.clip(MIN_LETTER / max(pixels, 1), 1, math.sqrt(2))
         dpi = tuple(float(value * raised) for value in dpi)
     return dpi, all(image.bits == 1 for image in covering)
