@@ -28,11 +28,8 @@ TASKS = {
 def write(path, encoder, decoder, dataset):
     """Write the page of a trained encoder and decoder, whole or not at all.
 
-    Args:
-        path: of the page.
-        encoder: (n, height, width, 1) to [z_mean, z_log_var, z].
-        decoder: (n, latent_dim) to (n, height, width, 1), values in [0, 1].
-        dataset: `data.Images`.
+    The encoder is (n, height, width, 1) to [z_mean, z_log_var, z], the decoder (n, latent_dim) to
+    (n, height, width, 1), values in [0, 1], the dataset a `data.Images`.
     """
     page = fill(encoder, decoder, dataset)
     with files.write_whole(path) as temporary:

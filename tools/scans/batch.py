@@ -36,11 +36,8 @@ def clean_files(network, inputs, output_dir, options, force=False, dask=None):
         force: whether outputs that are in the record may be replaced.
         dask: "local", or the address of a scheduler, to clean with dask's workers.
 
-    Returns:
-        The exit code: 1 if some of several files could not be cleaned.
-
-    Raises UserError if an input is missing, an output would replace something, or the only file
-    could not be cleaned.
+    Returns the exit code: 1 if some of several files could not be cleaned. Raises UserError if an
+    input is missing, an output would replace something, or the only file could not be cleaned.
     """
     planned = plan_outputs(find_files(inputs), options, output_dir)
     cluster = _import_cluster() if dask else None

@@ -67,12 +67,8 @@ def clean_page(clean, pixels, color=True):
 
     Args:
         clean: function that `cleaner` returns.
-        pixels: uint8, shape (height, width, 1 or 3).
+        pixels: uint8, shape (height, width, 1 or 3); the cleaned ones have 1 channel if all is gray.
         color: whether colored ink stays colored.
-
-    Returns:
-        cleaned pixels: uint8, shape (height, width, 3), or with 1 channel if all of it is gray.
-        share: in [0, 1].
     """
     negative = _is_negative(pixels)
     if negative:
