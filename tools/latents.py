@@ -12,7 +12,6 @@ from common import files, images, metrics, plotting
 from common.cli import UserError
 from tools import small_images
 
-MAX_VALUE = 1e6  # of a number in a latent.csv
 SPREAD = 0.25  # of varied codes, in standard deviations of the prior
 MAX_LABELED = 200  # images on a sheet; of more the labels could not be read
 
@@ -200,8 +199,8 @@ def read_codes(path, latent_dim):
             name, code = line[0], [float(value) for value in line[1:]]
         except ValueError:
             name, code = "", []
-        if len(code) != latent_dim or not all(abs(value) < MAX_VALUE for value in code):
-            raise UserError(f"{path}, line {number}: not a name and {latent_dim} numbers")
+        if len(code) != latent_dim or not all(abs(value) < 1e6 for value in code):
+            raise UserError(f"{path}, line {number}: not a name and {latent_dim} numbers below 1e6")
         if Path(name).name != name or not name.isprintable() or not name or name in codes:
             raise UserError(f"{path}, line {number}: the name is no file name, or not unique")
         codes[name] = code

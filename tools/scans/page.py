@@ -67,7 +67,7 @@ def clean_page(clean, pixels, color=True):
 
     Args:
         clean: function that `cleaner` returns.
-        pixels: uint8, shape (height, width, 1 or 3); the cleaned ones have 1 channel if all is gray.
+        pixels: uint8, shape (height, width, 1 or 3); cleaned ones have 1 channel if all is gray.
         color: whether colored ink stays colored.
     """
     negative = _is_negative(pixels)
