@@ -114,10 +114,8 @@ class Watermark:
         sample, its_change = picture[::step, ::step].copy(), change[::step, ::step].copy()
 
         def is_good(factor):
-            error = metrics.mse(
-                sample, _add_and_round(sample, strength(factor)[::step, ::step] * its_change)
-            )
-            return error <= RMS**2
+            marked = _add_and_round(sample, strength(factor)[::step, ::step] * its_change)
+            return metrics.mse(sample, marked) <= RMS**2
 
         factors = np.linspace(1.5, 0.9, 31, dtype="float32")
         largest = bisect.bisect_left(factors[:-1], True, key=is_good)
@@ -245,14 +243,10 @@ def _in_pixels(cells):
 
 
 def to_file(picture, file_format, quality=95, icc_profile=b"", **save_options):
-    """Return the bytes of an image file of a picture.
+    """Return the bytes of an image file of a picture, "png" or "jpeg".
 
-    Args:
-        picture: see `Watermark`.
-        file_format: "png" or "jpeg".
-        quality: of JPEG.
-        icc_profile: is left out if it is for gray and the picture in color, or the reverse.
-        save_options: others of Pillow's `Image.save`.
+    Options are those of Pillow's `Image.save`. A profile for gray is left out if the picture is in
+    color, and the reverse.
     """
     levels = picture * 255
     levels = np.round(levels, out=levels).astype(np.uint8)  # in place, which saves memory

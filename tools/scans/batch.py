@@ -40,7 +40,13 @@ def clean_files(network, inputs, output_dir, options, force=False, dask=None):
     input is missing, an output would replace something, or the only file could not be cleaned.
     """
     planned = plan_outputs(find_files(inputs), options, output_dir)
-    cluster = _import_cluster() if dask else None
+    if dask:
+        try:
+            from tools.scans import cluster
+        except ImportError as error:
+            raise UserError(
+                f"--dask needs further packages ({error}): pip install -r requirements-cluster.txt"
+            ) from None
     folder = files.output_folder(output_dir, f"{network.name}_cleaned")
     weights = hashlib.sha256(b"".join(weight.tobytes() for weight in network.get_weights()))
     log = record.Record(folder, weights.hexdigest(), dataclasses.asdict(options))
@@ -50,7 +56,7 @@ def clean_files(network, inputs, output_dir, options, force=False, dask=None):
         print(f"{done} of {len(planned)} files are there already", flush=True)
     # Pairs of a name and a function that writes the cleaned file to a path. It returns what the
     # record keeps, and raises UserError if the file cannot be cleaned.
-    if cluster and remaining:
+    if dask and remaining:
         results = cluster.clean(dask, network, remaining, options)
     else:
         clean = cleaner(network)
@@ -92,16 +98,6 @@ def clean_files(network, inputs, output_dir, options, force=False, dask=None):
         print(f"Failed: {printable(source)}", flush=True)
     print(f"{done} of {len(planned)} files are in {printable(folder)}", flush=True)
     return 1 if failed else 0
-
-
-def _import_cluster():
-    try:
-        from tools.scans import cluster
-    except ImportError as error:
-        raise UserError(
-            f"--dask needs further packages ({error}): pip install -r requirements-cluster.txt"
-        ) from None
-    return cluster
 
 
 def _show_progress(results, total):
