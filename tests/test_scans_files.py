@@ -81,7 +81,7 @@ def test_all_pages_of_a_tiff_are_cleaned_but_not_reduced_copies():
     first, *others = (scan(ink=ink) for ink in (0, 40, 80))
     small = scan(60, 45)
     small.encoderinfo = {"tiffinfo": {254: 1}}
-    options = {"dpi": (150, 75), "compression": "tiff_lzw"}
+    options = {"dpi": (144, 72), "compression": "tiff_lzw"}
     first.save("a.tif", save_all=True, append_images=[small, *others], **options)
     assert clean("a.tif", "b.tif")["pages"] == 3
     with Image.open("b.tif") as image:
@@ -92,8 +92,8 @@ def test_all_pages_of_a_tiff_are_cleaned_but_not_reduced_copies():
             assert {key: image.info[key] for key in options} == options
             assert sorted(set(np.asarray(image)[10:-10].ravel())) == [ink, 255]
     clean("a.tif", "a.pdf")
-    assert [sheet.get_size() for sheet in pypdfium2.PdfDocument("a.pdf")] == [(43.2, 115.2)] * 3
-    assert pixels_of("a.pdf")[1] == pytest.approx((150, 75))
+    assert [sheet.get_size() for sheet in pypdfium2.PdfDocument("a.pdf")] == [(45, 120)] * 3
+    assert pixels_of("a.pdf")[1] == (144, 72)
 
 
 def test_a_one_bit_tiff_stays_one_and_does_not_grow():
