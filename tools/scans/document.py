@@ -13,17 +13,11 @@ MIN_REPORTED_LOSS = 0.05  # share of the ink; a clean page loses none
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How files are cleaned.
+    """How files are cleaned."""
 
-    Attributes:
-        format: "same", "pdf", "tiff", "png" or "jpeg".
-        bilevel: whether pages become black and white, in 1 bit.
-        gray: whether colored ink becomes gray.
-    """
-
-    format: str = "same"
-    bilevel: bool = False
-    gray: bool = False
+    format: str = "same"  # or "pdf", "tiff", "png", "jpeg"
+    bilevel: bool = False  # whether pages become black and white, in 1 bit
+    gray: bool = False  # whether colored ink becomes gray
 
     def suffix(self, path):
         """Return the suffix of the cleaned file: the original's, if its kind stays the same."""

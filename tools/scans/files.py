@@ -1,6 +1,5 @@
 """Pages out of PDF, TIFF and image files, and back: with their resolution, color and kind."""
 
-import contextlib
 import dataclasses
 import io
 import math
@@ -37,25 +36,15 @@ INVISIBLE = raw.FPDF_TEXTRENDERMODE_INVISIBLE
 
 @dataclasses.dataclass
 class Page:
-    """An upright page.
+    """An upright page."""
 
-    Attributes:
-        pixels: uint8, shape (height, width, 1 or 3).
-        dpi: pixels per inch (along x, along y), or None if the file does not tell.
-        bilevel: whether it is black and white only, in 1 bit.
-        compression: Pillow's name of a TIFF's, or None.
-        sheet: the page of a PDF that it was rendered from, or None.
-        lowered: a text that says what has a lower resolution than in the file, or "".
-        metadata: what an image file says about itself, as `metadata.read` returns it.
-    """
-
-    pixels: np.ndarray
-    dpi: tuple | None = None
-    bilevel: bool = False
-    compression: str | None = None
-    sheet: pypdfium2.PdfPage | None = None
-    lowered: str = ""
-    metadata: dict = dataclasses.field(default_factory=dict)
+    pixels: np.ndarray  # uint8, shape (height, width, 1 or 3)
+    dpi: tuple | None = None  # pixels per inch (along x, along y), if the file tells
+    bilevel: bool = False  # whether it is black and white only, in 1 bit
+    compression: str | None = None  # Pillow's name of a TIFF's
+    sheet: pypdfium2.PdfPage | None = None  # the page of a PDF that it was rendered from
+    lowered: str = ""  # says what has a lower resolution than in the file
+    metadata: dict = dataclasses.field(default_factory=dict)  # what `metadata.read` returns
 
     def image(self):
         """Return it as a Pillow image of mode 1, L or RGB."""
@@ -266,12 +255,12 @@ def write_pages(pages, path, max_bytes):
     if kind == "tiff":
         with _TiffWriter(path, new=True) as file:
             for page in pages:
-                lost |= _lost_outside_pdf(page.sheet) | _lost_metadata(page, kind)
+                lost |= _lost(page, kind)
                 _save(page, file, kind)
                 file.newFrame()
     else:
         [page] = pages
-        lost |= _lost_outside_pdf(page.sheet) | _lost_metadata(page, kind)
+        lost |= _lost(page, kind)
         for quality in QUALITIES:
             _save(page, path, kind, quality)
             if kind not in NO_BILEVEL or path.stat().st_size <= max_bytes:
@@ -279,22 +268,18 @@ def write_pages(pages, path, max_bytes):
     return sorted(lost, reverse=True)
 
 
-def _lost_outside_pdf(sheet):
-    """Return what an image cannot hold of a page of a PDF, a set of texts."""
-    if sheet is None:
-        return set()
-    lost = {"the text layer is lost; only PDF keeps it"} if _text_of(sheet) else set()
-    if raw.FPDFPage_GetAnnotCount(sheet) > 0:
-        lost.add("annotations are lost; only PDF keeps them")
-    if raw.FPDF_GetSignatureCount(sheet.pdf) > 0:
-        lost.add("its signature is lost")
-    return lost
-
-
-def _lost_metadata(page, kind):
-    """Return what a file of a kind cannot hold of what an image said about itself, as a set."""
+def _lost(page, kind):
+    """Return what a file of a kind cannot hold of a page besides its pixels, a set of texts."""
     names = sorted(set(page.metadata) - set(metadata.writable(page.metadata, kind)))
-    return {f"metadata is lost ({', '.join(names)})"} if names else set()
+    lost = {f"metadata is lost ({', '.join(names)})"} if names else set()
+    if page.sheet and kind != "pdf":
+        if _text_of(page.sheet):
+            lost.add("the text layer is lost; only PDF keeps it")
+        if raw.FPDFPage_GetAnnotCount(page.sheet) > 0:
+            lost.add("annotations are lost; only PDF keeps them")
+        if raw.FPDF_GetSignatureCount(page.sheet.pdf) > 0:
+            lost.add("its signature is lost")
+    return lost
 
 
 class _TiffWriter(TiffImagePlugin.AppendingTiffWriter):
@@ -337,7 +322,7 @@ def _write_pdf(pages, path):
             sheet = page.sheet
             if not _hide_text(sheet):
                 lost.append(f"page {number}: some of the text layer is lost")
-        lost += [f"page {number}: {text}" for text in _lost_metadata(page, "pdf")]
+        lost += [f"page {number}: {text}" for text in _lost(page, "pdf")]
         left, bottom, right, top = sheet.get_bbox()
         turned = dataclasses.replace(page, pixels=np.rot90(page.pixels, sheet.get_rotation() // 90))
         with pypdfium2.PdfDocument(_pdf_of(turned)) as carrier:
@@ -398,5 +383,4 @@ def _is_invisible(sheet, group):
 
 
 def _text_of(sheet):
-    with contextlib.closing(sheet.get_textpage()) as text:
-        return text.get_text_bounded()
+    return sheet.get_textpage().get_text_bounded()
