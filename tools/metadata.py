@@ -14,9 +14,9 @@ WRITTEN = {  # by kind of file
 MAX_JPEG_BYTES = 65_000  # of EXIF, or of XMP, that fit into a JPEG file
 RESOLUTION_TAGS = 282, 283, 296  # along x, along y, unit; in TIFF and EXIF
 # Title, description, make and model of the device, name of the page, software, date, artist,
-# computer, copyright, Windows' own five: what TIFF and EXIF say about a picture. Other tags say how
-# it is stored.
-DESCRIPTIVE_TAGS = (269, 270, 271, 272, 285, 305, 306, 315, 316, 33432, *range(40091, 40096))
+# computer, copyright, when it was taken, Windows' own five: what TIFF and EXIF say about a picture.
+# Other tags say how it is stored.
+DESCRIPTIVE_TAGS = (269, 270, 271, 272, 285, 305, 306, 315, 316, 33432, 36867, *range(40091, 40096))
 EXIF_TAG, GPS_TAG, XMP_TAG = 34665, 34853, 700
 # Of EXIF: size, and notes whose offsets hold only in the old file.
 STORAGE_TAGS = (37500, 40962, 40963, 40965)
