@@ -1,17 +1,15 @@
-"""Ablations: trainings that change one thing at a time, behind what the lessons say.
+"""Ablations behind what the lessons say: trainings that differ in one thing.
 
-The rows of a table differ in what their labels name and in nothing else: they see the same images
-for the same number of steps. All values are measured on validation images.
+The rows of a table differ only in what their labels name: they see the same images for the same
+number of steps. All values are measured on validation images.
 
 Examples:
-  python -m benchmarks.ablations --data-dir DIR              all of them
-  python -m benchmarks.ablations watermark --data-dir DIR    one of them
-  python -m benchmarks.tables                                results to docs/results.md
+  python -m benchmarks.ablations --data-dir DIR              run all ablations
+  python -m benchmarks.ablations watermark --data-dir DIR    run one ablation
+  python -m benchmarks.tables                                write the tables of docs/results.md
 """
 
-import dataclasses
 import time
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -26,22 +24,6 @@ import vae_fashion
 import watermark_ae
 from benchmarks import trainings
 from common import cli, data, metrics, noise, noisy_office, plotting, training
-from common.cli import UserError
-
-IMAGES = trainings.ROOT / "docs" / "images"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings(trainings.Data):
-    names: tyro.conf.Positional[tuple[str, ...]] = ()
-    """ablations; by default all"""
-    steps: int | None = None
-    """for a quick try: steps of each training"""
-    seeds: int = 3
-    """train each row with seeds from 0 up to this"""
-    images: Path = IMAGES
-    """folder that the figures go to"""
-    seed: cli.Hidden[int] = 0  # of synthetic data
 
 
 def fit(model, make_batch, count, *, steps, batch_size, seed, validation=None):
@@ -64,14 +46,14 @@ def fit(model, make_batch, count, *, steps, batch_size, seed, validation=None):
 
 
 def adam(peak, steps):
-    """Return the optimizer of the recipes `fast`."""
+    """Return the optimizer of the `fast` recipes."""
     return keras.optimizers.Adam(training.warmup_cosine(peak, steps), beta_2=0.95)
 
 
-def over_seeds(rows, train, settings):
-    """Return {label: {metric: values, one for each seed}} of train(row, seed) for {label: row}."""
+def over_seeds(rows, train, seeds):
+    """Return {label: {metric: [value for each seed]}} of train(row, seed) for {label: row}."""
     results = {label: {} for label in rows}
-    for seed in range(settings.seeds):
+    for seed in range(seeds):
         for label, row in rows.items():
             start = time.perf_counter()
             keras.utils.set_random_seed(seed)
@@ -83,99 +65,76 @@ def over_seeds(rows, train, settings):
     return results
 
 
-# ---------------------------------------------------------------- watermark_ae.py
-
-
-@dataclasses.dataclass(frozen=True)
-class Watermark:
-    """How the watermark's networks are trained; by default as by the recipe `fast`."""
-
-    noise: float = 0.0
-    adam: bool = True  # else Adadelta
-    leaky: bool = True  # else ReLU
-    cross_entropy: bool = False  # of the bits, else their squared error
-    image_weight: float = watermark_ae.FAST["image_weight"]
-
-
-PUBLISHED = Watermark(noise=0.5, adam=False, leaky=False, image_weight=1.0)
-FAST = Watermark()
+# False means Adadelta instead of Adam, ReLU instead of leaky ReLU, and the squared error instead of
+# the bits' cross-entropy. The weight is that of the image's loss.
+PUBLISHED = {"noise": 0.5, "adam": False, "leaky": False, "cross_entropy": False, "weight": 1.0}
+FAST = PUBLISHED | {"noise": 0.0, "adam": True, "leaky": True}
+FAST["weight"] = watermark_ae.FAST["image_weight"]
 WATERMARKS = {
     "`published`": PUBLISHED,
-    "`published` without noise": dataclasses.replace(PUBLISHED, noise=0.0),
-    "`published` with Adam": dataclasses.replace(PUBLISHED, adam=True),
-    "`published` with leaky ReLU": dataclasses.replace(PUBLISHED, leaky=True),
-    "`published` with cross-entropy": dataclasses.replace(PUBLISHED, cross_entropy=True),
-    "`published` without noise, with Adam": dataclasses.replace(PUBLISHED, noise=0.0, adam=True),
+    "`published` without noise": PUBLISHED | {"noise": 0.0},
+    "`published` with Adam": PUBLISHED | {"adam": True},
+    "`published` with leaky ReLU": PUBLISHED | {"leaky": True},
+    "`published` with cross-entropy": PUBLISHED | {"cross_entropy": True},
+    "`published` without noise, with Adam": PUBLISHED | {"noise": 0.0, "adam": True},
     "`fast`": FAST,
-    "`fast` with noise 0.5": dataclasses.replace(FAST, noise=0.5),
-    "`fast` with Adadelta": dataclasses.replace(FAST, adam=False),
-    "`fast` with ReLU": dataclasses.replace(FAST, leaky=False),
-    "`fast` with cross-entropy": dataclasses.replace(FAST, cross_entropy=True),
-    "`fast`, image weight 1": dataclasses.replace(FAST, image_weight=1.0),
-    "`fast`, image weight 6": dataclasses.replace(FAST, image_weight=6.0),
+    "`fast` with noise 0.5": FAST | {"noise": 0.5},
+    "`fast` with Adadelta": FAST | {"adam": False},
+    "`fast` with ReLU": FAST | {"leaky": False},
+    "`fast` with cross-entropy": FAST | {"cross_entropy": True},
+    "`fast`, image weight 1": FAST | {"weight": 1.0},
+    "`fast`, image weight 6": FAST | {"weight": 6.0},
 }
 
 
-def watermark(settings):
-    """Ablate the training of watermark_ae.py."""
+def watermark(settings, steps=1_000):
+    """Train watermark_ae.py's networks with one change at a time to each recipe."""
     digits = data.load_mnist(settings)
-    steps = settings.steps or 1_000
-    count = len(digits.x_val[:1_000])
-    test_bits = watermark_ae.random_watermarks("bits", (count, 28, 28, 1), seed=1)
-    validation = {"image": digits.x_val[:count], "watermark": test_bits}
+    images = digits.x_val[:1_000]
+    bits = watermark_ae.random_watermarks("bits", images.shape, seed=1)
 
     def make_batch(indices, seed):
-        images = digits.x_train[indices]
-        bits = watermark_ae.random_watermarks("bits", images.shape, seed)
-        return {"image": images, "watermark": bits}, {"marked": images, "recovered": bits}
+        image = digits.x_train[indices]
+        watermark = watermark_ae.random_watermarks("bits", image.shape, seed)
+        return {"image": image, "watermark": watermark}, {"marked": image, "recovered": watermark}
 
     def train(row, seed):
-        slope = 0.2 if row.leaky else 0.0
-        model = watermark_ae.build_watermark(noise=row.noise, slope=slope)
+        slope = 0.2 if row["leaky"] else 0.0
+        model = watermark_ae.build_watermark(noise=row["noise"], slope=slope)
+        bits_loss = "binary_crossentropy" if row["cross_entropy"] else "mse"
         model.compile(
-            adam(0.005, steps) if row.adam else keras.optimizers.Adadelta(1.0),
-            loss={
-                "marked": "mse",
-                "recovered": "binary_crossentropy" if row.cross_entropy else "mse",
-            },
-            loss_weights={"marked": row.image_weight, "recovered": 1.0},
+            adam(0.005, steps) if row["adam"] else keras.optimizers.Adadelta(1.0),
+            loss={"marked": "mse", "recovered": bits_loss},
+            loss_weights={"marked": row["weight"], "recovered": 1.0},
         )
         fit(model, make_batch, len(digits.x_train), steps=steps, batch_size=16, seed=seed)
-        outputs = model.predict(validation, batch_size=500, verbose=0)
+        outputs = model.predict({"image": images, "watermark": bits}, batch_size=500, verbose=0)
         return {
-            "bit_accuracy": metrics.bit_accuracy(test_bits, outputs["recovered"]),
-            "psnr": metrics.psnr(validation["image"], outputs["marked"]),
+            "bit_accuracy": metrics.bit_accuracy(bits, outputs["recovered"]),
+            "psnr": metrics.psnr(images, outputs["marked"]),
         }
 
-    return over_seeds(WATERMARKS, train, settings)
+    return over_seeds(WATERMARKS, train, settings.seeds or 2)
 
 
-# ---------------------------------------------------------------- denoise_mnist.py
-
-
-def noise_once(settings):
+def noise_once(settings, steps=2_000):
     """Train denoise_mnist.py's network with noise added once, and with fresh noise in each batch.
 
     It sees each of a few images often enough to memorize noise that does not change.
     """
     digits = data.load_mnist(settings)
-    steps, sigma = settings.steps or 2_000, 0.5
+    sigma = 0.5
     clean, clean_val = digits.x_train[:1_000], digits.x_val[:2_000]
     noisy = noise.gaussian(clean, sigma, training.seed_for(0, "train"))
     noisy_val = noise.gaussian(clean_val, sigma, training.seed_for("validation"))
-    lines, results = {}, {}
+    lines = {}
 
-    def noise_added_once(indices, seed):
-        return noisy[indices], clean[indices]
+    def train(label, seed):
+        def make_batch(indices, seed):
+            if label == "noise added once":
+                return noisy[indices], clean[indices]
+            return noise.gaussian(clean[indices], sigma, seed), clean[indices]
 
-    def fresh_noise(indices, seed):
-        return noise.gaussian(clean[indices], sigma, seed), clean[indices]
-
-    for label, make_batch in {
-        "noise added once": noise_added_once,
-        "fresh noise in each batch": fresh_noise,
-    }.items():
-        keras.utils.set_random_seed(0)
         model = denoise_mnist.build_denoiser()
         training.init_output_bias(model, clean)
         model.compile(adam(0.01, steps), loss="binary_crossentropy")
@@ -185,14 +144,16 @@ def noise_once(settings):
             len(clean),
             steps=steps,
             batch_size=32,
-            seed=0,
+            seed=seed,
             validation=(noisy_val, clean_val),
         )
         seen = np.linspace(0, steps, len(history["loss"]) + 1)[1:]
         lines[f"{label}, training"] = seen, history["loss"]
         lines[f"{label}, validation"] = seen, history["val_loss"]
-        results[label] = {name: [history[name][-1]] for name in ("loss", "val_loss")}
-        print(f"{label}: {results[label]}", flush=True)
+        return {name: history[name][-1] for name in ("loss", "val_loss")}
+
+    labels = ("noise added once", "fresh noise in each batch")
+    results = over_seeds({label: label for label in labels}, train, seeds=1)
     path = settings.images / "denoise_mnist_noise.png"
     path.unlink(missing_ok=True)
     plotting.plot_lines(
@@ -200,7 +161,7 @@ def noise_once(settings):
         path,
         title="Why each batch gets fresh noise",
         caption="The same network, learning rate and 1,000 images; only the noise differs. Noise"
-        " that is added once gets memorized: the training loss falls, the validation loss does not."
+        " that is added once is memorized: the training loss falls, the validation loss does not."
         " With fresh noise no input comes twice, and each image counts as many."
         f" Data: {digits}.",
         xlabel="steps of 32 images",
@@ -209,13 +170,13 @@ def noise_once(settings):
     return results
 
 
-# ---------------------------------------------------------------- denoise_fashion.py
+def skips(settings, steps=500):
+    """Train denoise_fashion.py's autoencoder with and without the U-Net's two differences.
 
-
-def skips(settings):
-    """Ablate the two differences of denoise_fashion.py's U-Net: skips, and adding to the input."""
+    These are skip connections, and adding the output to the input.
+    """
     clothes = data.load_fashion_mnist(settings)
-    steps, share = settings.steps or 500, 0.1
+    share = 0.1  # of pixels that are replaced
     clean = clothes.x_val[:2_000]
     noisy = noise.salt_and_pepper(clean, share, training.seed_for("validation"))
 
@@ -234,11 +195,10 @@ def skips(settings):
         if adds:
             change = layers.Conv2D(1, 3, padding="same", kernel_initializer="zeros")(features)
             x = body.input + change
-            output = x + ops.stop_gradient(ops.clip(x, 0, 1) - x)
+            model = keras.Model(body.input, x + ops.stop_gradient(ops.clip(x, 0, 1) - x))
         else:
             output = layers.Conv2D(1, 3, padding="same", activation="sigmoid")(features)
-        model = keras.Model(body.input, output)
-        if not adds:
+            model = keras.Model(body.input, output)
             training.init_output_bias(model, clothes.x_train)
         model.compile(adam(0.005, steps), loss="mse")
         fit(model, make_batch, len(clothes.x_train), steps=steps, batch_size=32, seed=seed)
@@ -250,20 +210,16 @@ def skips(settings):
         "skip connections": (True, False),
         "both: the U-Net": (True, True),
     }
-    return over_seeds(rows, train, settings)
+    return over_seeds(rows, train, settings.seeds or 1)
 
 
-# ---------------------------------------------------------------- clean_documents.py
-
-
-def patches(settings):
-    """Train clean_documents.py's autoencoder on patches, and on full pages with as many pixels."""
+def patches(settings, steps=400):
+    """Train clean_documents.py's autoencoder on patches, and on as many pixels of full pages."""
     office = noisy_office.load_noisy_office(settings)
     dirty_pages, clean_pages = noisy_office.stack(office.train)
     dirty_val, clean_val = noisy_office.stack(office.validation)
-    side, batch_size, steps = 128, 8, settings.steps or 400
-    page_steps = max(steps * batch_size * side**2 // dirty_pages[0].size, 20)
-    per_page = clean_documents.PATCHES_PER_PAGE
+    side, per_page = 128, clean_documents.PATCHES_PER_PAGE
+    page_steps = max(steps * 8 * side**2 // dirty_pages[0].size, 20)
 
     def page_batch(indices, seed):
         return dirty_pages[indices], clean_pages[indices]
@@ -275,63 +231,57 @@ def patches(settings):
         return dirty, clean
 
     def train(row, seed):
-        make_batch, count, row_steps, row_batch = row
+        make_batch, count, row_steps, batch_size = row
         model = clean_documents.build_autoencoder()
         model.compile(adam(0.005, row_steps), loss="mse")
-        fit(model, make_batch, count, steps=row_steps, batch_size=row_batch, seed=seed)
+        fit(model, make_batch, count, steps=row_steps, batch_size=batch_size, seed=seed)
         cleaned = model.predict(dirty_val, batch_size=4, verbose=0)
         return {"rmse": metrics.mse(clean_val, cleaned) ** 0.5}
 
-    pages = len(office.train)
+    pages, few = len(office.train), page_steps // 8
     rows = {
-        f"{steps:,} steps of 8 patches of 128x128": (
-            patch_batch,
-            pages * per_page,
-            steps,
-            batch_size,
-        ),
+        f"{steps:,} steps of 8 patches of 128x128": (patch_batch, pages * per_page, steps, 8),
         f"{page_steps:,} steps of one page": (page_batch, pages, page_steps, 1),
-        f"{page_steps // 8:,} steps of 8 pages": (page_batch, pages, page_steps // 8, 8),
+        f"{few:,} steps of 8 pages": (page_batch, pages, few, 8),
     }
-    return over_seeds(rows, train, settings)
+    return over_seeds(rows, train, settings.seeds or 3)
 
 
-# ---------------------------------------------------------------- vae_fashion.py
-
-
-def beta(settings):
+def beta(settings, steps=1_000):
     """Train vae_fashion.py's network with three weights of the KL divergence, and plot each."""
     clothes = data.load_fashion_mnist(settings)
-    steps, results = settings.steps or 1_000, {}
     figure = Figure(figsize=(10, 7.2), layout="constrained")
-    axes = figure.subplots(2, 3)
+    rows = {"β = 0": 0.0, "β = 1": 1.0, "β = 4": 4.0}
+    panels = dict(zip(rows.values(), figure.subplots(2, 3).T, strict=True))
 
     def make_batch(indices, seed):
         return clothes.x_train[indices], clothes.x_train[indices]
 
-    for (upper, lower), weight in zip(axes.T, (0.0, 1.0, 4.0), strict=True):
-        keras.utils.set_random_seed(0)
+    def train(weight, seed):
         model = vae_fashion.build_vae(beta=weight)
-        vae_fashion.init_first_layer(model.decoder, 0)
+        vae_fashion.init_first_layer(model.decoder, seed)
         training.init_output_bias(model.decoder, clothes.x_train)
         model.compile(adam(0.005, steps), loss=vae_fashion.reconstruction)
-        fit(model, make_batch, len(clothes.x_train), steps=steps, batch_size=16, seed=0)
+        fit(model, make_batch, len(clothes.x_train), steps=steps, batch_size=16, seed=seed)
         z_mean, z_log_var, _ = model.encoder.predict(clothes.x_val, batch_size=500, verbose=0)
         decoded = model.decoder.predict(z_mean, batch_size=500, verbose=0)
         kl = np.asarray(vae_fashion.kl_divergence(z_mean, z_log_var))
-        results[f"β = {weight:g}"] = {
-            "mse": [metrics.mse(clothes.x_val, decoded)],
-            "kl": [float(kl.mean())],
-            "spread": [float(z_mean.std())],
-        }
-        print(f"β = {weight:g}: {results[f'β = {weight:g}']}", flush=True)
-        plotting.scatter_classes(upper, z_mean, clothes.y_val, clothes.class_names)
-        plotting.draw_prior(upper)
-        upper.set(title=f"β = {weight:g}")
+
+        codes, samples = panels[weight]
+        codes.set(title=f"β = {weight:g}")
+        plotting.scatter_classes(codes, z_mean, clothes.y_val, clothes.class_names)
+        plotting.draw_prior(codes)
         z = np.random.default_rng(0).standard_normal((64, 2)).astype("float32")
-        samples = model.decoder.predict(z, verbose=0)
-        lower.imshow(plotting.mosaic(samples, 8), cmap="gray", vmin=0, vmax=1)
-        lower.set_axis_off()
+        images = plotting.mosaic(model.decoder.predict(z, verbose=0), 8)
+        samples.imshow(images, cmap="gray", vmin=0, vmax=1)
+        samples.set_axis_off()
+        return {
+            "mse": metrics.mse(clothes.x_val, decoded),
+            "kl": float(kl.mean()),
+            "spread": float(z_mean.std()),
+        }
+
+    results = over_seeds(rows, train, seeds=1)
     path = settings.images / "vae_fashion_beta.jpg"
     path.unlink(missing_ok=True)
     plotting.save(
@@ -339,9 +289,9 @@ def beta(settings):
         path,
         "Above, the codes of the validation images; the circles are the prior's at one and two"
         " standard deviations. Below, decoded samples of the prior. Without the KL divergence"
-        " (β = 0) codes lie anywhere: some far outside the prior, which hardly samples them, and"
-        " none where it has samples, which come out dark. The higher β, the closer the codes are to"
-        f" the prior. Data: {clothes}.",
+        " (β = 0) codes lie anywhere: some are far outside the prior, which hardly ever samples"
+        " there, and where it does sample there may be none; those samples come out dark. The"
+        f" higher β, the closer the codes are to the prior. Data: {clothes}.",
     )
     return results
 
@@ -357,13 +307,9 @@ ABLATIONS = {
 
 def main(argv=None):
     settings = tyro.cli(
-        Settings, args=argv, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,)
+        trainings.Options, args=argv, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,)
     )
-    for name in settings.names:
-        if name not in ABLATIONS:
-            raise UserError(f"{name}: no such ablation; there are {', '.join(ABLATIONS)}")
-    if not settings.data_dir and not settings.synthetic:
-        raise UserError("give the folder with the datasets by --data-dir")
+    settings.check(ABLATIONS)
     for name in settings.names or ABLATIONS:
         print(f"\n=== {name}", flush=True)
         trainings.store(settings.results, f"ablation_{name}", {"rows": ABLATIONS[name](settings)})

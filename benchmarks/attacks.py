@@ -1,22 +1,20 @@
-"""Count how many messages in photos survive what people do to pictures.
+"""Count how many messages in photos survive what usually happens to pictures.
 
-Sixteen random bytes, with a key of their own, are embedded in each of twenty pictures. Each marked
-picture goes through each attack and is then read: exactly, or not at all. Messages are also looked
-for where there are none: in unmarked pictures, and with wrong keys.
+A message of sixteen random bytes is embedded in each of twenty pictures, with a key of its own.
+Each marked picture goes through each attack and is then read: exactly, or not at all.
 
-If they are installed, invisible-watermark (dwtDct and dwtDctSvd) and blind-watermark are measured
-on the same pictures. They do not look for a scale, an angle or an offset.
-  pip install torch==2.13.0 invisible-watermark blind-watermark
+invisible-watermark (dwtDct and dwtDctSvd) is measured on the same pictures if it is installed. It
+does not search for a scale, an angle or an offset.
+  pip install torch==2.13.0 invisible-watermark
 
-What is in the results file already is not measured again.
+What is already in benchmarks/results.json is not measured again.
 
 Examples:
   python -m benchmarks.attacks     measure, and draw two figures of docs/results.md
-  python -m benchmarks.tables      results to README.md and docs/
+  python -m benchmarks.tables      write the tables of docs/results.md
 """
 
 import contextlib
-import dataclasses
 import importlib.util
 from pathlib import Path
 
@@ -25,27 +23,19 @@ import tyro
 from matplotlib.figure import Figure
 from PIL import Image
 
-from benchmarks.trainings import RESULTS, ROOT, read_results, store
+from benchmarks.trainings import IMAGES, RESULTS, read_results, store
 from common import cli, images, metrics, noise, plotting, training
 from tools.messages import code, damage, photo
 from tools.messages.damage import from_image, to_image
 
 OURS = "watermark_photo"
 SKIMAGE, MATPLOTLIB = "skimage/data", "matplotlib/mpl-data/sample_data"
+SKIMAGE_PICTURES = (
+    "astronaut.png brick.png camera.png cell.png coffee.png grass.png gravel.png ihc.png moon.png"
+    " motorcycle_left.png motorcycle_right.png rocket.jpg"
+).split()
 # {name: (folder of a package, file, box to cut out)}
-PICTURES = {
-    "astronaut": (SKIMAGE, "astronaut.png", None),
-    "brick": (SKIMAGE, "brick.png", None),
-    "camera": (SKIMAGE, "camera.png", None),
-    "cell": (SKIMAGE, "cell.png", None),
-    "coffee": (SKIMAGE, "coffee.png", None),
-    "grass": (SKIMAGE, "grass.png", None),
-    "gravel": (SKIMAGE, "gravel.png", None),
-    "ihc": (SKIMAGE, "ihc.png", None),
-    "moon": (SKIMAGE, "moon.png", None),
-    "motorcycle_left": (SKIMAGE, "motorcycle_left.png", None),
-    "motorcycle_right": (SKIMAGE, "motorcycle_right.png", None),
-    "rocket": (SKIMAGE, "rocket.jpg", None),
+PICTURES = {name.split(".")[0]: (SKIMAGE, name, None) for name in SKIMAGE_PICTURES} | {
     "hubble, above": (SKIMAGE, "hubble_deep_field.jpg", (0, 0, 1000, 436)),
     "hubble, below": (SKIMAGE, "hubble_deep_field.jpg", (0, 436, 1000, 872)),
     "retina, top left": (SKIMAGE, "retina.jpg", (105, 205, 705, 705)),
@@ -67,12 +57,12 @@ def load(name):
 
 
 def rotate(picture, degrees):
-    """Return a picture rotated, in a larger black one."""
+    """Return a picture rotated, on a larger black background."""
     return from_image(to_image(picture).rotate(degrees, Image.Resampling.BICUBIC, expand=True))
 
 
 def screenshot(picture, factor, rng):
-    """Return a picture resized, somewhere in a window with a bar at its top."""
+    """Return a picture resized, at a random place in a window with a title bar."""
     image = to_image(damage.resize(picture, factor))
     left, right, top, bottom = (int(n) for n in rng.integers(20, 120, 4))
     size = image.width + left + right, image.height + top + bottom + 40
@@ -82,57 +72,55 @@ def screenshot(picture, factor, rng):
     return from_image(window)
 
 
-def contrast(picture, factor):
-    """Return a picture with more or less contrast and the same mean."""
-    return (picture - picture.mean()) * factor + picture.mean()
-
-
 def salt_and_pepper(picture, share, rng):
     """Return a picture with this share of its pixels replaced."""
     return noise.salt_and_pepper(picture[np.newaxis], share, int(rng.integers(2**31)))[0]
 
 
-# {name: (function of picture, strength and rng, strengths in the table, more in the figure)}
+def contrast(picture, factor):
+    """Return a picture with more or less contrast and the same mean."""
+    return (picture - picture.mean()) * factor + picture.mean()
+
+
+# {name: (function of picture and strength, strengths in the table, more in the figure)}
 ATTACKS = {
-    "none": (lambda picture, _, rng: picture, [0], []),
-    "JPEG, quality": (lambda picture, q, rng: damage.jpeg(picture, q), [90, 75, 50, 30], [20, 10]),
+    "none": (lambda picture, _: picture, [0], []),
+    "JPEG, quality": (damage.jpeg, [90, 75, 50, 30], [20, 10]),
     "noise, σ": (noise.gaussian, [0.02, 0.05, 0.1], [0.15, 0.2]),
-    "blur, σ in pixels": (
-        lambda picture, sigma, rng: damage.blur(picture, sigma),
-        [0.7, 1.5],
-        [2, 2.5],
-    ),
+    "blur, σ in pixels": (damage.blur, [0.7, 1.5], [2, 2.5]),
     "crop to": (damage.crop, [0.75, 0.5, 0.33], [0.25, 0.15]),
-    "resize to": (
-        lambda picture, factor, rng: damage.resize(picture, factor),
-        [0.5, 0.75, 0.9, 1.25, 2],
-        [],
-    ),
-    "turn, degrees": (lambda picture, angle, rng: rotate(picture, angle), [1, 3, 5], [-2.3, -4.4]),
-    "mirror": (lambda picture, _, rng: picture[:, ::-1], [0], []),
-    "quarter turn": (lambda picture, _, rng: np.rot90(picture), [0], []),
-    "brightness": (lambda picture, factor, rng: picture * factor, [0.8, 1.2], []),
-    "contrast": (lambda picture, factor, rng: contrast(picture, factor), [0.8, 1.2], []),
+    "resize to": (damage.resize, [0.5, 0.75, 0.9, 1.25, 2], []),
+    "turn, degrees": (rotate, [1, 3, 5], [-2.3, -4.4]),
+    "mirror": (lambda picture, _: picture[:, ::-1], [0], []),
+    "quarter turn": (lambda picture, _: np.rot90(picture), [0], []),
+    "brightness": (np.multiply, [0.8, 1.2], []),
+    "contrast": (contrast, [0.8, 1.2], []),
     "salt and pepper": (salt_and_pepper, [0.05], [0.1, 0.2]),
     "screenshot at": (screenshot, [1.1], []),
     "resize to 0.9, then JPEG": (
-        lambda picture, q, rng: damage.jpeg(damage.resize(picture, 0.9), q),
+        lambda picture, q: damage.jpeg(damage.resize(picture, 0.9), q),
         [75],
         [],
     ),
 }
+RANDOM = (noise.gaussian, damage.crop, salt_and_pepper, screenshot)  # these also take an rng
 
 
 def attack(picture, name, strength, number):
     """Return a picture after an attack, in 8-bit levels; `number` is that of the picture."""
     rng = np.random.default_rng([number, list(ATTACKS).index(name), round(abs(strength) * 1000)])
-    return from_image(to_image(ATTACKS[name][0](picture, strength, rng)))
+    function = ATTACKS[name][0]
+    if function in RANDOM:
+        attacked = function(picture, strength, rng)
+    else:
+        attacked = function(picture, strength)
+    return from_image(to_image(attacked))
 
 
 def our_method(watermark):
-    """Return a function of a picture and its number: the marked picture, and whether one is read.
+    """Return a function that embeds a message in a picture, given the picture's number.
 
-    The latter is a function of an attacked picture.
+    It returns the marked picture, and a function that says whether an attacked one is read.
     """
 
     def embed(picture, number):
@@ -147,47 +135,22 @@ def our_method(watermark):
 
 
 def invisible_watermark(method):
-    """Return a method of invisible-watermark, as `our_method` does; it may be missing."""
+    """Return a method of invisible-watermark, like `our_method`. Raises ImportError without it."""
     import imwatermark
-
-    def embed(picture, number):
-        content = np.random.default_rng(number).bytes(16)
-        encoder = imwatermark.WatermarkEncoder()
-        encoder.set_watermark("bytes", content)
-        levels = np.asarray(to_image(picture))[..., ::-1].copy()  # OpenCV's order of colors
-        marked = encoder.encode(levels, method)[..., ::-1].astype("float32") / 255
-
-        def is_read(attacked):
-            levels = np.asarray(to_image(attacked))[..., ::-1].copy()
-            with contextlib.suppress(Exception):  # raised for pictures smaller than it expects
-                decoder = imwatermark.WatermarkDecoder("bytes", 128)
-                return decoder.decode(levels, method) == content
-            return False
-
-        return marked, is_read
-
-    return embed
-
-
-def blind_watermark():
-    """Return the method of blind-watermark, as `our_method` does; it may be missing."""
-    import blind_watermark
 
     def levels_of(picture):
         return np.asarray(to_image(picture))[..., ::-1].copy()  # OpenCV's order of colors
 
     def embed(picture, number):
-        bits = np.random.default_rng(number).integers(0, 2, 128).astype(bool)
-        encoder = blind_watermark.WaterMark()
-        encoder.read_img(img=levels_of(picture))
-        encoder.read_wm(bits, mode="bit")
-        marked = from_image(to_image(encoder.embed()[..., ::-1] / 255))
+        content = np.random.default_rng(number).bytes(16)
+        encoder = imwatermark.WatermarkEncoder()
+        encoder.set_watermark("bytes", content)
+        marked = encoder.encode(levels_of(picture), method)[..., ::-1].astype("float32") / 255
 
         def is_read(attacked):
-            with contextlib.suppress(Exception):  # raised for pictures smaller than it expects
-                decoder, levels = blind_watermark.WaterMark(), levels_of(attacked)
-                recovered = decoder.extract(embed_img=levels, wm_shape=bits.size, mode="bit")
-                return bool((recovered == bits).all())
+            with contextlib.suppress(Exception):  # it fails on pictures that are too small
+                decoder = imwatermark.WatermarkDecoder("bytes", 128)
+                return decoder.decode(levels_of(attacked), method) == content
             return False
 
         return marked, is_read
@@ -195,78 +158,26 @@ def blind_watermark():
     return embed
 
 
-def count_survivors(name, embed, counts, save):
-    """Count what a method's marked pictures survive, one picture after the other.
+def count_survivors(name, embed):
+    """Return how many of a method's marked pictures are read after each attack.
 
-    Args:
-        name: of the method. OURS is also tried at the strengths that only the figure shows.
-        embed: the method.
-        counts: of the pictures so far, {} at first. It becomes {"qualities": {picture: dB},
-            "psnr": their mean, "psnr_min": …, "read": {attack: {strength: pictures read}}}.
-        save: called after each picture.
+    OURS is also tried at the strengths that only the figure shows. The result is {"qualities":
+    {picture: dB}, "psnr": mean, "psnr_min": minimum, "read": {attack: {strength: count}}}.
     """
-    qualities, read = counts.setdefault("qualities", {}), counts.setdefault("read", {})
+    qualities, read = {}, {attack_name: {} for attack_name in ATTACKS}
     for number, picture_name in enumerate(PICTURES):
-        if picture_name in qualities:
-            continue
+        print(f"{name}: {picture_name}", flush=True)
         picture = load(picture_name)
         marked, is_read = embed(picture, number)
+        qualities[picture_name] = metrics.psnr(picture[np.newaxis], marked[np.newaxis])
         for attack_name, (_, strengths, more) in ATTACKS.items():
-            row = read.setdefault(attack_name, {})
             for strength in strengths + (more if name == OURS else []):
                 survived = bool(is_read(attack(marked, attack_name, strength, number)))
-                row[f"{strength:g}"] = row.get(f"{strength:g}", 0) + survived
-                if not survived and name == OURS and strength in strengths:
-                    print(f"  {picture_name}: not read after {attack_name} {strength:g}")
-        qualities[picture_name] = metrics.psnr(picture[np.newaxis], marked[np.newaxis])
-        counts["psnr"] = float(np.mean(list(qualities.values())))
-        counts["psnr_min"] = min(qualities.values())
-        save()
-
-
-def measure_smooth_places(watermark):
-    """Return by how much smooth places change, as a share of the change at uniform strength.
-
-    They are the quarter of the blocks of 16x16 pixels with the least contrast. The result is
-    {"median": …, "max": …} over the pictures.
-    """
-
-    def blocks_of(gray, side=16):
-        rows, columns = (length // side for length in gray.shape)
-        gray = gray[: rows * side, : columns * side].reshape(rows, side, columns, side)
-        return gray.swapaxes(1, 2).reshape(rows * columns, -1)
-
-    ratios, key = [], code.derive_key("")
-    for name in PICTURES:
-        picture = load(name)
-        height, width = picture.shape[:2]
-        bits = code.encode("sixteen bytes ok", height // photo.CELL, width // photo.CELL, key)
-        contrasts = blocks_of(photo.luminance(picture)).std(axis=1)
-        smooth = contrasts <= np.quantile(contrasts, 0.25)
-        changes = [
-            np.abs(blocks_of(photo.luminance(watermark.mark(picture, bits, uniform) - picture)))
-            for uniform in (False, True)
-        ]
-        ratios.append(changes[0][smooth].mean() / changes[1][smooth].mean())
-    return {"median": float(np.median(ratios)), "max": float(max(ratios))}
-
-
-def count_false_messages(watermark, tries=1000):
-    """Return how many messages are found where there are none, and how often cells were decoded.
-
-    Half of the tries are unmarked pictures, the others marked ones with a wrong key.
-    """
-    found, decoded, embed = 0, 0, our_method(watermark)
-    keys = [code.derive_key(f"wrong {n}") for n in range(tries // (2 * len(PICTURES)))]
-    for number, name in enumerate(PICTURES):
-        picture = load(name)
-        for unreadable in (picture, embed(picture, number)[0]):
-            readings = list(watermark.readings(photo.luminance(unreadable)))
-            for key in keys:
-                texts = [code.decode(log_odds, key, origin) for log_odds, origin in readings]
-                found += sum(text is not None for text in texts)
-                decoded += len(texts)
-    return {"tries": len(keys) * 2 * len(PICTURES), "found": found, "decoded": decoded}
+                count = read[attack_name].get(f"{strength:g}", 0)
+                read[attack_name][f"{strength:g}"] = count + survived
+    psnrs = list(qualities.values())
+    mean = float(np.mean(psnrs))
+    return {"qualities": qualities, "psnr": mean, "psnr_min": min(psnrs), "read": read}
 
 
 def measure_capacities(watermark):
@@ -288,117 +199,94 @@ def plot_example(watermark, path):
     height, width = picture.shape[:2]
     bits = code.encode(text, height // photo.CELL, width // photo.CELL, key)
     marked, uniform = (watermark.mark(picture, bits, uniform) for uniform in (False, True))
-    difference = photo.luminance(marked - picture)[..., np.newaxis].repeat(3, -1)
+    difference = photo.luminance(marked - picture)
     gain = 0.5 / np.quantile(np.abs(difference), 0.99)
-    rows, columns = slice(90, 170), slice(250, 370)  # inside the cup
+    cup = slice(90, 170), slice(250, 370)  # a smooth place: rows, columns
     panels = {
         "original": picture,
         f"marked, {metrics.psnr(picture[np.newaxis], marked[np.newaxis]):.1f} dB": marked,
-        f"difference, x {gain:.0f}": np.clip(0.5 + gain * difference, 0, 1),
-        "original at 3x": picture[rows, columns],
-        "marked at 3x": marked[rows, columns],
-        "at 3x if all places changed alike": uniform[rows, columns],
+        f"difference, x {gain:.0f}": 0.5 + gain * difference,
+        "original at 3x": picture[cup],
+        "marked at 3x": marked[cup],
+        "at 3x if all places changed alike": uniform[cup],
     }
-    for name, strength, title in [
-        ("crop to", 0.33, "cropped to a third"),
-        ("turn, degrees", 3, "rotated by 3°"),
-        ("resize to 0.9, then JPEG", 75, "at 90%, then JPEG 75"),
+    for title, name, strength in [
+        ("cropped to a third", "crop to", 0.33),
+        ("rotated by 3°", "turn, degrees", 3),
+        ("at 90%, then JPEG 75", "resize to 0.9, then JPEG", 75),
     ]:
         attacked = attack(marked, name, strength, 0)
         message = watermark.extract(photo.luminance(attacked), key)
         panels[f"{title}: {message or 'nothing read'}"] = attacked
     figure = Figure(figsize=(9, 7), layout="constrained")
     for axis, (title, pixels) in zip(figure.subplots(3, 3).flat, panels.items(), strict=True):
-        axis.imshow(pixels, interpolation="nearest" if "3x" in title else "auto")
+        interpolation = "nearest" if "3x" in title else "auto"
+        axis.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation=interpolation)
         axis.set_title(title, fontsize=9)
         axis.set_anchor("N")
         axis.axis("off")
     plotting.save(
         figure,
         path,
-        f'A cup of coffee with 16 bytes in it, "{text}". Smooth places change least: the mark '
-        "shows in the wood, if anywhere. Below: three attacks, and what was read after each.",
+        f'A cup of coffee with 16 bytes in it, "{text}". Smooth places change least: if the mark '
+        "shows anywhere, it is in the wood. Below: three attacks, and what was read after each.",
     )
 
 
 def plot_shares(methods, path):
     """Plot the share of pictures that are read over the strength of each attack."""
-    names = [name for name in ATTACKS if len(methods[OURS]["read"][name]) > 3]
+    names = [name for name, (_, strengths, more) in ATTACKS.items() if len(strengths + more) > 3]
     figure = Figure(figsize=(9, 5), layout="constrained")
     axes = figure.subplots(2, 3, sharey=True)
     for axis, name in zip(axes.flat, names, strict=True):
-        for (method, counts), marker in zip(methods.items(), "osvD", strict=False):
+        for (method, counts), marker in zip(methods.items(), "osv", strict=False):
             points = sorted((abs(float(s)), n) for s, n in counts["read"][name].items())
-            strengths, read = zip(*points, strict=True)
-            shares = [100 * n / len(counts["qualities"]) for n in read]
-            axis.plot(strengths, shares, marker=marker, markersize=4, label=method)
+            strengths, read = np.transpose(points)
+            axis.plot(strengths, 100 * read / len(PICTURES), f"{marker}-", ms=4, label=method)
         axis.set(xlabel=name, ylim=(-4, 104))  # room for markers at 0 and 100
         axis.grid(alpha=0.3)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper right", ncols=3, fontsize=8)
     for axis in axes[:, 0]:
         axis.set_ylabel("pictures read, %")
+    axes[0, 0].legend(fontsize=8)
     qualities = ", ".join(f"{name} {counts['psnr']:.1f} dB" for name, counts in methods.items())
     plotting.save(
         figure,
         path,
         "Share of pictures from which 16 bytes are read exactly, over the strength of each attack,"
-        f" of {len(methods[OURS]['qualities'])} pictures. Their mean quality: {qualities}.",
+        f" of {len(PICTURES)} pictures. Their mean quality: {qualities}.",
     )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
-    model: Path | None = None
-    """a model of watermark_photo.py; by default the one in models/"""
-    results: Path = RESULTS
-    """the results file"""
-    images: Path = ROOT / "docs" / "images"
-    """folder that the figures go to"""
-
-
-def main(argv=None):
-    settings = tyro.cli(Settings, args=argv, description=__doc__)
-    watermark = photo.Watermark(training.load_model(settings.model, "watermark_photo"))
+def main():
+    watermark = photo.Watermark(training.load_model(None, OURS))
     measured = {"pictures": list(PICTURES), "methods": {}}
-    measured |= read_results(settings.results).get("attacks", {})
-    parts = {
-        "smooth": measure_smooth_places,
-        "capacity": measure_capacities,
-        "false": count_false_messages,
-    }
-    for name, measure in parts.items():
-        if name not in measured:
-            measured[name] = measure(watermark)
-            store(settings.results, "attacks", measured)
+    measured |= read_results(RESULTS).get("attacks", {})
+    if "capacity" not in measured:
+        measured["capacity"] = measure_capacities(watermark)
+        store(RESULTS, "attacks", measured)
     methods = {
         "dwtDct": lambda: invisible_watermark("dwtDct"),
         "dwtDctSvd": lambda: invisible_watermark("dwtDctSvd"),
-        "blind-watermark": blind_watermark,
         OURS: lambda: our_method(watermark),
     }
     for name, make_method in methods.items():
-        counts = measured["methods"].get(name, {})
-        if len(counts.get("qualities", {})) == len(PICTURES):
+        if name in measured["methods"]:
             continue
         try:
             embed = make_method()
         except ImportError as error:
             print(f"{name}: left out ({error})")
             continue
-        measured["methods"][name] = counts
-        print(name, flush=True)
-        count_survivors(
-            name, embed, counts, save=lambda: store(settings.results, "attacks", measured)
-        )
+        measured["methods"][name] = count_survivors(name, embed)
+        store(RESULTS, "attacks", measured)
     for name, plot, content in [
         ("watermark_photo.jpg", plot_example, watermark),
         ("watermark_photo_attacks.png", plot_shares, measured["methods"]),
     ]:
-        path = settings.images / name
-        path.unlink(missing_ok=True)  # an earlier version of this figure
+        path = IMAGES / name
+        path.unlink(missing_ok=True)
         plot(content, path)
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(lambda: tyro.cli(main, description=__doc__))

@@ -1,16 +1,15 @@
-"""Does cleaning a page help OCR? Tesseract's character error rate, dirty and cleaned.
+"""Does cleaning a page help OCR? Measure Tesseract's character error rate before and after.
 
-The pages are synthetic, so that their text is known, and none was trained on. Tesseract reads each
-as it is, divided by its median, cleaned by the network, and as it was before the dirt, all enlarged
-three times, because it needs letters as large as in a scan at 300 dpi.
+The pages are synthetic, so their text is known, and none was used in training. Tesseract reads each
+page as it is, divided by its median, cleaned by the model in models/, and as it was before the dirt
+was added. All are enlarged three times, because Tesseract needs letters as large as at 300 dpi.
 
 Examples:
-  python -m benchmarks.ocr                    the model in models/, 40 pages, in five minutes
-  python -m benchmarks.ocr --model runs/clean_documents/model.keras --pages 10
+  python -m benchmarks.ocr       measure; takes five minutes
+  python -m benchmarks.tables    write the table of docs/results.md
 """
 
 import collections
-import dataclasses
 import os
 import shutil
 import subprocess
@@ -27,17 +26,7 @@ from evaluation.clean_documents import background_median
 from synthetic import pages
 from tools.scans.page import cleaner
 
-ENLARGE = 3
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
-    model: Path | None = None
-    """of clean_documents.py; by default the one in models/"""
-    pages: int = 40
-    """number of pages"""
-    results: Path = RESULTS
-    """file that the results go to"""
+PAGES, ENLARGE = 40, 3
 
 
 def edit_distance(one, other):
@@ -45,14 +34,13 @@ def edit_distance(one, other):
 
     Wagner and Fischer 1974, https://doi.org/10.1145/321796.321811
     """
-    columns = np.arange(len(other) + 1)
-    letters = np.array(list(other), dtype="U1")
-    row = columns.copy()
+    row = list(range(len(other) + 1))
     for number, letter in enumerate(one, start=1):
-        replaced = np.minimum(row[1:] + 1, row[:-1] + (letters != letter))
-        # The cost of insertions is passed on from the left, letter by letter: a running minimum.
-        row = np.minimum.accumulate(np.append(number, replaced) - columns) + columns
-    return int(row[-1])
+        previous, row = row, [number]
+        for column, other_letter in enumerate(other):
+            replaced = previous[column] + (letter != other_letter)
+            row.append(min(replaced, previous[column + 1] + 1, row[column] + 1))
+    return row[-1]
 
 
 def read(page, folder):
@@ -73,40 +61,29 @@ def read(page, folder):
     return " ".join(done.stdout.split())
 
 
-def main(argv=None):
-    settings = tyro.cli(Settings, args=argv, description=__doc__)
+def main():
     if not shutil.which("tesseract"):
         print("Nothing measured: Tesseract is missing (Debian: apt install tesseract-ocr).")
         return
-    methods = {
-        "dirty": lambda dirty: dirty,
-        "background_median": background_median,
-        "cleaned": cleaner(training.load_model(settings.model, "clean_documents")),
-    }
-    errors, letters = collections.Counter(), collections.Counter()  # by method and kind of dirt
+    clean_page = cleaner(training.load_model(None, "clean_documents"))
+    letters, errors = 0, collections.Counter()
     with tempfile.TemporaryDirectory() as folder:
-        made = pages.pages(settings.pages, seed=100, scale=1)
-        for number, (dirty, clean, kind, lines) in enumerate(made, start=1):
+        for dirty, clean, _, lines in pages.pages(PAGES, seed=100, scale=1):
             text = " ".join(lines)
+            letters += len(text)
             page = dirty.astype("float32") / 255
-            images = {name: method(page) for name, method in methods.items()}
-            images["clean"] = clean.astype("float32") / 255
+            images = {
+                "dirty": page,
+                "background_median": background_median(page),
+                "cleaned": clean_page(page),
+                "clean": clean.astype("float32") / 255,
+            }
             for name, image in images.items():
-                distance = edit_distance(text, read(image, folder))
-                for group in (kind, "all"):
-                    errors[name, group] += distance
-                    letters[name, group] += len(text)
-            print(f"page {number} of {settings.pages}", flush=True)
-    groups = ["all", *sorted({group for _, group in errors} - {"all"})]
-    rates = {
-        name: {group: errors[name, group] / letters[name, group] for group in groups}
-        for name in [*methods, "clean"]
-    }
-    print("\nCharacter error rate:")
-    training.print_table(rates)
-    rates = {name: rate["all"] for name, rate in rates.items()}
-    store(settings.results, "ocr", {"pages": settings.pages, "error_rate": rates})
+                errors[name] += edit_distance(text, read(image, folder))
+    rates = {name: count / letters for name, count in errors.items()}
+    training.print_table({"character error rate": rates})
+    store(RESULTS, "ocr", {"pages": PAGES, "error_rate": rates})
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(lambda: tyro.cli(main, description=__doc__))

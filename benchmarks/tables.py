@@ -7,127 +7,95 @@ Examples:
   python -m benchmarks.tables --check    only say which pages are out of date (exit code 1)
 """
 
-import dataclasses
 import json
 import re
 
 import tyro
 
-from benchmarks.trainings import COMPARED, MARGINS, PAIR, ROOT, read_results, time_to_quality
+from benchmarks.trainings import (
+    COMPARED,
+    MARGINS,
+    PAIR,
+    RESULTS,
+    ROOT,
+    read_results,
+    time_to_quality,
+)
 from common import cli, files, training
 
 PAGES = [ROOT / "README.md", ROOT / "docs" / "results.md"]
-NOTHING = "–"
-# {script: (label of its metric, metric, format, strongest classical method)}
+# {script: (label of its metric, metric, strongest classical method)}
 SUMMARY = {
-    "latent_spaces": ("MSE, 32 numbers", "mse", ".4f", "PCA 32"),
-    "denoise_mnist": ("PSNR, dB", "psnr", ".2f", "Wiener filter"),
-    "denoise_fashion": ("PSNR, dB", "psnr", ".2f", "outlier median"),
-    "vae_fashion": ("−ELBO, nats", "negative_elbo", ".1f", None),
-    "clean_documents": ("RMSE", "rmse", ".4f", "background median"),
-    "watermark_ae": ("correct bits", "bit_accuracy", ".1%", "quantization"),
-    "watermark_photo": ("correct bits", "bit_accuracy", ".1%", None),
+    "latent_spaces": ("MSE, 32 numbers", "mse", "PCA 32"),
+    "denoise_mnist": ("PSNR, dB", "psnr", "Wiener filter"),
+    "denoise_fashion": ("PSNR, dB", "psnr", "outlier median"),
+    "vae_fashion": ("−ELBO, nats", "negative_elbo", None),
+    "clean_documents": ("RMSE", "rmse", "background median"),
+    "watermark_ae": ("correct bits", "bit_accuracy", "quantization"),
+    "watermark_photo": ("correct bits", "bit_accuracy", None),
 }
-# {table: ({column: (metric, format)}, {label of a row: training})}; the baselines come first.
+# {metric: (column, format)}
+METRICS = {
+    "mse": ("MSE", ".4f"),
+    "rmse": ("RMSE", ".4f"),
+    "psnr": ("PSNR, dB", ".2f"),
+    "ssim": ("SSIM", ".3f"),
+    "binary_crossentropy": ("cross-entropy", ".4f"),
+    "loss": ("training loss", ".4f"),
+    "val_loss": ("validation loss", ".4f"),
+    "knn_accuracy": ("10 nearest", ".1%"),
+    # latent_spaces.py
+    "angle_to_pca": ("angle to PCA", ".2f"),
+    "active_units": ("units on", ".1%"),
+    "dead_units": ("units never on", ".0%"),
+    "jacobian": ("‖∂h/∂x‖", ".2f"),
+    "jacobian_normalized": ("the same, normalized", ".2f"),
+    "movement": ("codes move", ".3f"),
+    "gaps": ("gaps", ".0%"),
+    "in_prior": ("codes within the prior", ".0%"),
+    # vae_fashion.py
+    "negative_elbo": ("−ELBO", ".1f"),
+    "reconstruction": ("reconstruction", ".1f"),
+    "kl": ("KL", ".1f"),
+    "active_dimensions": ("active", "d"),
+    "negative_elbo_first": ("−ELBO of the first 1,000", ".1f"),
+    "importance_weighted_first": ("importance-weighted, of the same", ".1f"),
+    "spread": ("standard deviation of the codes", ".2f"),
+    # clean_documents.py
+    "rmse_coffee": ("coffee", ".3f"),
+    "rmse_folds": ("folds", ".3f"),
+    "rmse_footprints": ("footprints", ".3f"),
+    "rmse_wrinkles": ("wrinkles", ".3f"),
+    "rmse_300dpi": ("synthetic page, 300 dpi", ".3f"),
+    "f_old_pages": ("synthetic old pages, F", ".3f"),
+    # watermark_ae.py
+    "bit_accuracy": ("bits, no noise", ".1%"),
+    "bit_accuracy_noise_0.1": ("σ = 0.1", ".1%"),
+    "bit_accuracy_noise_0.25": ("σ = 0.25", ".1%"),
+    "bit_accuracy_noise_0.5": ("σ = 0.5", ".1%"),
+    "bit_accuracy_black": ("black pixels", ".1%"),
+    "bit_accuracy_stroke": ("strokes", ".1%"),
+    "watermark_psnr": ("W, dB", ".2f"),
+    "watermark_psnr_noise_0.1": ("σ = 0.1", ".2f"),
+    "watermark_psnr_black": ("black pixels", ".2f"),
+    "watermark_psnr_stroke": ("strokes", ".2f"),
+    "logo_psnr": ("digit with logo, dB", ".2f"),
+    "logo_watermark_psnr": ("logo, dB", ".2f"),
+    "logo_bit_accuracy": ("its correct bits", ".1%"),
+    "training": ("training", ""),
+}
+# {table: {metric: (column, format)}} where these differ
+EXCEPTIONS = {
+    "watermark_kinds": {"psnr": ("digit, dB", ".2f")},
+    "ablation_watermark": {"bit_accuracy": ("correct bits", ".1%")},
+    "ablation_beta": {"kl": ("KL, nats", ".2f")},
+}
+RECIPES = {"`--recipe published`": "published", "`--recipe fast`": "fast"}
+# {table: (metrics, {row: name of a training in benchmarks/trainings.py, or of a network or baseline
+# of latent_spaces.py})}
 TABLES = {
-    "denoise_mnist": (
-        {
-            "cross-entropy": ("binary_crossentropy", ".4f"),
-            "MSE": ("mse", ".4f"),
-            "PSNR, dB": ("psnr", ".2f"),
-            "SSIM": ("ssim", ".3f"),
-        },
-        {
-            "`--recipe published`": "denoise_mnist/published/0",
-            "`--recipe fast`": "denoise_mnist/fast/0",
-        },
-    ),
-    "denoise_fashion": (
-        {"MSE": ("mse", ".4f"), "PSNR, dB": ("psnr", ".2f"), "SSIM": ("ssim", ".3f")},
-        {
-            "`--recipe published`": "denoise_fashion/published/0",
-            "`--recipe fast`": "denoise_fashion/fast/0",
-            "`--architecture unet`": "denoise_fashion/unet/0",
-        },
-    ),
-    "vae_fashion": (
-        {
-            "−ELBO": ("negative_elbo", ".1f"),
-            "reconstruction": ("reconstruction", ".1f"),
-            "KL": ("kl", ".1f"),
-            "MSE": ("mse", ".4f"),
-            "10 nearest": ("knn_accuracy", ".1%"),
-            "active": ("active_dimensions", "d"),
-            "−ELBO of the first 1,000": ("negative_elbo_first", ".1f"),
-            "importance-weighted, of the same": ("importance_weighted_first", ".1f"),
-        },
-        {
-            "`--recipe published`": "vae_fashion/published/0",
-            "`--recipe fast`": "vae_fashion/fast/0",
-            "`--architecture dense`": "vae_fashion/dense/0",
-            "`--epochs 56`": "vae_fashion/long/0",
-        },
-    ),
-    "clean_documents": (
-        {
-            "RMSE": ("rmse", ".4f"),
-            "coffee": ("rmse_coffee", ".3f"),
-            "folds": ("rmse_folds", ".3f"),
-            "footprints": ("rmse_footprints", ".3f"),
-            "wrinkles": ("rmse_wrinkles", ".3f"),
-            "synthetic page, 300 dpi": ("rmse_300dpi", ".3f"),
-            "synthetic old pages, F": ("f_old_pages", ".3f"),
-        },
-        {
-            "`--architecture autoencoder --recipe published`": "clean_documents/published/0",
-            "`--architecture autoencoder`": "clean_documents/fast/0",
-            "U-Net": "clean_documents/unet/0",
-            "U-Net, `--recipe shipped`": "clean_documents/shipped/0",
-        },
-    ),
-    "watermark_ae": (
-        {
-            "PSNR, dB": ("psnr", ".2f"),
-            "SSIM": ("ssim", ".3f"),
-            "bits, no noise": ("bit_accuracy", ".1%"),
-            "σ = 0.1": ("bit_accuracy_noise_0.1", ".1%"),
-            "σ = 0.25": ("bit_accuracy_noise_0.25", ".1%"),
-            "σ = 0.5": ("bit_accuracy_noise_0.5", ".1%"),
-            "black pixels": ("bit_accuracy_black", ".1%"),
-            "strokes": ("bit_accuracy_stroke", ".1%"),
-        },
-        {
-            "`--recipe published`": "watermark_ae/published/0",
-            "`--recipe fast`": "watermark_ae/fast/0",
-        },
-    ),
-    "watermark_kinds": (
-        {
-            "digit, dB": ("psnr", ".2f"),
-            "W, dB": ("watermark_psnr", ".2f"),
-            "σ = 0.1": ("watermark_psnr_noise_0.1", ".2f"),
-            "black pixels": ("watermark_psnr_black", ".2f"),
-            "strokes": ("watermark_psnr_stroke", ".2f"),
-            "digit with logo, dB": ("logo_psnr", ".2f"),
-            "logo, dB": ("logo_watermark_psnr", ".2f"),
-            "its correct bits": ("logo_bit_accuracy", ".1%"),
-        },
-        {"`bits`": "watermark_ae/fast/0", "`gray`": "watermark_ae/gray/0"},
-    ),
-}
-# {table of networks of latent_spaces.py: (columns as above, {label of a row: its name there})}
-NETWORK_TABLES = {
     "latent_spaces": (
-        {
-            "MSE": ("mse", ".4f"),
-            "PSNR, dB": ("psnr", ".2f"),
-            "angle to PCA": ("angle_to_pca", ".2f"),
-            "units on": ("active_units", ".1%"),
-            "units never on": ("dead_units", ".0%"),
-            "‖∂h/∂x‖": ("jacobian", ".2f"),
-            "the same, normalized": ("jacobian_normalized", ".2f"),
-            "codes move": ("movement", ".3f"),
-        },
+        "mse psnr angle_to_pca active_units dead_units jacobian jacobian_normalized movement",
         {
             "PCA, 32": "PCA 32",
             "linear, 32": "linear_32",
@@ -141,15 +109,38 @@ NETWORK_TABLES = {
         },
     ),
     "latent_planes": (
-        {
-            "gaps": ("gaps", ".0%"),
-            "10 nearest": ("knn_accuracy", ".1%"),
-            "codes within the prior": ("in_prior", ".0%"),
-            "MSE": ("mse", ".4f"),
-        },
+        "gaps knn_accuracy in_prior mse",
         {"plain, 2": "plain_2", "variational, 2": "variational_2"},
     ),
+    "denoise_mnist": ("binary_crossentropy mse psnr ssim", RECIPES),
+    "denoise_fashion": ("mse psnr ssim", RECIPES | {"`--architecture unet`": "unet"}),
+    "vae_fashion": (
+        "negative_elbo reconstruction kl mse knn_accuracy active_dimensions negative_elbo_first"
+        " importance_weighted_first",
+        RECIPES | {"`--architecture dense`": "dense", "`--epochs 56`": "long"},
+    ),
+    "clean_documents": (
+        "rmse rmse_coffee rmse_folds rmse_footprints rmse_wrinkles rmse_300dpi f_old_pages",
+        {
+            "`--architecture autoencoder --recipe published`": "published",
+            "`--architecture autoencoder`": "fast",
+            "U-Net": "unet",
+            "U-Net, `--recipe shipped`": "shipped",
+        },
+    ),
+    "watermark_ae": (
+        "psnr ssim bit_accuracy bit_accuracy_noise_0.1 bit_accuracy_noise_0.25"
+        " bit_accuracy_noise_0.5 bit_accuracy_black bit_accuracy_stroke",
+        RECIPES,
+    ),
+    "watermark_kinds": (
+        "psnr watermark_psnr watermark_psnr_noise_0.1 watermark_psnr_black watermark_psnr_stroke"
+        " logo_psnr logo_watermark_psnr logo_bit_accuracy",
+        {"`bits`": "fast", "`gray`": "gray"},
+    ),
 }
+# scripts of the tables that are not named after one
+SCRIPTS = {"latent_planes": "latent_spaces", "watermark_kinds": "watermark_ae"}
 
 
 def markdown(header, rows):
@@ -158,88 +149,85 @@ def markdown(header, rows):
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def metrics_table(columns, results):
-    """Return a table of {label: ({metric: value}, seconds of training or None)}."""
-    rows = []
-    for label, (test, seconds) in results.items():
-        cells = [
-            format(test[metric], form) if metric in test else ""
-            for metric, form in columns.values()
-        ]
-        rows.append([label, *cells, "" if seconds is None else f"{seconds:,.0f} s"])
-    return markdown(["", *columns, "training"], rows)
-
-
-def training_table(trainings, columns, rows):
-    """Return one of TABLES: the baselines of the last training, then the trainings measured."""
-    runs = {label: trainings[key] for label, key in rows.items() if key in trainings}
-    [*_, last] = runs.values()
-    baselines = {name.replace("_", " "): (test, None) for name, test in last["baselines"].items()}
-    trained = {label: (run["test"], run["seconds"][-1]) for label, run in runs.items()}
-    return metrics_table(columns, baselines | trained)
-
-
-def network_table(run, columns, rows):
-    """Return one of NETWORK_TABLES."""
-    baselines = {name: (test, None) for name, test in run["baselines"].items()}
-    networks = {name: (net["test"], net["seconds"]) for name, net in run["networks"].items()}
-    measured = baselines | networks
-    return metrics_table(columns, {label: measured[name] for label, name in rows.items()})
-
-
 def mean_and_range(values, form):
-    """Return the mean of values, and their range where it shows: "19.25 (19.00 to 19.50)"."""
+    """Return the mean of values, and their range if it is visible: "19.25 (19.00 to 19.50)"."""
+    if not values:
+        return "–"
     numbers = sum(values) / len(values), min(values), max(values)
     mean, low, high = (format(number, form) for number in numbers)
     return mean if low == high else f"{mean} ({low} to {high})"
 
 
-def summary_row(script, trainings):
-    """Return the cells of a script in the table of all scripts."""
-    label, metric, form, classical = SUMMARY[script]
-    runs = {
-        recipe: [
-            run for key, run in sorted(trainings.items()) if key.startswith(f"{script}/{recipe}/")
-        ]
-        for recipe in PAIR
-    }
+def metrics_table(name, metrics, rows):
+    """Return the table of {row: {metric: value, or its values for several seeds}}."""
+    columns = METRICS | EXCEPTIONS.get(name, {})
 
-    def over_seeds(recipe, value, form):
-        values = [value(run) for run in runs[recipe]]
-        return mean_and_range(values, form) if values else NOTHING
+    def cell(metric, value):
+        form = columns[metric][1]
+        return mean_and_range(value, form) if isinstance(value, list) else format(value, form)
 
-    first = runs["fast"][0]
-    baseline = first["baselines"].get(classical)
-    speed_ups = [NOTHING] * len(MARGINS)
-    if script in COMPARED and runs["published"]:
-        pairs = list(zip(runs["published"], runs["fast"], strict=False))  # of the seeds of both
-        speed_ups = [speed_up(pairs, margin) for margin in MARGINS]
-    tests = [over_seeds(recipe, lambda run: run["test"][metric], form) for recipe in PAIR]
-    seconds = [over_seeds(recipe, lambda run: run["seconds"][-1], ",.0f") for recipe in PAIR]
-    return [
-        f"`{script}.py`",
-        f"{first['dataset']['name']}, {first['dataset']['train']:,}",
-        f"{first['parameters']:,}",
-        label,
-        format(baseline[metric], form) if baseline else NOTHING,
-        *tests,
-        *seconds,
-        *speed_ups,
+    lines = [
+        [label, *(cell(metric, row[metric]) if metric in row else "" for metric in metrics)]
+        for label, row in rows.items()
     ]
+    return markdown(["", *(columns[metric][0] for metric in metrics)], lines)
+
+
+def training_table(name, trainings):
+    """Return one of TABLES. Baselines have no training time."""
+    metrics, keys = TABLES[name]
+    script = SCRIPTS.get(name, name)
+    rows = {}
+    if script == "latent_spaces":
+        run = trainings["latent_spaces/fast/0"]
+        for label, key in keys.items():
+            if key in run["baselines"]:
+                rows[label] = run["baselines"][key]
+            else:
+                network = run["networks"][key]
+                rows[label] = network["test"] | {"training": f"{network['seconds']:,.0f} s"}
+    else:
+        runs = {label: trainings.get(f"{script}/{key}/0") for label, key in keys.items()}
+        for label, run in runs.items():
+            if run:
+                rows[label] = run["test"] | {"training": f"{run['seconds'][-1]:,.0f} s"}
+                baselines = run["baselines"]
+        rows = baselines | rows
+    return metrics_table(name, [*metrics.split(), "training"], rows)
 
 
 def speed_up(pairs, margin):
-    """Return how many times faster `fast` is than `published`, over the seeds."""
+    """Return how many times as fast `fast` is as `published`, over the seeds."""
     times = [time_to_quality(published, fast, margin)[1:] for published, fast in pairs]
     if any(fast is None for _, fast in times):
         return "not reached"
     return mean_and_range([published / fast for published, fast in times], ".1f")
 
 
-def summary_table(results):
-    """Return the table of all scripts, and what they were measured on."""
-    trainings = results["trainings"]
-    scripts = [script for script in SUMMARY if f"{script}/fast/0" in trainings]
+def summary_row(script, trainings):
+    """Return the cells of a script in the table of all scripts."""
+    label, metric, classical = SUMMARY[script]
+    form = METRICS[metric][1]
+    keys = sorted(trainings)
+    runs = [
+        [trainings[key] for key in keys if key.startswith(f"{script}/{recipe}/")] for recipe in PAIR
+    ]
+    first = trainings[f"{script}/fast/0"]
+    pairs = list(zip(*runs, strict=False)) if script in COMPARED else []  # of the seeds of both
+    return [
+        f"`{script}.py`",
+        f"{first['dataset']['name']}, {first['dataset']['train']:,}",
+        f"{first['parameters']:,}",
+        label,
+        format(first["baselines"][classical][metric], form) if classical else "–",
+        *(mean_and_range([run["test"][metric] for run in seeds], form) for seeds in runs),
+        *(mean_and_range([run["seconds"][-1] for run in seeds], ",.0f") for seeds in runs),
+        *(speed_up(pairs, margin) for margin in MARGINS),
+    ]
+
+
+def summary_table(trainings):
+    """Return the table of all scripts, and the line about where they were measured."""
     header = ["script", "training images", "parameters", "test metric", "classical"]
     header += ["`published`", "`fast`", "`published`, s", "`fast`, s"]
     header += [f"ratio at {margin:.0%}" for margin in MARGINS]
@@ -248,8 +236,8 @@ def summary_table(results):
         f" {run['versions']['tensorflow']}, Keras {run['versions']['keras']}"
         for run in trainings.values()
     )
-    table = markdown(header, [summary_row(script, trainings) for script in scripts])
-    return f"{table}\n\nMeasured on {'; '.join(machines)}."
+    rows = [summary_row(name, trainings) for name in SUMMARY if f"{name}/fast/0" in trainings]
+    return f"{markdown(header, rows)}\n\nMeasured on {'; '.join(machines)}."
 
 
 def script_of(model_name):
@@ -258,12 +246,12 @@ def script_of(model_name):
     return script
 
 
-def models_table(folder=training.MODELS):
+def models_table():
     """Return the table of the models in models/."""
     rows = []
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(training.MODELS.glob("*.json")):
         report = json.loads(path.read_text(encoding="utf-8"))
-        label, metric, form, _ = SUMMARY[script_of(path.stem)]
+        label, metric, _ = SUMMARY[script_of(path.stem)]
         rows.append(
             [
                 f"`{path.stem}.keras`",
@@ -271,7 +259,7 @@ def models_table(folder=training.MODELS):
                 f"{report['parameters']:,}",
                 f"{path.with_suffix('.keras').stat().st_size / 1e6:.1f} MB",
                 label.removesuffix(", 32 numbers"),
-                format(report["test"][metric], form),
+                format(report["test"][metric], METRICS[metric][1]),
                 report["license"].split(",")[0],
             ]
         )
@@ -279,99 +267,61 @@ def models_table(folder=training.MODELS):
     return markdown(header, rows)
 
 
-def attacks_table(attacks):
-    """Return the table of how many messages are read after each attack."""
-    methods = attacks["methods"].values()
+def attacks_table(methods):
+    """Return the table of how many messages each method reads after each attack."""
+    counts = methods.values()
     rows = [
-        ["pictures"] + [str(len(method["qualities"])) for method in methods],
-        ["PSNR in dB: mean, min"] + [f"{m['psnr']:.1f}, {m['psnr_min']:.1f}" for m in methods],
+        ["pictures", *(str(len(count["qualities"])) for count in counts)],
+        ["PSNR in dB: mean, min", *(f"{c['psnr']:.1f}, {c['psnr_min']:.1f}" for c in counts)],
     ]
-    for attack, strengths in attacks["methods"]["watermark_photo"]["read"].items():
+    for attack, strengths in methods["watermark_photo"]["read"].items():
         for strength in strengths:
-            counts = [method["read"][attack].get(strength) for method in methods]
-            if None not in counts:  # the figure shows more strengths of watermark_photo alone
-                label = attack if strength == "0" else f"{attack} {strength}"
-                rows.append([label, *map(str, counts)])
-    return markdown(["", *attacks["methods"]], rows)
-
-
-def capacity_table(attacks):
-    """Return the table of how many bytes pictures of some sizes hold."""
-    return markdown(
-        ["pixels", *attacks["capacity"]], [["bytes", *map(str, attacks["capacity"].values())]]
-    )
+            read = [count["read"][attack].get(strength) for count in counts]
+            if None not in read:  # at some strengths only watermark_photo was measured
+                rows.append([f"{attack} {strength}".removesuffix(" 0"), *map(str, read)])
+    return markdown(["", *methods], rows)
 
 
 def old_pages_table(old_pages):
     """Return the table of the F-measure on historical pages, by the contrast of their ink."""
     groups = {"all": old_pages["all"]} | old_pages["classes"]
-    rows = {
-        "Otsu on the page as it is": ("otsu", "f"),
-        "Sauvola": ("sauvola", "f"),
-        "divided by the median, 63x63": ("division", "f"),
-        "cleaned": ("cleaned", "f"),
-        "stroke cores lost by cleaning": ("cleaned", "lost"),
-    }
     lines = [
-        [label] + [f"{group[method][metric]:.1%}" for group in groups.values()]
-        for label, (method, metric) in rows.items()
+        [label, *(f"{group[method][metric]:.1%}" for group in groups.values())]
+        for label, method, metric in [
+            ("Otsu on the page as it is", "otsu", "f"),
+            ("Sauvola", "sauvola", "f"),
+            ("divided by the median, 63x63", "division", "f"),
+            ("cleaned", "cleaned", "f"),
+            ("stroke cores lost by cleaning", "cleaned", "lost"),
+        ]
     ]
-    lines.append(["pages"] + [str(group["pages"]) for group in groups.values()])
-    header = ["contrast"] + [name.replace("-", " to ") for name in groups]
-    return markdown(header, lines)
-
-
-def ocr_table(ocr):
-    """Return the table of Tesseract's character error rates."""
-    rates = ocr["error_rate"]
-    header = [name.replace("_", " ") for name in rates]
-    return markdown(header, [[f"{rate:.2%}" for rate in rates.values()]])
-
-
-# {metric of an ablation: (column, format)}
-ABLATION_COLUMNS = {
-    "bit_accuracy": ("correct bits", ".1%"),
-    "psnr": ("PSNR, dB", ".2f"),
-    "rmse": ("RMSE", ".4f"),
-    "mse": ("MSE", ".4f"),
-    "loss": ("training loss", ".4f"),
-    "val_loss": ("validation loss", ".4f"),
-    "kl": ("KL, nats", ".2f"),
-    "spread": ("standard deviation of the codes", ".2f"),
-}
-
-
-def ablation_table(ablation):
-    """Return the table of an ablation: the mean of each metric over the seeds, and its range."""
-    rows = ablation["rows"]
-    measured = next(iter(rows.values()))
-    columns = [ABLATION_COLUMNS[metric] for metric in measured]
-    lines = [
-        [label, *(mean_and_range(row[metric], ABLATION_COLUMNS[metric][1]) for metric in measured)]
-        for label, row in rows.items()
-    ]
-    return markdown(["", *(column for column, _ in columns)], lines)
+    lines.append(["pages", *(str(group["pages"]) for group in groups.values())])
+    return markdown(["contrast", *(name.replace("-", " to ") for name in groups)], lines)
 
 
 def table(name, results):
     """Return the Markdown of the table of this name."""
-    if name.startswith("ablation_"):
-        return ablation_table(results[name])
     if name in TABLES:
-        columns, rows = TABLES[name]
-        return training_table(results["trainings"], columns, rows)
-    if name in NETWORK_TABLES:
-        columns, rows = NETWORK_TABLES[name]
-        return network_table(results["trainings"]["latent_spaces/fast/0"], columns, rows)
-    tables = {
-        "results": lambda: summary_table(results),
-        "models": models_table,
-        "watermark_photo": lambda: attacks_table(results["attacks"]),
-        "watermark_photo_capacity": lambda: capacity_table(results["attacks"]),
-        "old_pages": lambda: old_pages_table(results["old_pages"]),
-        "ocr": lambda: ocr_table(results["ocr"]),
-    }
-    return tables[name]()
+        return training_table(name, results["trainings"])
+    if name.startswith("ablation_"):
+        rows = results[name]["rows"]
+        return metrics_table(name, next(iter(rows.values())), rows)
+    if name == "results":
+        return summary_table(results["trainings"])
+    if name == "models":
+        return models_table()
+    if name == "watermark_photo":
+        return attacks_table(results["attacks"]["methods"])
+    if name == "old_pages":
+        return old_pages_table(results["old_pages"])
+    if name == "watermark_photo_capacity":
+        capacity = results["attacks"]["capacity"]
+        return markdown(["pixels", *capacity], [["bytes", *map(str, capacity.values())]])
+    if name == "ocr":
+        rates = results["ocr"]["error_rate"]
+        header = [method.replace("_", " ") for method in rates]
+        return markdown(header, [[f"{rate:.2%}" for rate in rates.values()]])
+    raise KeyError(name)
 
 
 def render(text, results):
@@ -384,17 +334,13 @@ def render(text, results):
     )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
-    check: bool = False
-    """write nothing; exit with 1 if a page is out of date"""
+def main(check: tyro.conf.FlagCreatePairsOff[bool] = False):
+    """Write the tables.
 
-
-def main(argv=None):
-    settings = tyro.cli(
-        Settings, args=argv, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,)
-    )
-    results = read_results()
+    Args:
+        check: write nothing; exit with 1 if a page is out of date.
+    """
+    results = read_results(RESULTS)
     out_of_date = False
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
@@ -402,14 +348,14 @@ def main(argv=None):
         if rendered == text:
             continue
         out_of_date = True
-        if settings.check:
+        if check:
             print(f"{page} is out of date")
         else:
             with files.write_whole(page, replace=True) as temporary:
                 temporary.write_text(rendered, encoding="utf-8")
             print(f"Wrote {page}")
-    return 1 if settings.check and out_of_date else 0
+    return int(check and out_of_date)
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(lambda: tyro.cli(main, description=__doc__))

@@ -1,19 +1,19 @@
 """Run the trainings whose results README.md and docs/results.md show, and plot them over time.
 
 How much faster than `published` is `fast`? Both train the same network on the same data, with the
-same validation images. The speed-up is the time that `published` takes to its best validation loss,
-over the time that `fast` takes to the same loss. One point says little about two curves, so losses
-1% and 5% above the best one are compared, too. Between the ends of two epochs the loss is taken to
-change linearly. watermark_ae.py has no speed-up: as published, it learns nothing.
+same validation images. The speed-up is the time `published` takes to reach its best validation
+loss, divided by the time `fast` takes to reach the same loss. One point says little about two
+curves, so losses 1% and 5% above the best one are compared, too. Between epochs the loss is
+interpolated linearly. watermark_ae.py has no speed-up: as published, it learns nothing.
 
-All trainings take about four hours on 2 cores, on which nothing else should run. Those that are in
-the results file already are not repeated, so an interrupted run continues where it stopped.
+All trainings take about four hours on 2 cores, which should run nothing else. Trainings already in
+the results file are not repeated, so an interrupted run continues where it stopped.
 
 Examples:
-  python -m benchmarks.trainings --data-dir DIR                      all trainings
-  python -m benchmarks.trainings denoise_mnist --data-dir DIR        those of one script
-  python -m benchmarks.trainings denoise_mnist/fast --data-dir DIR   one training
-  python -m benchmarks.tables                                        results to README.md
+  python -m benchmarks.trainings --data-dir DIR                      run all trainings
+  python -m benchmarks.trainings denoise_mnist --data-dir DIR        run those of one script
+  python -m benchmarks.trainings denoise_mnist/fast --data-dir DIR   run one training
+  python -m benchmarks.tables                                        write README's tables
 """
 
 import dataclasses
@@ -22,10 +22,12 @@ import itertools
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import tyro
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
@@ -35,31 +37,27 @@ from common.cli import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results.json"
-FIGURE = ROOT / "docs" / "images" / "time_to_quality.png"
-LOGO = "samples/logo.png"  # what watermark_ae.py embeds in each digit
-# {script/name: (flags, number of seeds)}: three seeds where a training takes up to five minutes.
+IMAGES = ROOT / "docs" / "images"
+# {script/name: (flags, number of seeds)}: three seeds where a training takes up to five minutes
 TRAININGS = {
-    "latent_spaces/fast": ([], 3),
-    "denoise_mnist/published": (["--recipe", "published"], 3),
-    "denoise_mnist/fast": ([], 3),
-    "denoise_fashion/published": (["--recipe", "published"], 1),
-    "denoise_fashion/fast": ([], 3),
-    "denoise_fashion/unet": (["--architecture", "unet"], 1),
-    "vae_fashion/published": (["--recipe", "published"], 1),
-    "vae_fashion/fast": ([], 3),
-    "vae_fashion/long": (["--epochs", "56"], 1),
-    "vae_fashion/dense": (["--architecture", "dense"], 1),
-    "clean_documents/published": (
-        ["--architecture", "autoencoder", "--recipe", "published"],
-        1,
-    ),
-    "clean_documents/fast": (["--architecture", "autoencoder"], 3),
-    "clean_documents/unet": (["--architecture", "unet"], 1),
-    "clean_documents/shipped": (["--recipe", "shipped"], 1),
-    "watermark_ae/published": (["--recipe", "published"], 3),
-    "watermark_ae/fast": (["--watermark-image", LOGO], 3),
-    "watermark_ae/gray": (["--watermark", "gray", "--watermark-image", LOGO], 1),
-    "watermark_photo/fast": ([], 1),
+    "latent_spaces/fast": ("", 3),
+    "denoise_mnist/published": ("--recipe published", 3),
+    "denoise_mnist/fast": ("", 3),
+    "denoise_fashion/published": ("--recipe published", 1),
+    "denoise_fashion/fast": ("", 3),
+    "denoise_fashion/unet": ("--architecture unet", 1),
+    "vae_fashion/published": ("--recipe published", 1),
+    "vae_fashion/fast": ("", 3),
+    "vae_fashion/long": ("--epochs 56", 1),
+    "vae_fashion/dense": ("--architecture dense", 1),
+    "clean_documents/published": ("--architecture autoencoder --recipe published", 1),
+    "clean_documents/fast": ("--architecture autoencoder", 3),
+    "clean_documents/unet": ("--architecture unet", 1),
+    "clean_documents/shipped": ("--recipe shipped", 1),
+    "watermark_ae/published": ("--recipe published", 3),
+    "watermark_ae/fast": ("--watermark-image samples/logo.png", 3),
+    "watermark_ae/gray": ("--watermark gray --watermark-image samples/logo.png", 1),
+    "watermark_photo/fast": ("", 1),
 }
 MARGINS = (0.05, 0.01, 0.0)  # above the best validation loss
 PAIR = ("published", "fast")
@@ -75,61 +73,59 @@ COMPARED = [script for script in LOSSES if script != "watermark_ae"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Data:
-    """Options shared by what trains several networks."""
+class Options:
+    """Options shared with benchmarks/ablations.py."""
 
+    names: tyro.conf.Positional[tuple[str, ...]] = ()
+    """what to train; default: all"""
     data_dir: Path | None = None
     """folder with the datasets"""
     synthetic: bool = False
-    """for a quick try"""
+    """train on the synthetic stand-ins for the datasets"""
     limit: int | None = None
-    """for a quick try"""
+    """use only this many training images and test images"""
+    seeds: int | None = None
+    """number of seeds, from 0 up; default: as many as in the tables"""
     results: Path = RESULTS
-    """file that the results go to"""
+    """file for the results"""
+    images: Path = IMAGES
+    """folder for the figures"""
+    seed: cli.Hidden[int] = 0  # of synthetic data
+
+    def check(self, known_names):
+        """Raise UserError if a name is unknown or there is no dataset to train on."""
+        for name in self.names:
+            if name not in known_names:
+                raise UserError(f"{name}: unknown; there are {', '.join(known_names)}")
+        if not self.data_dir and not self.synthetic:
+            raise UserError("give the folder with the datasets by --data-dir")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings(Data):
-    names: tyro.conf.Positional[tuple[str, ...]] = ()
-    """scripts, or single trainings such as denoise_mnist/fast; by default all"""
+class Settings(Options):
     epochs: int | None = None
-    """for a quick try"""
-    seeds: int | None = None
-    """train each with seeds from 0 up to this"""
-    figure: Path = FIGURE
-    """file that the figure goes to"""
+    """number of epochs; default: the recipe's"""
 
 
-def read_results(path=RESULTS):
-    """Return what was measured so far, {"trainings": {script/name/seed: results}, ...}.
-
-    Raises UserError if the file cannot be read.
-    """
-    if not path.exists():
-        return {"trainings": {}}
-    try:
-        results = json.loads(files.read(path))
-        results["trainings"].keys()
-    except (ValueError, LookupError, AttributeError, TypeError) as error:
-        raise UserError(f"{path}: damaged ({error!r}); move it away to measure anew") from None
-    return results
+def read_results(path):
+    """Return what was measured so far, {"trainings": {script/name/seed: results}, ...}."""
+    return json.loads(files.read(path)) if path.exists() else {"trainings": {}}
 
 
 def store(path, name, measured):
-    """Put what another benchmark measured into the results file, with date, commit and machine."""
+    """Add the results of another benchmark to the results file."""
     files.write_json(path, read_results(path) | {name: measured | circumstances()}, replace=True)
     print(f"Wrote {path}")
 
 
 def circumstances():
-    """Return when, with which code and on what machine something is measured."""
+    """Return the date, the commit and the machine of a measurement."""
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty=+"], capture_output=True, text=True, cwd=ROOT
     )
     processor = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").is_file():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+        names = re.findall(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
         processor = names[0] if names else processor
     return {
         "date": datetime.date.today().isoformat(),
@@ -139,27 +135,26 @@ def circumstances():
 
 
 def measure(name, seed, settings):
-    """Train with a seed in a process of its own, in a new folder in runs/; return the results."""
+    """Train in a new process and a new folder in runs/, and return the results."""
     script, training_name = name.split("/")
-    command = ["python", f"{script}.py", *TRAININGS[name][0], "--seed", str(seed)]
-    for field in ("limit", "epochs"):
-        if getattr(settings, field):
-            command += [f"--{field}", str(getattr(settings, field))]
+    command = f"python {script}.py {TRAININGS[name][0]} --seed {seed}".split()
+    for option in ("limit", "epochs"):
+        if value := getattr(settings, option):
+            command += [f"--{option}", str(value)]
     command += ["--synthetic"] if settings.synthetic else ["--data-dir", "DIR"]
-    values = {"python": sys.executable, "DIR": settings.data_dir, LOGO: ROOT / LOGO}
-    values[f"{script}.py"] = ROOT / f"{script}.py"
-    folder = files.output_folder(None, f"benchmark_{script}_{training_name}_{seed}")
-    arguments = [str(values.get(word, word)) for word in command] + ["--output-dir", str(folder)]
-    code = subprocess.run(arguments).returncode
-    if code:
-        raise UserError(f"{script}.py ended with exit code {code}")
+    folder = files.output_folder(None, f"benchmark_{name.replace('/', '_')}_{seed}").absolute()
+    paths = {"python": sys.executable, "DIR": str(Path(settings.data_dir or "").absolute())}
+    arguments = [paths.get(word, word) for word in command]
+    done = subprocess.run([*arguments, "--output-dir", str(folder)], cwd=ROOT)
+    if done.returncode:
+        raise UserError(f"{script}.py ended with exit code {done.returncode}")
     results = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    del results["settings"]  # the command says it, without the names of this machine's folders
+    del results["settings"]  # the command has them, without paths of this machine
     bits = script == "watermark_ae" and training_name in PAIR
     column = "val_recovered_binary_accuracy" if bits else "val_loss"
     rows = training.read_history(folder)
     seconds, validation = [row["seconds"] for row in rows], [row[column] for row in rows]
-    if (folder / "networks.json").exists():  # of latent_spaces.py, which trains many
+    if script == "latent_spaces":  # it trains many networks, each without a history.csv
         networks = json.loads((folder / "networks.json").read_text(encoding="utf-8"))
         results["networks"] = networks
         seconds = list(itertools.accumulate(net["seconds"] for net in networks.values()))
@@ -174,7 +169,7 @@ def measure(name, seed, settings):
 
 
 def seconds_to(run, loss):
-    """Return after how many seconds a training first had a validation loss this low, or None."""
+    """Return after how many seconds the validation loss was this low, or None if it never was."""
     before = None
     for seconds, value in zip(run["seconds"], run["validation"], strict=True):
         if value <= loss:
@@ -187,7 +182,7 @@ def seconds_to(run, loss):
 
 
 def time_to_quality(published, fast, margin=0.0):
-    """Return a loss, and the seconds that `published` and `fast` took to it (None: not reached).
+    """Return a loss, and the seconds `published` and `fast` took to reach it (None: never).
 
     The loss is the best validation loss of `published`, times 1 + `margin`. Raises UserError if the
     trainings were timed on different machines.
@@ -201,37 +196,28 @@ def time_to_quality(published, fast, margin=0.0):
 def plot(trainings, path):
     """Plot validation loss over time with seed 0, a panel for each script; replaces the file."""
     figure = Figure(figsize=(9, 8.7), layout="constrained")
-    axes = figure.subplots(3, 2)
-    for axis, (script, label) in zip(axes.flat, LOSSES.items(), strict=False):
+    *axes, unused = figure.subplots(3, 2).flat
+    unused.axis("off")
+    for axis, (script, label) in zip(axes, LOSSES.items(), strict=True):
+        axis.set(title=script, xscale="log", ylabel=label, xlabel="seconds of training")
+        axis.grid(alpha=0.3)
         runs = {recipe: trainings.get(f"{script}/{recipe}/0") for recipe in PAIR}
         runs = {recipe: run for recipe, run in runs.items() if run}
-        title = script
         for recipe, run in runs.items():
-            color = f"C{PAIR.index(recipe)}"
-            axis.plot(run["seconds"], run["validation"], color, marker=".", ms=4, label=recipe)
+            axis.plot(run["seconds"], run["validation"], marker=".", label=recipe)
         if script in COMPARED and len(runs) == 2:
             loss, *times = time_to_quality(runs["published"], runs["fast"])
+            reached = [seconds for seconds in times if seconds]
             axis.axhline(loss, color="0.6", lw=1, ls="--")
-            reached = [seconds for seconds in times if seconds is not None]
             axis.plot(reached, [loss] * len(reached), "k*", ms=9, zorder=3)
-            if len(reached) == 2:
-                title += f": {times[1]:,.0f} s instead of {times[0]:,.0f} s"
-        if script in COMPARED and runs:
-            values = sorted(value for run in runs.values() for value in run["validation"])
-            low, high = values[0], values[int(0.85 * (len(values) - 1))]
-            span = (high - low) or 0.1 * abs(low)  # a quick try may have a single value
-            axis.set_ylim(low - 0.06 * span, high + 0.3 * span)
-        axis.set(xscale="log", ylabel=label, xlabel="seconds of training")
-        axis.set_title(title, fontsize=10)
+            losses = [loss for run in runs.values() for loss in run["validation"]]
+            low, high = np.quantile(losses, [0, 0.85])  # the first losses are far above the rest
+            axis.set_ylim(low - 0.06 * (high - low), high + 0.3 * (high - low))
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
         axis.xaxis.set_major_formatter("{x:,.0f}")
         axis.minorticks_off()
-        axis.grid(alpha=0.3)
-    axes.flat[-1].axis("off")
-    handles = {line.get_label(): line for axis in axes.flat for line in axis.get_lines()}
-    axes.flat[-1].legend(
-        handles=[handles[recipe] for recipe in PAIR if recipe in handles], loc="center"
-    )
+        if runs:
+            axis.legend()
     names = dict.fromkeys(run["dataset"]["name"] for run in trainings.values())
     machines = dict.fromkeys(run["machine"] for run in trainings.values())
     path.unlink(missing_ok=True)
@@ -241,8 +227,7 @@ def plot(trainings, path):
         "Validation loss over time; of the watermark, the share of correct bits. The dashed line is"
         " the best loss of the published recipe; stars show when each recipe gets there. As"
         " published, the watermark's networks learn nothing: half of the bits are correct by"
-        f" chance. Data: {', '.join(names)}. Seed 0."
-        f" {'; '.join(machines)}.",
+        f" chance. Data: {', '.join(names)}. Seed 0. {'; '.join(machines)}.",
     )
 
 
@@ -250,12 +235,8 @@ def main(argv=None):
     settings = tyro.cli(
         Settings, args=argv, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,)
     )
-    scripts = {name.split("/")[0] for name in TRAININGS}
-    for name in settings.names:
-        if name not in scripts | TRAININGS.keys():
-            raise UserError(f"{name}: no such training; there are {', '.join(TRAININGS)}")
-    if not settings.data_dir and not settings.synthetic:
-        raise UserError("give the folder with the datasets by --data-dir")
+    scripts = dict.fromkeys(name.split("/")[0] for name in TRAININGS)
+    settings.check([*TRAININGS, *scripts])
     chosen = [
         (seed, name)
         for name, (_, seeds) in TRAININGS.items()
@@ -270,7 +251,7 @@ def main(argv=None):
         print(f"\n=== {key}", flush=True)
         results["trainings"][key] = measure(name, seed, settings)
         files.write_json(settings.results, results, replace=True)
-    plot(read_results(settings.results)["trainings"], settings.figure)
+    plot(read_results(settings.results)["trainings"], settings.images / "time_to_quality.png")
 
 
 if __name__ == "__main__":

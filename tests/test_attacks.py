@@ -72,33 +72,28 @@ def test_counts_are_stored_and_not_measured_again(monkeypatch, tmp_path):
 
         return embed
 
-    def missing(*name):
+    def missing(name):
         raise ImportError("no imwatermark")
 
     pictures = dict(list(attacks.PICTURES.items())[:2])
-    monkeypatch.setattr(attacks, "PICTURES", pictures)
-    monkeypatch.setattr(attacks, "our_method", method)
-    monkeypatch.setattr(attacks, "invisible_watermark", missing)
-    monkeypatch.setattr(attacks, "blind_watermark", missing)
-    results = {"methods": {"dwtDct": {"qualities": dict.fromkeys(pictures, 40.0)}}}
-    results |= {"false": {"found": 0}, "smooth": {}, "capacity": {}}
+    stored = {"capacity": {}, "methods": {"dwtDct": {"qualities": dict.fromkeys(pictures, 40.0)}}}
     path = tmp_path / "results.json"
-    path.write_text(json.dumps({"trainings": {}, "attacks": results}))
+    path.write_text(json.dumps({"trainings": {}, "attacks": stored}))
+    replaced = {"PICTURES": pictures, "our_method": method, "invisible_watermark": missing}
+    replaced |= {"RESULTS": path, "IMAGES": tmp_path}
     for name in ("plot_example", "plot_shares"):
-        monkeypatch.setattr(attacks, name, lambda content, path: path.touch())
+        replaced[name] = lambda content, path: path.touch()
+    for name, value in replaced.items():
+        monkeypatch.setattr(attacks, name, value)
     (tmp_path / "watermark_photo.jpg").write_text("an earlier figure")
     for _ in range(2):
-        attacks.main(["--results", str(path), "--images", str(tmp_path)])
-        stored = json.loads(path.read_text())["attacks"]
-        assert stored["methods"]["dwtDct"] == results["methods"]["dwtDct"]
-        assert "dwtDctSvd" not in stored["methods"]
-        assert stored["false"] == {"found": 0}
-        counts = stored["methods"]["watermark_photo"]
-        assert (counts["psnr"], counts["psnr_min"]) == (100, 100)
-        assert counts["read"]["mirror"] == {"0": 2}  # of two pictures
-        assert counts["read"]["crop to"] == dict.fromkeys(
-            ["0.75", "0.5", "0.33", "0.25", "0.15"], 0
-        )
+        attacks.main()
+    methods = json.loads(path.read_text())["attacks"]["methods"]
+    assert methods.keys() == {"dwtDct", "watermark_photo"}
+    counts = methods["watermark_photo"]
+    assert (counts["psnr"], counts["psnr_min"]) == (100, 100)
+    assert counts["read"]["mirror"] == {"0": 2}  # of two pictures
+    assert counts["read"]["crop to"] == dict.fromkeys(["0.75", "0.5", "0.33", "0.25", "0.15"], 0)
     assert embedded == [0, 1]
     assert (tmp_path / "watermark_photo.jpg").read_bytes() == b""
 
@@ -112,10 +107,11 @@ def test_figures_show_messages_and_shares(tmp_path):
             return "a message"
 
     attacks.plot_example(Watermark(), tmp_path / "example.jpg")
-    read = {name: {"0": 1} for name in attacks.ATTACKS}
-    for name in list(attacks.ATTACKS)[1:7]:
-        read[name] = {"1": 2, "2": 2, "3": 1, "4": 0}
-    counts = {"qualities": {"a": 40.0, "b": 40.0}, "psnr": 40.0, "read": read}
+    read = {
+        name: {f"{strength:g}": 1 for strength in strengths}
+        for name, (_, strengths, _) in attacks.ATTACKS.items()
+    }
+    counts = {"psnr": 40.0, "read": read}
     attacks.plot_shares({attacks.OURS: counts, "dwtDct": counts}, tmp_path / "shares.png")
     for name in ("example.jpg", "shares.png"):
         with Image.open(tmp_path / name) as figure:
