@@ -151,6 +151,11 @@ def tiff_pages(image):
     return numbers
 
 
+def luminance(pixels):
+    """Return the luminance of colors, (..., 3) to (...), as Pillow and JPEG have it: BT.601."""
+    return pixels @ np.array([0.299, 0.587, 0.114], "float32")
+
+
 def write_image(path, image):
     """Write values in [0, 1], shape (height, width, 1 or 3), with 8 bits per channel.
 
@@ -206,6 +211,12 @@ def resize(image, height, width, method=Image.Resampling.BOX):
     return np.clip(np.asarray(picture), 0, 1)[..., np.newaxis]
 
 
+def resize_to(image, side, method=Image.Resampling.BOX):
+    """Return an image, (height, width, 1), resized so that its longer side has `side` pixels."""
+    height, width = (max(1, round(n * side / max(image.shape[:2]))) for n in image.shape[:2])
+    return resize(image, height, width, method)
+
+
 def fit_square(image, side, background=None):
     """Return an image, shape (height, width, 1), fitted into (side, side, 1).
 
@@ -213,8 +224,9 @@ def fit_square(image, side, background=None):
     image's border.
     """
     background = np.median(border_of(image)) if background is None else background
-    height, width = (max(1, round(n * side / max(image.shape[:2]))) for n in image.shape[:2])
+    piece = resize_to(image, side)
+    height, width = piece.shape[:2]
     top, left = (side - height) // 2, (side - width) // 2
     square = np.full((side, side, 1), background, "float32")
-    square[top : top + height, left : left + width] = resize(image, height, width)
+    square[top : top + height, left : left + width] = piece
     return square

@@ -8,12 +8,12 @@ import time
 
 import numpy as np
 import pytest
+from browser import PROBLEMS
 from conftest import ROOT
 from PIL import Image
 
 import vae_fashion
 from common import data, training
-from common.cli import UserError
 from tools import explorer
 
 CLASS_NAMES = ["</script><script>alert(1)</script>", "page-data", "“é” & <b>"]
@@ -95,16 +95,6 @@ def test_names_of_classes_cannot_end_the_script():
     page, _ = noise_page(names=CLASS_NAMES)
     assert content_of(page)["classes"] == CLASS_NAMES
     assert page.count("</script>") == explorer.TEMPLATE.read_text().count("</script>")
-
-
-def test_a_page_is_never_replaced(written):
-    path, _, decoder = written
-    before = path.read_bytes()
-    model = training.load_model(None, "vae_fashion")
-    clothes = data.load_fashion_mnist(vae_fashion.Train(synthetic=True, limit=20))
-    with pytest.raises(UserError, match="exists"):
-        explorer.write(path, model.encoder, decoder, clothes)
-    assert path.read_bytes() == before
 
 
 def test_the_page_in_docs_is_that_of_the_model_in_models(written):
@@ -281,11 +271,12 @@ def test_a_finger_moves_the_point_and_not_the_page_and_a_touch_shows_a_dot(visit
     assert page.evaluate("scrollY") == 0
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [(1200, 800), (390, 780), (360, 740)])
-def test_plane_legend_and_images_are_above_the_fold_and_nothing_is_wider(visit, written, size):
+def test_all_can_be_read_and_is_above_the_fold(visit, written, size, scheme):
     width, height = size
-    page = visit(written[0], viewport={"width": width, "height": height})
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page = visit(written[0], viewport={"width": width, "height": height}, color_scheme=scheme)
+    assert page.evaluate(PROBLEMS) == []
     for selector in ("#plane", "#classes", "#decoded", "#nearest"):
         box = page.locator(selector).bounding_box()
         assert box["y"] >= 0
@@ -293,6 +284,8 @@ def test_plane_legend_and_images_are_above_the_fold_and_nothing_is_wider(visit, 
     assert page.locator("#plane").bounding_box()["width"] > 300
     assert page.locator("#tasks li").count() == 3
     assert "Find a bag that turns into a shoe." in page.locator("#tasks").text_content()
+    color = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (int(color[4:].split(",")[0]) > 127) == (scheme == "light")
 
 
 def test_names_of_classes_are_shown_as_they_are(visit, tmp_path):
@@ -309,23 +302,3 @@ def test_the_page_cannot_reach_the_network(visit, written, server):
     )
     assert fetched == "refused"
     page.asked.clear()
-
-
-def luminance(page, name, selector):
-    """Return the relative luminance of a color, as WCAG defines it."""
-    text = page.locator(selector).first.evaluate("(e, name) => getComputedStyle(e)[name]", name)
-    rgb = np.array([int(value) for value in re.findall(r"\d+", text)[:3]]) / 255
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    return float(linear @ [0.2126, 0.7152, 0.0722])
-
-
-def test_light_and_dark_can_be_read(visit, written):
-    """Contrast of at least 4.5, as WCAG 2 asks for."""
-    backgrounds = {}
-    for scheme in ("light", "dark"):
-        page = visit(written[0], color_scheme=scheme)
-        backgrounds[scheme] = luminance(page, "backgroundColor", "body")
-        for selector in ("h1", ".muted", "li", "figcaption"):
-            pair = sorted([luminance(page, "color", selector), backgrounds[scheme]])
-            assert (pair[1] + 0.05) / (pair[0] + 0.05) >= 4.5, (scheme, selector)
-    assert backgrounds["dark"] < 0.05 < 0.8 < backgrounds["light"]

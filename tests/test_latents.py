@@ -63,13 +63,6 @@ def test_variations_spread_as_far_as_they_are_told(monkeypatch):
     np.testing.assert_allclose(codes[3].std(0), 2 * np.exp(z_log_var / 2), rtol=0.15)
 
 
-def test_generate_writes_images_codes_and_a_sheet():
-    vae_fashion.main(["--generate", "7", "--output-dir", "out"])
-    names = {path.name for path in Path("out").iterdir()}
-    assert names == {f"new_{i:03}.png" for i in range(1, 8)} | {"sheet.png", "latent.csv"}
-    assert Image.open("out/new_007.png").size == (28, 28)
-
-
 def test_generate_prints_its_seed_and_takes_a_new_one_each_time(capsys):
     for _ in range(2):
         vae_fashion.main(["--generate", "2"])
@@ -81,6 +74,9 @@ def test_generate_prints_its_seed_and_takes_a_new_one_each_time(capsys):
     seeds = [line.split()[1] for line in capsys.readouterr().out.splitlines() if "Seed" in line]
     vae_fashion.main(["--generate", "2", "--seed", seeds[0], "--output-dir", "again"])
     assert Path("again/latent.csv").read_text() == one
+    names = {path.name for path in Path("again").iterdir()}
+    assert names == {"new_001.png", "new_002.png", "sheet.png", "latent.csv"}
+    assert Image.open("again/new_002.png").size == (28, 28)
 
 
 # ---------------------------------------------------------------- the user's pictures
@@ -146,7 +142,7 @@ def test_nothing_is_replaced(error_of):
         (b"name,z_1,z_2\na,1\n", "line 2: not a name and 2 numbers"),
         (b"name,z_1,z_2\na,1,2\nb,1,x\n", "line 3: not a name and 2 numbers"),
         (b"name,z_1,z_2\na,1,nan\n", "line 2: not a name and 2 numbers"),
-        (b"name,z_1,z_2\na,1,1e300\n", "line 2: a number above 1e+06"),
+        (b"name,z_1,z_2\na,1,1e300\n", "line 2: not a name and 2 numbers"),
         (b"name,z_1,z_2\n../a,1,2\n", "line 2: the name is no file name"),
         (b"name,z_1,z_2\na,1,2\na,3,4\n", "line 3: the name is no file name, or not unique"),
         (b"name,z_1,z_2\n,3,4\n", "line 2: the name is no file name"),

@@ -21,7 +21,7 @@ from tools.scans.document import Options
 @pytest.fixture
 def run(monkeypatch):
     """Return a function that cleans files as the script does, and returns the exit code."""
-    monkeypatch.setattr(batch, "cleaner", lambda network: lambda page: np.round(page))
+    monkeypatch.setattr(batch, "cleaner", lambda network: lambda page, _: np.round(page))
 
     def clean(*inputs, force=False, weights=0, out="out", **options):
         network = types.SimpleNamespace(
@@ -114,8 +114,8 @@ def test_non_utf8_file_names(run, capsys):
 # ---------------------------------------------------------------- record
 
 
-def test_the_record_describes_inputs_and_outputs(run):
-    write_scans("a.png")
+def test_the_record_describes_inputs_and_outputs_and_the_same_again_is_skipped(run, capsys):
+    write_scans("a.png", "b.png")
     run("a.png", gray=True)
     entry = read_record()["a.png"]
     assert entry["input"] == str(Path("a.png").resolve())
@@ -124,55 +124,48 @@ def test_the_record_describes_inputs_and_outputs(run):
     assert entry["options"] == {"format": "same", "bilevel": False, "gray": True}
     assert len(entry["model"]) == 64
     assert (entry["pages"], entry["notes"]) == (1, [])
-
-
-def test_the_same_again_is_skipped(run, capsys):
-    write_scans("a.png", "b.png")
-    run("a.png")
     time = os.stat("out/a.png").st_mtime_ns
-    assert run("a.png", "b.png") == 0
+    assert run("a.png", "b.png", gray=True) == 0
     assert os.stat("out/a.png").st_mtime_ns == time
     assert "1 of 2 files are there already" in capsys.readouterr().out
     assert written() == ["a.png", "b.png", "cleaned.json"]
 
 
-@pytest.mark.parametrize("change", ["file", "content", "model", "options", "unlisted"])
-def test_something_else_of_that_name_is_refused_and_forced(run, change):
+MADE = "out/a.png was made "
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        ("other input", {}, f"{MADE}from .*/a.png, not from other/a.png; replace"),
+        ("new content", {}, f"{MADE}from a.png, which has changed since; replace"),
+        ("", {"weights": 1}, f"{MADE}with another model; replace"),
+        ("", {"gray": True}, f"{MADE}with other options; replace"),
+        ("unlisted", {}, "out/a.png exists, and cleaned.json does not list it"),
+        ("output", {"gray": True}, "out/a.png was changed since"),
+    ],
+)
+def test_something_else_of_that_name_is_refused_and_forced(run, change, options, message):
     write_scans("a.png", "other/a.png", "b.png")
     run("a.png")
-    before = contents("out")
-    inputs, options, message = ["b.png", "a.png"], {}, "a.png, which has changed since; replace"
-    if change == "file":
-        inputs, message = ["b.png", "other/a.png"], "/a.png, not from other/a.png; replace"
-    elif change == "content":
+    inputs = ["b.png", "other/a.png" if change == "other input" else "a.png"]
+    if change == "new content":
         Image.new("L", (90, 120), 99).save("a.png")
-    elif change == "model":
-        options, message = {"weights": 1}, "out/a.png was made with another model"
-    elif change == "options":
-        options, message = {"gray": True}, "out/a.png was made with other options"
-    else:
+    elif change == "unlisted":
         Path("out/cleaned.json").write_text("{}")
-        before, message = contents("out"), "out/a.png exists, and cleaned.json does not list it"
-    with pytest.raises(UserError, match=message):
+    elif change == "output":
+        Path("out/a.png").write_text("mine now")
+    before = contents("out")
+    with pytest.raises(UserError, match="with other options" if change == "output" else message):
         run(*inputs, **options)
     assert contents("out") == before
-    if change == "unlisted":
+    if change in ("unlisted", "output"):
         with pytest.raises(UserError, match=message):
-            run(*inputs, force=True)
+            run(*inputs, force=True, **options)
         assert contents("out") == before
     else:
         assert run(*inputs, force=True, **options) == 0
         assert run(*inputs, **options) == 0
-
-
-def test_force_does_not_replace_a_file_that_was_changed_since(run):
-    write_scans("a.png")
-    run("a.png")
-    Path("out/a.png").write_text("mine now")
-    before = contents("out")
-    with pytest.raises(UserError, match=r"out/a.png was changed since"):
-        run("a.png", gray=True, force=True)
-    assert contents("out") == before
 
 
 @pytest.mark.parametrize("text", ["[1]", '{"a.png": 1}', '{"a.png": {}}', "{", "\xff"])
@@ -199,49 +192,49 @@ def test_one_bad_file_does_not_stop_the_others(run, capsys):
     assert written() == ["a.png", "c.png", "cleaned.json"]
     assert set(read_record()) == {"a.png", "c.png"}
     with pytest.raises(UserError, match=r"in/b.png: not an image"):
-        run("in/b.png")
+        run("in/b.png", out=None)
+    assert list(Path("runs").iterdir()) == []  # no folder is left if nothing was cleaned
 
 
-def test_no_folder_in_runs_is_left_if_nothing_was_cleaned(run):
-    Path("a.png").write_text("text")
-    with pytest.raises(UserError, match="not an image"):
-        run("a.png", out=None)
-    assert list(Path("runs").iterdir()) == []
-
-
-def test_a_file_that_appears_meanwhile_is_not_replaced(run, monkeypatch, capsys):
-    write_scans("in/a.png", "in/b.png")
+@pytest.fixture
+def disturb(monkeypatch):
+    """Return a function that calls another, with the path to write, before a file is cleaned."""
     real = batch.clean_file
 
-    def clean_file(clean, source, path, options):
-        if source.name == "a.png":
-            Path("out/a.png").write_text("mine")
-        return real(clean, source, path, options)
+    def set_up(name, action):
+        def clean_file(clean, source, path, options):
+            if source.name == name:
+                action(path)
+            return real(clean, source, path, options)
 
-    monkeypatch.setattr(batch, "clean_file", clean_file)
+        monkeypatch.setattr(batch, "clean_file", clean_file)
+
+    return set_up
+
+
+def test_a_file_that_appears_meanwhile_is_not_replaced(run, disturb, capsys):
+    write_scans("in/a.png", "in/b.png")
+    disturb("a.png", lambda path: Path("out/a.png").write_text("mine"))
     assert run("in") == 1
     assert "out/a.png exists" in capsys.readouterr().err
     assert Path("out/a.png").read_text() == "mine"
     assert written() == ["a.png", "b.png", "cleaned.json"]
 
 
-def test_after_ctrl_c_the_same_command_continues(run, monkeypatch, capsys):
+def test_after_ctrl_c_the_same_command_continues(run, disturb, capsys):
     write_scans("in/a.png", "in/b.png", "in/c.png")
-    real = batch.clean_file
 
-    def interrupt_the_second(clean, source, path, options):
-        if source.name == "b.png":
-            path.write_text("half a page")
-            raise KeyboardInterrupt
-        return real(clean, source, path, options)
+    def interrupt(path):
+        path.write_text("half a page")
+        raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(batch, "clean_file", interrupt_the_second)
-        with pytest.raises(KeyboardInterrupt):
-            run("in")
+    disturb("b.png", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run("in")
     assert "The same command with --output-dir out continues." in capsys.readouterr().out
     assert written() == ["a.png", "cleaned.json"]
     time = os.stat("out/a.png").st_mtime_ns
+    disturb("b.png", lambda path: None)
     assert run("in") == 0
     assert os.stat("out/a.png").st_mtime_ns == time
     assert written() == ["a.png", "b.png", "c.png", "cleaned.json"]

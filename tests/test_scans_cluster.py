@@ -135,16 +135,20 @@ def test_errors_are_one_line(expected, error_of):
     assert contents("out") == {}
 
 
-def test_workers_times_threads_are_the_cores(monkeypatch):
+@pytest.mark.parametrize(
+    ("files", "memory", "workers"),
+    [
+        (100, 10**12, (8, 1)),
+        (2, 10**12, (2, 4)),
+        (5, 10**12, (4, 2)),
+        (100, 4 * cluster.WORKER_BYTES, (4, 2)),
+        (100, 1, (1, 8)),
+    ],
+)
+def test_workers_times_threads_are_the_cores(monkeypatch, files, memory, workers):
     monkeypatch.setattr(cluster, "CPU_COUNT", 8)
-    monkeypatch.setattr(cluster, "MEMORY_LIMIT", 10**12)
-    assert cluster.workers_here(100) == (8, 1)
-    assert cluster.workers_here(2) == (2, 4)
-    assert cluster.workers_here(5) == (4, 2)
-    monkeypatch.setattr(cluster, "MEMORY_LIMIT", 4 * cluster.WORKER_BYTES)
-    assert cluster.workers_here(100) == (4, 2)
-    monkeypatch.setattr(cluster, "MEMORY_LIMIT", 1)
-    assert cluster.workers_here(100) == (1, 8)
+    monkeypatch.setattr(cluster, "MEMORY_LIMIT", memory)
+    assert cluster.workers_here(files) == workers
 
 
 # ---------------------------------------------------------------- processes, as they are started

@@ -28,11 +28,8 @@ TASKS = {
 def write(path, encoder, decoder, dataset):
     """Write the page of a trained encoder and decoder, whole or not at all.
 
-    Args:
-        path: of the page.
-        encoder: (n, height, width, 1) to [z_mean, z_log_var, z].
-        decoder: (n, latent_dim) to (n, height, width, 1), values in [0, 1].
-        dataset: `data.Images`.
+    The encoder is (n, height, width, 1) to [z_mean, z_log_var, z], the decoder (n, latent_dim) to
+    (n, height, width, 1), values in [0, 1], the dataset a `data.Images`.
     """
     page = fill(encoder, decoder, dataset)
     with files.write_whole(path) as temporary:
@@ -47,9 +44,8 @@ def fill(encoder, decoder, dataset):
     axes = np.sort(np.argsort(-codes.var(0), kind="stable")[:2])  # the most active dimensions
     codes = codes[:, axes]
     limit = max(2.5, 1.05 * float(np.abs(codes).max()))
-    steps = limit * ((2 * np.arange(SIDE) + 1) / SIDE - 1)
     grid = np.zeros((SIDE**2, decoder.input_shape[1]), "float32")  # the other dimensions are zero
-    grid[:, axes] = np.stack(np.meshgrid(steps, steps[::-1]), axis=-1).reshape(-1, 2)
+    grid[:, axes] = latents.plane_codes(limit, SIDE)
     content = {
         "dataset": str(dataset),
         "task": TASKS.get(dataset.name, "Find an image that turns into one of another class."),

@@ -26,13 +26,9 @@ def prepare(picture, dataset_name, invert=True):
     trained on the user's own pictures the whole picture is fitted into the square, as they were.
 
     Args:
-        picture: float32 in [0, 1], shape (height, width, 1).
+        picture: float32 in [0, 1], shape (height, width, 1); it becomes (28, 28, 1).
         dataset_name: what the model was trained on, see `training.trained_on`.
         invert: whether a picture may be inverted.
-
-    Returns:
-        image: float32 in [0, 1], shape (28, 28, 1).
-        inverted: bool.
     """
     inverted = False
     if dataset_name in DIGITS and picture.shape[:2] != (SIDE, SIDE):
@@ -55,9 +51,7 @@ def remove_shadow(image):
     what is narrower than its window, and keeps gradients and the straight edges of shadows. Where
     it is even already the picture comes back unchanged.
     """
-    scale = BACKGROUND_SIDE / max(image.shape[:2])
-    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
-    small = images.resize(image, height, width)[..., 0]
+    small = images.resize_to(image, BACKGROUND_SIDE)[..., 0]
     few = np.log(small[::3, ::3] + 0.05)  # enough to tell whether the ink is dark
     is_dark_ink = ((few - ndimage.median_filter(few, WINDOW // 2, mode="nearest")) ** 3).sum() < 0
     fill = ndimage.grey_closing if is_dark_ink else ndimage.grey_opening
@@ -99,9 +93,8 @@ def center_strokes(image):
         return images.fit_square(image, SIDE)
     piece = np.clip((piece - black) / (white - black), 0, 1).astype("float32")
     piece = thicken(piece, strokes)
-    scale = DIGIT_SIDE / max(piece.shape[:2])
-    height, width = (max(1, round(side * scale)) for side in piece.shape[:2])
-    small = images.resize(piece, height, width, Image.Resampling.BILINEAR)
+    small = images.resize_to(piece, DIGIT_SIDE, Image.Resampling.BILINEAR)
+    height, width = small.shape[:2]
     row, column = ndimage.center_of_mass(small[..., 0])
     top = int(np.clip(round((SIDE - 1) / 2 - row), 0, SIDE - height))
     left = int(np.clip(round((SIDE - 1) / 2 - column), 0, SIDE - width))
@@ -121,7 +114,8 @@ def thicken(image, strokes):
     width = image[strokes].sum() / skeleton.sum()  # area by length
     if width * DIGIT_SIDE / max(image.shape[:2]) >= MIN_STROKE:
         return image
-    skeleton = skeleton[_bounding_box(skeleton)]
+    [box] = ndimage.find_objects(skeleton.astype(np.uint8))
+    skeleton = skeleton[box]
     radius = STROKE / 2 * max(skeleton.shape) / (DIGIT_SIDE - STROKE)
     skeleton = np.pad(skeleton, round(radius))
     distance = ndimage.distance_transform_edt(~skeleton)
@@ -154,29 +148,18 @@ def _crop(image):
     blobs, count = ndimage.label(smooth > (black + white) / 2)
     areas = ndimage.sum_labels(np.ones_like(smooth), blobs, np.arange(1, count + 1))
     salient = np.isin(blobs, 1 + np.flatnonzero(areas > 0.03 * areas.sum()))
-    box = _bounding_box(salient)
+    [box] = ndimage.find_objects(salient.astype(np.uint8))
     return image[box], black, white, salient[box]
-
-
-def _bounding_box(mask):
-    """Return the slices of the rows and the columns of a mask, (height, width), that it needs."""
-    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
-    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
 def write_sheet(path, picture, prepared, results):
     """Write a figure that shows whether a result can be trusted.
 
-    Args:
-        path: the file to write.
-        picture: the user's picture, float32 in [0, 1], shape (height, width, 1).
-        prepared: what the network was given, shape (28, 28, 1).
-        results: {label: what the network made of it, shape (28, 28, 1)}.
+    The user's picture may have any size; what the network was given, and the results, {label: what
+    it made of it}, have shape (28, 28, 1).
     """
-    scale = MAX_SHOWN / max(picture.shape[:2])
-    if scale < 1:
-        height, width = (max(1, round(side * scale)) for side in picture.shape[:2])
-        picture = images.resize(picture, height, width)
+    if max(picture.shape) > MAX_SHOWN:
+        picture = images.resize_to(picture, MAX_SHOWN)
     plotting.image_grid(
         {"": [picture, prepared, *results.values()]},
         path,

@@ -13,10 +13,9 @@ on_tile = contextvars.ContextVar("on_tile", default=lambda share: None)
 
 
 def denoise_files(network, outputs, multiple, plus=0, invert=False, color=False):
-    """Write a denoised copy of each image file at its own size.
+    """Write a denoised copy of each image file at its own size; see `denoise`.
 
     Args:
-        network, multiple, plus: as for `denoise`.
         outputs: [(input, path to write)], as `images.output_paths` returns.
         invert: whether to invert pictures with a light background, and their results back.
         color: whether color is kept; otherwise pictures become gray.

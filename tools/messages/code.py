@@ -151,8 +151,7 @@ def decode(log_odds, key, origin=(0, 0)):
     """Return the message in a grid of cells, or None if there is none.
 
     Args:
-        log_odds: of each cell's bit being 1, shape (rows, columns); 0 where nothing is known. The
-            log-odds of cells with the same code bit are added.
+        log_odds: of each cell's bit being 1, shape (rows, columns); 0 where nothing is known.
         key: the `Key` that the message was encoded with.
         origin: row and column of the first cell, counted from the start of a period of pilots.
     """
@@ -182,13 +181,9 @@ def fold(values, side, origin=(0, 0)):
 
     `origin` is the place of the first value, counted from the start of a tile.
     """
-    before = [start % side for start in origin]
-    padding = [
-        (start, -(start + count) % side) for start, count in zip(before, values.shape, strict=True)
-    ]
-    padded = np.pad(values, padding)
-    shape = padded.shape[0] // side, side, padded.shape[1] // side, side
-    return padded.reshape(shape).sum((0, 2))
+    places = zip(origin, values.shape, strict=True)
+    padded = np.pad(values, [(start % side, -(start + count) % side) for start, count in places])
+    return padded.reshape(-1, side, padded.shape[1] // side, side).sum((0, 2))
 
 
 def _votes(tiles, layout):
@@ -215,11 +210,7 @@ def _convolve(content):
 
 
 def _viterbi(votes):
-    """Return the most likely bytes for each set of votes: A. J. Viterbi's algorithm, 1967.
-
-    Args:
-        votes: log-odds of the code bits, shape (n, generators, steps).
-    """
+    """Return the most likely bytes for each set of votes: A. J. Viterbi's algorithm, 1967."""
     states, (n, _, steps) = 1 << MEMORY, votes.shape
     # A register holds the newest bit on top of the state; without its oldest it is the next state.
     registers = range(2 * states)

@@ -1,22 +1,18 @@
 """Messages in image files, and what the command line of watermark_photo.py prints about them."""
 
 import contextlib
-import re
 import sys
 
 import rich.console
 import rich.progress
-from PIL import ExifTags
 
 from common import files, images
 from common.cli import UserError
 from common.files import printable
+from tools import metadata
 from tools.messages import code, photo
 
 NO_MESSAGE = "no message with this key, or it was scaled below half, or stretched by more than 10%"
-MAX_JPEG_METADATA = 65_000  # bytes of EXIF, or of XMP, that fit into a JPEG file
-# Tags that EXIF shares with TIFF: the layout of a TIFF file's own pixels, and XMP.
-LAYOUT_TAGS = {*range(254, 267), 273, *range(277, 282), 284, *range(317, 348), 700}
 
 
 def check(paths):
@@ -29,24 +25,18 @@ def check(paths):
 
 
 def embed_in_file(watermark, path, text, key, target, file_format="png"):
-    """Write a marked copy of an image file to `target` and return its PSNR.
-
-    Args:
-        watermark: the `photo.Watermark`.
-        path: the image file.
-        text: the message.
-        key: the `code.Key`.
-        target: the file to write.
-        file_format: "png" or "jpeg".
+    """Write a marked copy of an image file to `target`, "png" or "jpeg", and return its PSNR.
 
     Raises UserError if the file cannot be read, is transparent, or cannot hold the message.
     """
     with images.open_image(path) as image:
         if image.has_transparency_data and image.convert("RGBA").getextrema()[3][0] < 255:
             raise UserError(f"{path}: has transparent parts, which a copy would lose; flatten it")
-        metadata = read_metadata(image, file_format)
+        image_metadata, dpi = metadata.read(image), metadata.read_dpi(image)
+        save_options = metadata.save_options(image_metadata, file_format, dpi)
+        save_options["icc_profile"] = image.info.get("icc_profile") or b""
     picture = images.read_color(path)
-    marked = watermark.embed(picture, text, key, file_format, metadata)
+    marked = watermark.embed(picture, text, key, file_format, **save_options)
     if marked is None:
         raise UserError(
             f"{path}: not written, because {len(text.encode())} bytes could not be read back "
@@ -57,29 +47,6 @@ def embed_in_file(watermark, path, text, key, target, file_format="png"):
     with files.write_whole(target) as temporary:
         temporary.write_bytes(content)
     return psnr
-
-
-def read_metadata(image, file_format):
-    """Return the `photo.Metadata` of a Pillow image for an upright copy, "png" or "jpeg".
-
-    EXIF that is damaged, and what is too long for JPEG, is left out.
-    """
-    image.load()  # in PNG files metadata may follow the pixels
-    exif, xmp = b"", image.info.get("xmp", b"")
-    with contextlib.suppress(Exception):  # Pillow raises many kinds
-        tags = image.getexif()
-        for tag in LAYOUT_TAGS & set(tags) if image.format == "TIFF" else ():
-            del tags[tag]
-        if tags:
-            tags[ExifTags.Base.Orientation] = 1
-            exif = tags.tobytes()
-    xmp = re.sub(rb'(tiff:Orientation(="|>))\d', rb"\g<1>1", xmp)
-    if file_format == "jpeg":
-        exif, xmp = (part if len(part) <= MAX_JPEG_METADATA else b"" for part in (exif, xmp))
-    profile = image.info.get("icc_profile") or b""
-    dpi = image.info.get("dpi", (1, 1))
-    # Pillow gives 1 where a TIFF file says nothing.
-    return photo.Metadata(profile, exif, xmp, dpi if min(dpi) > 1 else None)
 
 
 def reductions(path):
@@ -97,8 +64,8 @@ def embed_in_files(watermark, paths, text, key, output_dir, file_format="png"):
     """Write a marked copy of each image file; return the exit code of `for_each`."""
     key = code.derive_key(key)
     code.encode(text, 0, 0, key)  # refused before a folder is made
-    suffixes = [photo.SUFFIXES[file_format]]
-    targets = dict(images.output_paths(paths, output_dir, "watermark_photo_marked", suffixes))
+    suffix = ".png" if file_format == "png" else ".jpg"
+    targets = dict(images.output_paths(paths, output_dir, "watermark_photo_marked", [suffix]))
 
     def embed(path):
         psnr = embed_in_file(watermark, path, text, key, targets[path], file_format)
@@ -127,12 +94,12 @@ def extract_from_files(watermark, paths, key):
 
 def print_capacity(watermark, paths):
     """Print how many bytes of a message each image file can hold; return the exit code."""
-    return for_each(
-        paths,
-        lambda path: print(
-            f"{printable(path)}: {watermark.capacity(images.read_color(path))} bytes", flush=True
-        ),
-    )
+
+    def print_one(path):
+        size = watermark.capacity(images.read_color(path))
+        print(f"{printable(path)}: {size} bytes", flush=True)
+
+    return for_each(paths, print_one)
 
 
 def for_each(paths, work):

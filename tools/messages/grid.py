@@ -66,13 +66,9 @@ class Placement:
         return np.maximum(low, center - side / 2), np.minimum(high, center + side / 2)
 
     def pixels(self, picture, corner, size, resample=Image.Resampling.BICUBIC):
-        """Return a picture as seen on the grid, float32 of shape (height, width).
+        """Return a Pillow image as seen on the grid from a corner (x, y) on, float32.
 
-        Args:
-            picture: Pillow image of mode F.
-            corner: (x, y) of the grid where it begins.
-            size: width and height.
-            resample: Pillow's method.
+        `size` is (width, height), the result has shape (height, width).
         """
         shift = self.matrix @ corner + self.shift
         coefficients = (*self.matrix[0], shift[0], *self.matrix[1], shift[1])
@@ -83,8 +79,7 @@ class Placement:
 class Pilots:
     """What a tile of pilots looks like in a photo, and its spectra in all eight orientations.
 
-    Args:
-        pattern: of one cell, shape (CELL, CELL).
+    `pattern` is that of one cell, shape (CELL, CELL).
     """
 
     def __init__(self, pattern):
@@ -105,11 +100,8 @@ class Pilots:
 def candidates(picture, pilots, search=True, progress=lambda share: None):
     """Yield (picture, placement) where the grid may be: unscaled first, then what a search finds.
 
-    Args:
-        picture: Pillow image of mode F. It may come back scaled down.
-        pilots: `Pilots`.
-        search: whether to search over scales, angles and orientations.
-        progress: called with the share of the search that is done.
+    The picture, a Pillow image of mode F, may come back scaled down. `search` and `progress` are
+    those of `photo.Watermark.extract`.
     """
     ((unscaled,),) = correlate(picture, pilots, [1], [0], side=WINDOW)
     yield picture, unscaled
@@ -138,8 +130,7 @@ def correlate(picture, pilots, scales, angles, orientations=slice(None), side=2 
     """Yield, for each scale, a list with the best placement for each angle.
 
     Args:
-        picture: Pillow image of mode F.
-        pilots: `Pilots`.
+        picture, pilots: as for `candidates`.
         scales: size of the picture relative to that when it was marked; also (width, height) of it.
         angles: by which it was rotated, in radians.
         orientations: slice of ORIENTATIONS to try.

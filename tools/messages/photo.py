@@ -9,16 +9,15 @@ attempts passes the checksum of 48 bits by chance once in 2.8e14, so that fewer 
 
 import bisect
 import concurrent.futures
-import dataclasses
 import io
 
-import keras
 import numpy as np
 import tensorflow
-from PIL import Image, PngImagePlugin
+from PIL import Image
 from scipy import ndimage
 
 from common import metrics
+from common.images import luminance
 from tools.messages import code, grid
 from tools.messages.grid import CELL
 
@@ -28,7 +27,6 @@ RMS = 10 ** (-PSNR / 20)  # of its change
 SMOOTH_SHARE, ROUGH_SHARE = 0.04, 0.1
 FLAT = 3 / 255  # standard deviation of gray levels below which ground is flat
 MAX_GAIN = 1.6  # above what photos have; beside the edges of a logo a stronger change is seen
-SUFFIXES = {"png": ".png", "jpeg": ".jpg"}  # by format
 CELLS_PER_BAND = 4_000  # networks see a picture in bands of this size, to bound their memory
 # A network is never as certain as it claims once a picture was changed.
 MIN_PROBABILITY = 0.01
@@ -37,35 +35,13 @@ MIN_AGREEMENT = 4  # below this no message is looked for
 CLEAR_AGREEMENT = 12  # above this no other placement is looked for
 
 
-@dataclasses.dataclass(frozen=True)
-class Metadata:
-    """What stands in an image file beside its pixels."""
-
-    profile: bytes = b""  # ICC
-    exif: bytes = b""
-    xmp: bytes = b""
-    dpi: tuple | None = None
-
-
-def luminance(picture):
-    """Return the luminance of a picture, shape (height, width, 3), as (height, width)."""
-    weights = np.array([0.299, 0.587, 0.114], "float32")  # ITU-R BT.601, as Pillow's and JPEG's
-    return picture @ weights
-
-
 def texture_gain(gray):
     """Return (gain, limit): how much places may change, one place for each 4x4 pixels.
 
     The eye sees a change on smooth ground first. So the local contrast decides, by its rank in the
     picture: the smoothest third changes by a fifth of what the roughest third does. The limit is a
-    share of the local brightness (Weber's law).
-
-    Args:
-        gray: shape (height, width), in [0, 1].
-
-    Returns:
-        gain: relative; its mean square is 1.
-        limit: of the gain, where 1 stands for a change of `PSNR`.
+    share of the local brightness (Weber's law), where 1 stands for a change of `PSNR`. The mean
+    square of the gain is 1. `gray` is in [0, 1], shape (height, width).
     """
     # Windows of 12 pixels, every 4: means of 3x3 blocks, which is faster than a filter.
     mean, square = (
@@ -109,29 +85,21 @@ class Watermark:
 
     def _change(self, gray, bits):
         """Return what the networks add to a gray picture, in the same shape."""
-        gray, bits = (
-            keras.ops.convert_to_tensor(values[np.newaxis, ..., np.newaxis], "float32")
-            for values in (gray, bits)
-        )
-        return keras.ops.convert_to_numpy(self._graph(gray, bits))[0, ..., 0]
+        bits = bits.astype("float32")[np.newaxis, ..., np.newaxis]
+        return np.asarray(self._graph(gray[np.newaxis, ..., np.newaxis], bits))[0, ..., 0]
 
     def mark(self, picture, bits, uniform=False):
-        """Return a picture with bits in its cells, rounded to 8-bit levels.
+        """Return a picture with bits of `code.encode` in its cells, rounded to 8-bit levels.
 
-        Args:
-            picture: all three channels change by the same amount, so only luminance changes.
-            bits: from `code.encode`.
-            uniform: whether all places change alike.
+        All three channels change by the same amount, so only luminance changes; if `uniform`, it
+        does alike in all places.
         """
         gray = luminance(picture)
         change = np.zeros_like(gray)
         right = bits.shape[1] * CELL
         for rows, padded, inner in _bands(*bits.shape):
-            band = self._change(
-                gray[padded.start * CELL : padded.stop * CELL, :right], bits[padded]
-            )
-            band = band[inner.start * CELL : inner.stop * CELL]
-            change[rows.start * CELL : rows.stop * CELL, :right] = band
+            band = self._change(gray[_in_pixels(padded), :right], bits[padded])
+            change[_in_pixels(rows), :right] = band[_in_pixels(inner)]
         change *= RMS / np.sqrt(np.mean(change**2))
         gain, limit = texture_gain(gray)
         if uniform:
@@ -146,26 +114,18 @@ class Watermark:
         sample, its_change = picture[::step, ::step].copy(), change[::step, ::step].copy()
 
         def is_good(factor):
-            error = metrics.mse(
-                sample, _add_and_round(sample, strength(factor)[::step, ::step] * its_change)
-            )
-            return error <= RMS**2
+            marked = _add_and_round(sample, strength(factor)[::step, ::step] * its_change)
+            return metrics.mse(sample, marked) <= RMS**2
 
         factors = np.linspace(1.5, 0.9, 31, dtype="float32")
         largest = bisect.bisect_left(factors[:-1], True, key=is_good)
         return _add_and_round(picture, strength(factors[largest]) * change)
 
-    def embed(self, picture, text, key, file_format="png", metadata=Metadata()):
+    def embed(self, picture, text, key, file_format="png", **save_options):
         """Return the bytes of a marked picture's file and its PSNR; None if it cannot be read back.
 
-        It is read back from those bytes, and once more after JPEG 75.
-
-        Args:
-            picture: the photo.
-            text: the message; UserError as `code.encode` raises it.
-            key: the `code.Key`.
-            file_format: "png" or "jpeg".
-            metadata: of the file.
+        It is read back from those bytes, and once more after JPEG 75. Format and options are those
+        of `to_file`. Raises UserError as `code.encode` does.
         """
         bits = code.encode(text, picture.shape[0] // CELL, picture.shape[1] // CELL, key)
         if not bits.size:
@@ -173,7 +133,7 @@ class Watermark:
         marked = self.mark(picture, bits)
         with concurrent.futures.ThreadPoolExecutor(1) as thread:
             # Compression takes as long as both extractions.
-            content = thread.submit(to_file, marked, file_format, metadata=metadata)
+            content = thread.submit(to_file, marked, file_format, **save_options)
             if file_format != "png":
                 marked = from_file(content.result(), file_format)
             psnr = metrics.psnr(picture[np.newaxis], marked[np.newaxis])
@@ -197,11 +157,9 @@ class Watermark:
         return ([0, *sizes])[count]
 
     def extract(self, gray, key, search=True, progress=lambda share: None):
-        """Return the message in a picture, or None if there is none.
+        """Return the message in a picture, given as its `luminance`, or None if there is none.
 
         Args:
-            gray: the picture's `luminance`.
-            key: the `code.Key`.
             search: whether the picture may have been scaled, stretched, rotated or mirrored.
             progress: called with the share of that search that is done.
         """
@@ -230,12 +188,8 @@ class Watermark:
     def read_cells(self, picture, placement, side):
         """Return (log-odds of each cell's bit, row and column of the first cell in the grid).
 
-        Cells that reach beyond the picture have 0.
-
-        Args:
-            picture: Pillow image of mode F.
-            placement: the `grid.Placement`.
-            side: of the window that is read, in pixels.
+        Cells that reach beyond the picture, a Pillow image of mode F, have 0. The window that is
+        read has this side, in pixels.
         """
         low, high = placement.area(picture, side)
         first = np.floor(low / CELL + 0.01).astype(int)
@@ -251,9 +205,8 @@ class Watermark:
             pixels = placement.pixels(picture, corner, size)
             # Sharpened: the change of smooth places is weaker than what the extractor learned.
             pixels = 2 * pixels - ndimage.gaussian_filter(pixels, 1.5)
-            p = self.extractor(pixels[np.newaxis, ..., np.newaxis])
-            p = keras.ops.convert_to_numpy(p)[0, inner, :, 0].astype("float64")
-            p = np.clip(p, MIN_PROBABILITY, 1 - MIN_PROBABILITY)
+            p = np.asarray(self.extractor(pixels[np.newaxis, ..., np.newaxis]), "float64")
+            p = np.clip(p[0, inner, :, 0], MIN_PROBABILITY, 1 - MIN_PROBABILITY)
             log_odds[band] = np.log(p) - np.log(1 - p)
         return log_odds * inside, tuple(first[::-1])
 
@@ -284,38 +237,26 @@ def _bands(rows, columns):
         yield slice(top, bottom), padded, slice(top - above, bottom - above)
 
 
-def to_file(picture, file_format, quality=95, metadata=Metadata()):
-    """Return the bytes of an image file of a picture; `quality` is that of JPEG."""
+def _in_pixels(cells):
+    """Return the slice of pixels that a slice of cells covers."""
+    return slice(cells.start * CELL, cells.stop * CELL)
+
+
+def to_file(picture, file_format, quality=95, icc_profile=b"", **save_options):
+    """Return the bytes of an image file of a picture, "png" or "jpeg".
+
+    Options are those of Pillow's `Image.save`. A profile for gray is left out if the picture is in
+    color, and the reverse.
+    """
     levels = picture * 255
     levels = np.round(levels, out=levels).astype(np.uint8)  # in place, which saves memory
-    color_space = metadata.profile[16:20]  # as the header of an ICC profile names it
+    color_space = icc_profile[16:20]  # as the header of an ICC profile names it
     if color_space != b"RGB " and (levels == levels[..., :1]).all():
         levels = levels[..., 0]
     image, file = Image.fromarray(levels), io.BytesIO()
-    profile = metadata.profile if color_space == {"RGB": b"RGB ", "L": b"GRAY"}[image.mode] else b""
-    if file_format == "jpeg":
-        image.save(
-            file,
-            "jpeg",
-            quality=quality,
-            icc_profile=profile,
-            exif=metadata.exif,
-            xmp=metadata.xmp,
-            dpi=metadata.dpi or (0, 0),
-        )
-    else:
-        texts = PngImagePlugin.PngInfo()
-        if metadata.xmp:
-            texts.add_itxt("XML:com.adobe.xmp", metadata.xmp.decode(errors="replace"))
-        image.save(
-            file,
-            "png",
-            compress_level=3,
-            icc_profile=profile,
-            exif=metadata.exif,
-            pnginfo=texts,
-            dpi=metadata.dpi,
-        )
+    if color_space == {"RGB": b"RGB ", "L": b"GRAY"}[image.mode]:
+        save_options["icc_profile"] = icc_profile
+    image.save(file, file_format, quality=quality, compress_level=3, **save_options)
     return file.getvalue()
 
 

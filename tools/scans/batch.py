@@ -36,14 +36,17 @@ def clean_files(network, inputs, output_dir, options, force=False, dask=None):
         force: whether outputs that are in the record may be replaced.
         dask: "local", or the address of a scheduler, to clean with dask's workers.
 
-    Returns:
-        The exit code: 1 if some of several files could not be cleaned.
-
-    Raises UserError if an input is missing, an output would replace something, or the only file
-    could not be cleaned.
+    Returns the exit code: 1 if some of several files could not be cleaned. Raises UserError if an
+    input is missing, an output would replace something, or the only file could not be cleaned.
     """
     planned = plan_outputs(find_files(inputs), options, output_dir)
-    cluster = _import_cluster() if dask else None
+    if dask:
+        try:
+            from tools.scans import cluster
+        except ImportError as error:
+            raise UserError(
+                f"--dask needs further packages ({error}): pip install -r requirements-cluster.txt"
+            ) from None
     folder = files.output_folder(output_dir, f"{network.name}_cleaned")
     weights = hashlib.sha256(b"".join(weight.tobytes() for weight in network.get_weights()))
     log = record.Record(folder, weights.hexdigest(), dataclasses.asdict(options))
@@ -51,10 +54,16 @@ def clean_files(network, inputs, output_dir, options, force=False, dask=None):
     done = len(planned) - len(remaining)
     if done:
         print(f"{done} of {len(planned)} files are there already", flush=True)
-    if cluster and remaining:
+    # Pairs of a name and a function that writes the cleaned file to a path. It returns what the
+    # record keeps, and raises UserError if the file cannot be cleaned.
+    if dask and remaining:
         results = cluster.clean(dask, network, remaining, options)
     else:
-        results = clean_here(network, remaining, options)
+        clean = cleaner(network)
+        results = (
+            (name, functools.partial(clean_file, clean, source, options=options))
+            for name, source in remaining.items()
+        )
     failed, pages, start = [], 0, time.monotonic()
     try:
         with contextlib.closing(results):
@@ -71,7 +80,9 @@ def clean_files(network, inputs, output_dir, options, force=False, dask=None):
                     continue
                 log.add(name, source, result)
                 done, pages = done + 1, pages + result["pages"]
-                print(printable(_describe(target, result)), flush=True)
+                count = f"{result['pages']} pages" if result["pages"] > 1 else "1 page"
+                line = "; ".join([f"Wrote {target} ({count})", *result["notes"]])
+                print(printable(line), flush=True)
     except KeyboardInterrupt:
         print(f"The same command with --output-dir {printable(folder)} continues.", flush=True)
         raise
@@ -89,31 +100,6 @@ def clean_files(network, inputs, output_dir, options, force=False, dask=None):
     return 1 if failed else 0
 
 
-def clean_here(network, sources, options):
-    """Yield (name, function that writes the cleaned file to a path), in this process.
-
-    Args:
-        network: of clean_documents.py.
-        sources: {name: file to read}.
-        options: `document.Options`.
-
-    The function returns what the record keeps, and raises UserError if it fails.
-    """
-    clean = cleaner(network)
-    for name, source in sources.items():
-        yield name, functools.partial(clean_file, clean, source, options=options)
-
-
-def _import_cluster():
-    try:
-        from tools.scans import cluster
-    except ImportError as error:
-        raise UserError(
-            f"--dask needs further packages ({error}): pip install -r requirements-cluster.txt"
-        ) from None
-    return cluster
-
-
 def _show_progress(results, total):
     """Yield the results, with a progress bar on a terminal."""
     console = Console(stderr=True)
@@ -127,11 +113,6 @@ def _show_progress(results, total):
         disable=not console.is_terminal,
     ) as progress:
         yield from progress.track(results, total)
-
-
-def _describe(target, result):
-    pages = f"{result['pages']} pages" if result["pages"] > 1 else "1 page"
-    return "; ".join([f"Wrote {target} ({pages})", *result["notes"]])
 
 
 # ---------------------------------------------------------------- which file becomes which

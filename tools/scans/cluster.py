@@ -33,9 +33,10 @@ def clean(address, network, sources, options):
 
     Args:
         address: of a scheduler, or "local".
-        network, sources, options: as for `batch.clean_here`.
+        network: of clean_documents.py.
+        sources: {name: file to read}.
+        options: `document.Options`.
 
-    The function returns what the record keeps, and raises UserError if the file cannot be cleaned.
     Raises UserError if no scheduler answers, or its workers cannot do this work.
     """
     for name in ("distributed", "distributed.client"):  # dask gives the second its own level

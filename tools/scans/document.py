@@ -13,17 +13,11 @@ MIN_REPORTED_LOSS = 0.05  # share of the ink; a clean page loses none
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How files are cleaned.
+    """How files are cleaned."""
 
-    Attributes:
-        format: "same", "pdf", "tiff", "png" or "jpeg".
-        bilevel: whether pages become black and white, in 1 bit.
-        gray: whether colored ink becomes gray.
-    """
-
-    format: str = "same"
-    bilevel: bool = False
-    gray: bool = False
+    format: str = "same"  # or "pdf", "tiff", "png", "jpeg"
+    bilevel: bool = False  # whether pages become black and white, in 1 bit
+    gray: bool = False  # whether colored ink becomes gray
 
     def suffix(self, path):
         """Return the suffix of the cleaned file: the original's, if its kind stays the same."""
@@ -38,32 +32,27 @@ class Options:
 
 
 def clean_file(clean, source, path, options):
-    """Clean all pages of a file into a new one.
+    """Clean all pages of a file into a new one, whose suffix is its kind.
 
-    Args:
-        clean: function that `page.cleaner` returns.
-        source: the file to read.
-        path: the file to write; its suffix is its kind.
-        options: `Options`.
+    `clean` is a function that `page.cleaner` returns.
 
     Returns:
         What the record keeps: {"pages": count, "input_sha256", "sha256", "notes": list of texts}.
 
     Raises UserError if the file cannot be read.
     """
-    files.check_file(source)
     kind = KINDS[path.suffix.lower()]
-    notes, count = [], 0
+    result = {"pages": 0, "input_sha256": files.sha256(source)}
+    notes = []
 
     def cleaned_pages():
-        nonlocal count
         for page in read_pages(source, multipage=kind in MULTIPAGE):
-            count += 1
+            result["pages"] += 1
             cleaned, page_notes = _clean(clean, page, options, kind)
-            notes.extend(f"page {count}: {note}" for note in page_notes)
+            notes.extend(f"page {result['pages']}: {note}" for note in page_notes)
             yield cleaned
 
-    input_bytes, input_hash = source.stat().st_size, files.sha256(source)
+    input_bytes = source.stat().st_size
     try:
         notes += write_pages(cleaned_pages(), path, input_bytes)
     except (UserError, OSError):
@@ -73,19 +62,11 @@ def clean_file(clean, source, path, options):
     output_bytes = path.stat().st_size
     if output_bytes > 1.1 * input_bytes + 10_000:
         notes.append(f"grew from {input_bytes / 1e3:,.0f} to {output_bytes / 1e3:,.0f} kB")
-    return {
-        "pages": count,
-        "input_sha256": input_hash,
-        "sha256": files.sha256(path),
-        "notes": notes,
-    }
+    return result | {"sha256": files.sha256(path), "notes": notes}
 
 
 def clean_first_page(clean, source, folder, options, max_megapixels):
-    """Clean the first page of a file into a folder, under the file's name.
-
-    Returns:
-        (`Page` before, `Page` after, path of the output, list of notes).
+    """Clean the first page of a file into a folder; return (`Page` before, after, path, notes).
 
     Raises UserError if the file cannot be read, its page is larger than `max_megapixels`, or the
     output cannot be written.

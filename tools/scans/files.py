@@ -1,21 +1,18 @@
 """Pages out of PDF, TIFF and image files, and back: with their resolution, color and kind."""
 
-import contextlib
-import ctypes
 import dataclasses
 import io
 import math
-import re
-from pathlib import Path
 
 import numpy as np
 import pypdfium2
-from PIL import Image, IptcImagePlugin, PngImagePlugin, TiffImagePlugin
+from PIL import Image, TiffImagePlugin
 from pypdfium2 import raw
 from scipy import ndimage
 
-from common import images
+from common import files, images
 from common.cli import UserError
+from tools import metadata
 
 KINDS = {  # that can be written, by suffix
     ".pdf": "pdf",
@@ -30,48 +27,24 @@ KINDS = {  # that can be written, by suffix
 MULTIPAGE = ("pdf", "tiff")  # kinds that can hold more than one page
 NO_BILEVEL = ("jpeg", "webp")  # kinds without 1-bit pages
 TIFF_COMPRESSIONS = ("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "zstd", "jpeg")
-WRITTEN_METADATA = {  # by kind
-    "tiff": ("tags", "XMP"),  # Pillow writes no EXIF into compressed TIFF
-    "png": ("tags", "EXIF", "XMP", "PNG text"),
-    "jpeg": ("tags", "EXIF", "XMP", "comment"),
-    "webp": ("tags", "EXIF", "XMP"),
-}
 QUALITIES = (95, 90, 85, 75)  # of JPEG and WebP; below, letters are smeared
 DEFAULT_DPI = 300  # if a file does not tell
 MIN_LETTER = 12  # pixels from line to line that text needs to be legible
 MIN_IMAGE = 64  # pixels; a smaller image is a fill
-RESOLUTION_TAGS = 282, 283, 296  # along x, along y, unit; in TIFF and EXIF
-# Title, description, make and model of the scanner, name of the page, software, date, artist,
-# computer, copyright, Windows' own five: what TIFF and EXIF tell about a picture. Other tags tell
-# how it is stored.
-DESCRIPTIVE_TAGS = (269, 270, 271, 272, 285, 305, 306, 315, 316, 33432, *range(40091, 40096))
-EXIF_TAG, GPS_TAG, XMP_TAG = 34665, 34853, 700
-# Of EXIF: size, and notes whose offsets hold only in the old file.
-STORAGE_TAGS = (37500, 40962, 40963, 40965)
 INVISIBLE = raw.FPDF_TEXTRENDERMODE_INVISIBLE
 
 
 @dataclasses.dataclass
 class Page:
-    """An upright page.
+    """An upright page."""
 
-    Attributes:
-        pixels: uint8, shape (height, width, 1 or 3).
-        dpi: pixels per inch (along x, along y), or None if the file does not tell.
-        bilevel: whether it is black and white only, in 1 bit.
-        compression: Pillow's name of a TIFF's, or None.
-        sheet: the page of a PDF that it was rendered from, or None.
-        lowered: a text that says what has a lower resolution than in the file, or "".
-        metadata: what an image file tells about itself, as `_read_metadata` returns it.
-    """
-
-    pixels: np.ndarray
-    dpi: tuple | None = None
-    bilevel: bool = False
-    compression: str | None = None
-    sheet: pypdfium2.PdfPage | None = None
-    lowered: str = ""
-    metadata: dict = dataclasses.field(default_factory=dict)
+    pixels: np.ndarray  # uint8, shape (height, width, 1 or 3)
+    dpi: tuple | None = None  # pixels per inch (along x, along y), if the file tells
+    bilevel: bool = False  # whether it is black and white only, in 1 bit
+    compression: str | None = None  # Pillow's name of a TIFF's
+    sheet: pypdfium2.PdfPage | None = None  # the page of a PDF that it was rendered from
+    lowered: str = ""  # says what has a lower resolution than in the file
+    metadata: dict = dataclasses.field(default_factory=dict)  # what `metadata.read` returns
 
     def image(self):
         """Return it as a Pillow image of mode 1, L or RGB."""
@@ -89,8 +62,10 @@ def read_pages(path, multipage=True):
     Raises UserError if the file cannot be read, a page has too many pixels, a PDF is protected by a
     password, or there are several pages and `multipage` is false.
     """
-    path = Path(path)
-    if _is_pdf(path):
+    files.check_file(path)
+    with open(path, "rb") as file:
+        is_pdf = b"%PDF-" in file.read(1024)
+    if is_pdf:
         yield from _read_pdf(path, multipage)
         return
     with images.open_image(path) as image:
@@ -120,84 +95,18 @@ def _read_frame(image, number, path):
     image.seek(number)
     images.check_pixels(path, *image.size)
     image.load()  # here, because errors below are ignored: reading EXIF data loads the image
-    dpi = _read_dpi(image)
-    if image.getexif().get(0x0112, 1) in (5, 6, 7, 8):  # lying on its side
-        dpi = dpi and dpi[::-1]
-    compression = image.info.get("compression") if image.format == "TIFF" else None
-    pixels, metadata = images.to_pixels(image, path), _read_metadata(image)
-    return Page(pixels, dpi, image.mode == "1", compression, metadata=metadata)
-
-
-def _read_metadata(image):
-    """Return what an image tells about itself, without its orientation, since pages are upright.
-
-    {"tags": {tag: value}, "EXIF": {tag of a part: {tag: value}}, "XMP": bytes, "comment": bytes of
-    a JPEG, "PNG text": {keyword: text}, "IPTC": values}; what is not there is absent.
-    """
-    tags, parts, iptc = {}, {}, None
-    with contextlib.suppress(Exception):  # damaged EXIF data
-        exif = image.getexif()
-        found = {tag: _encoded(exif[tag]) for tag in DESCRIPTIVE_TAGS if tag in exif}
-        found_parts = {}
-        for part in (EXIF_TAG, GPS_TAG):
-            values = exif.get_ifd(part)
-            kept = {tag: _encoded(values[tag]) for tag in values if tag not in STORAGE_TAGS}
-            if kept:
-                found_parts[part] = kept
-        _exif(found | found_parts).tobytes()
-        tags, parts = found, found_parts
-    with contextlib.suppress(Exception):
-        iptc = IptcImagePlugin.getiptcinfo(image)
-    texts = getattr(image, "text", {})  # Pillow's dictionary of a PNG
-    skipped = ("XML:com.adobe.xmp", "Raw profile type")
-    metadata = {
-        "tags": tags,
-        "EXIF": parts,
-        "XMP": re.sub(rb'tiff:Orientation="\d"', b"", image.info.get("xmp", b"")),
-        "comment": image.info.get("comment") if image.format == "JPEG" else None,
-        "PNG text": {key: text for key, text in texts.items() if not key.startswith(skipped)},
-        "IPTC": iptc,
-    }
-    return {name: value for name, value in metadata.items() if value}
-
-
-def _exif(tags):
-    exif = Image.Exif()
-    exif.update(tags)
-    return exif
-
-
-def _encoded(value):
-    """Return text beyond ASCII as the bytes it was: Pillow reads Latin-1, but writes only ASCII."""
-    return value if not isinstance(value, str) or value.isascii() else value.encode("latin-1")
-
-
-def _is_pdf(path):
-    with contextlib.suppress(OSError):  # open_image reports it
-        if path.is_file():
-            with path.open("rb") as file:
-                return b"%PDF-" in file.read(1024)
-    return False
+    return Page(
+        images.to_pixels(image, path),
+        metadata.read_dpi(image),
+        bilevel=image.mode == "1",
+        compression=image.info.get("compression") if image.format == "TIFF" else None,
+        metadata=metadata.read(image),
+    )
 
 
 def _check_count(path, count, multipage):
     if count > 1 and not multipage:
         raise UserError(f"{path}: holds {count} pages; use --format pdf or tiff")
-
-
-def _read_dpi(image):
-    """Return an image's resolution (along x, along y) in pixels per inch, or None."""
-    dpi = image.info.get("dpi")
-    if not dpi:
-        with contextlib.suppress(Exception):  # damaged EXIF data
-            exif = image.getexif()
-            inch = {2: 1, 3: 2.54}.get(exif.get(RESOLUTION_TAGS[2], 2), 0)
-            dpi = [float(exif[tag]) * inch for tag in RESOLUTION_TAGS[:2]]
-    with contextlib.suppress(TypeError, ValueError, ZeroDivisionError):
-        x, y = map(float, dpi)
-        if 1 < x < 1e5 and 1 < y < 1e5:
-            return x, y
-    return None
 
 
 def _read_pdf(path, multipage):
@@ -227,8 +136,8 @@ def _render(sheet, path):
     """Return the `Page` that a page of a PDF shows, without its annotations, which stay in it."""
     rotation = sheet.get_rotation()
     left, bottom, right, top = sheet.get_bbox()
-    content = _content(sheet, path)
-    dpi, bilevel = _find_resolution(content, (right - left) * (top - bottom))
+    placed, font_sizes, other = _content(sheet, path)
+    dpi, bilevel = _find_resolution(placed, font_sizes, (right - left) * (top - bottom))
     size = [(right - left) / 72 * dpi[0], (top - bottom) / 72 * dpi[1]]
     shrink = min(1, math.sqrt(images.MAX_PIXELS / max(size[0] * size[1], 1)))
     width, height = (max(1, round(side * shrink - 1e-3)) for side in size)
@@ -244,15 +153,13 @@ def _render(sheet, path):
     pixels = bitmap.to_numpy()[..., ::-1]
     # A 1-bit image may be a stencil that is painted in a color, or have a stamp beside it.
     bilevel = bilevel and bool((pixels == pixels[..., :1]).all())
-    if bilevel and (content.other or any(image.bits > 1 for image in content.images)):
+    if bilevel and (other or any(image.bits > 1 for image in placed)):
         bilevel = not _has_gray_area(pixels[..., 0])
     pixels = pixels[..., :1] if bilevel else pixels
     pixels = np.ascontiguousarray(np.rot90(pixels, -rotation // 90))
-    finest = max([max(dpi), *(max(image.dpi) for image in content.images)])
+    finest = max([max(dpi), *(max(image.dpi) for image in placed)])
     dpi = [value * shrink for value in dpi]
-    lowered = ""
-    if finest > 1.02 * max(dpi):
-        lowered = f"{finest:.0f} dpi lowered to {max(dpi):.0f}"
+    lowered = f"{finest:.0f} dpi lowered to {max(dpi):.0f}" if finest > 1.02 * max(dpi) else ""
     dpi = tuple(dpi[::-1] if rotation % 180 else dpi)
     return Page(pixels, dpi, bilevel, sheet=sheet, lowered=lowered)
 
@@ -272,24 +179,13 @@ class _PlacedImage:
     bits: int
 
 
-@dataclasses.dataclass
-class _Content:
-    """What is on a PDF's page.
-
-    Attributes:
-        images: list of `_PlacedImage`.
-        font_sizes: of the visible text, in points.
-        other: whether there is anything else than images and invisible text.
-    """
-
-    images: list = dataclasses.field(default_factory=list)
-    font_sizes: list = dataclasses.field(default_factory=list)
-    other: bool = False
-
-
 def _content(sheet, path):
-    """Return the `_Content` of a PDF's page. Raises UserError if an image is too large."""
-    content = _Content()
+    """Return what is on a PDF's page.
+
+    (List of `_PlacedImage`, font sizes of visible text in points, whether anything but images and
+    invisible text is there). Raises UserError if an image is too large.
+    """
+    placed, font_sizes, other = [], [], False
     page_left, page_bottom, page_right, page_top = sheet.get_bbox()
     for item in sheet.get_objects():
         matrix, container = item.get_matrix(), item.container
@@ -309,26 +205,24 @@ def _content(sheet, path):
             if area and width * height >= MIN_IMAGE:
                 dpi = width / math.hypot(a, b) * 72, height / math.hypot(c, d) * 72
                 dpi = dpi if abs(a) >= abs(b) else dpi[::-1]
-                content.images.append(_PlacedImage(area, dpi, bits))
+                placed.append(_PlacedImage(area, dpi, bits))
         elif item.type == raw.FPDF_PAGEOBJ_TEXT:
             if raw.FPDFTextObj_GetTextRenderMode(item) != INVISIBLE:
-                size = ctypes.c_float()
-                raw.FPDFTextObj_GetFontSize(item, size)
-                content.font_sizes.append(size.value * math.hypot(c, d))
-                content.other = True
+                font_sizes.append(item.get_font_size() * math.hypot(c, d))
+                other = True
         elif item.type != raw.FPDF_PAGEOBJ_FORM:
-            content.other = True
-    return content
+            other = True
+    return placed, font_sizes, other
 
 
-def _find_resolution(content, page_area):
+def _find_resolution(placed, font_sizes, page_area):
     """Return (dpi along x, along y) of a PDF's page before rotation, and whether it may be 1-bit.
 
     It is the highest resolution so that images of at least this resolution cover half of the page.
     If visible text is too small for it, it is raised, to at most twice as many pixels.
     """
     covering, covered = [], 0
-    for image in sorted(content.images, key=lambda image: math.prod(image.dpi), reverse=True):
+    for image in sorted(placed, key=lambda image: math.prod(image.dpi), reverse=True):
         covering.append(image)
         covered += image.area
         if covered > 0.5 * page_area:
@@ -336,8 +230,8 @@ def _find_resolution(content, page_area):
     else:
         return (DEFAULT_DPI, DEFAULT_DPI), False
     dpi = covering[-1].dpi
-    if content.font_sizes:
-        pixels = min(content.font_sizes) / 72 * min(dpi)
+    if font_sizes:
+        pixels = min(font_sizes) / 72 * min(dpi)
         raised = np.clip(MIN_LETTER / max(pixels, 1), 1, math.sqrt(2))
         dpi = tuple(float(value * raised) for value in dpi)
     return dpi, all(image.bits == 1 for image in covering)
@@ -361,12 +255,12 @@ def write_pages(pages, path, max_bytes):
     if kind == "tiff":
         with _TiffWriter(path, new=True) as file:
             for page in pages:
-                lost |= _lost_outside_pdf(page.sheet) | _lost_metadata(page, kind)
+                lost |= _lost(page, kind)
                 _save(page, file, kind)
                 file.newFrame()
     else:
         [page] = pages
-        lost |= _lost_outside_pdf(page.sheet) | _lost_metadata(page, kind)
+        lost |= _lost(page, kind)
         for quality in QUALITIES:
             _save(page, path, kind, quality)
             if kind not in NO_BILEVEL or path.stat().st_size <= max_bytes:
@@ -374,22 +268,18 @@ def write_pages(pages, path, max_bytes):
     return sorted(lost, reverse=True)
 
 
-def _lost_outside_pdf(sheet):
-    """Return what an image cannot hold of a page of a PDF, a set of texts."""
-    if sheet is None:
-        return set()
-    lost = {"the text layer is lost; only PDF keeps it"} if _text_of(sheet) else set()
-    if raw.FPDFPage_GetAnnotCount(sheet) > 0:
-        lost.add("annotations are lost; only PDF keeps them")
-    if raw.FPDF_GetSignatureCount(sheet.pdf) > 0:
-        lost.add("its signature is lost")
+def _lost(page, kind):
+    """Return what a file of a kind cannot hold of a page besides its pixels, a set of texts."""
+    names = sorted(set(page.metadata) - set(metadata.writable(page.metadata, kind)))
+    lost = {f"metadata is lost ({', '.join(names)})"} if names else set()
+    if page.sheet and kind != "pdf":
+        if _text_of(page.sheet):
+            lost.add("the text layer is lost; only PDF keeps it")
+        if raw.FPDFPage_GetAnnotCount(page.sheet) > 0:
+            lost.add("annotations are lost; only PDF keeps them")
+        if raw.FPDF_GetSignatureCount(page.sheet.pdf) > 0:
+            lost.add("its signature is lost")
     return lost
-
-
-def _lost_metadata(page, kind):
-    """Return what a file of a kind cannot hold of what an image told about itself, as a set."""
-    names = sorted(set(page.metadata) - set(WRITTEN_METADATA.get(kind, ())))
-    return {f"metadata is lost ({', '.join(names)})"} if names else set()
 
 
 class _TiffWriter(TiffImagePlugin.AppendingTiffWriter):
@@ -403,34 +293,19 @@ class _TiffWriter(TiffImagePlugin.AppendingTiffWriter):
 
 
 def _save(page, file, kind, quality=90):
-    image = page.image()
-    options = {"dpi": page.dpi} if page.dpi else {}
-    tags, xmp = page.metadata.get("tags", {}), page.metadata.get("XMP", b"")
-    exif = tags | page.metadata.get("EXIF", {})
+    options = metadata.save_options(page.metadata, kind, page.dpi)
     if kind == "tiff":
         compression = "tiff_adobe_deflate"
-        if page.compression in TIFF_COMPRESSIONS:
+        if page.bilevel:
+            compression = "group4"
+        elif page.compression in TIFF_COMPRESSIONS:
             compression = page.compression
-        options["compression"] = "group4" if page.bilevel else compression
-        options["tiffinfo"] = tags | ({XMP_TAG: xmp} if xmp else {})
-        if options["compression"] in ("tiff_lzw", "tiff_adobe_deflate", "zstd"):
+        options["compression"] = compression
+        if compression in ("tiff_lzw", "tiff_adobe_deflate", "zstd"):
             options["tiffinfo"][317] = 2  # horizontal differencing
-    else:
-        if kind == "webp" and page.dpi:
-            exif |= dict(zip(RESOLUTION_TAGS, (*page.dpi, 2), strict=True))
-        options["exif"] = _exif(exif) if exif else b""  # even an empty one says 72 dpi
-        options["xmp"] = xmp
     if kind in ("jpeg", "webp") or options.get("compression") == "jpeg":
         options["quality"] = quality
-    if kind == "jpeg":
-        options["comment"] = page.metadata.get("comment")
-    if kind == "png":
-        options["pnginfo"] = PngImagePlugin.PngInfo()
-        for key, text in page.metadata.get("PNG text", {}).items():
-            options["pnginfo"].add_itxt(key, text)
-        if xmp:
-            options["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp.decode(errors="replace"))
-    image.save(file, format=kind.upper(), **options)
+    page.image().save(file, format=kind.upper(), **options)
 
 
 def _write_pdf(pages, path):
@@ -447,7 +322,7 @@ def _write_pdf(pages, path):
             sheet = page.sheet
             if not _hide_text(sheet):
                 lost.append(f"page {number}: some of the text layer is lost")
-        lost += [f"page {number}: {text}" for text in _lost_metadata(page, "pdf")]
+        lost += [f"page {number}: {text}" for text in _lost(page, "pdf")]
         left, bottom, right, top = sheet.get_bbox()
         turned = dataclasses.replace(page, pixels=np.rot90(page.pixels, sheet.get_rotation() // 90))
         with pypdfium2.PdfDocument(_pdf_of(turned)) as carrier:
@@ -508,5 +383,4 @@ def _is_invisible(sheet, group):
 
 
 def _text_of(sheet):
-    with contextlib.closing(sheet.get_textpage()) as text:
-        return text.get_text_bounded()
+    return sheet.get_textpage().get_text_bounded()

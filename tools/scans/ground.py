@@ -7,9 +7,10 @@ from PIL import Image
 from scipy import ndimage
 from skimage.filters import rank
 
+from common import images
+
 MAX_STROKE_SHARE = 1 / 160  # of a page's longer side: broader color is no stroke, but an area
 MIN_STROKE = 11  # pixels; the same on a small page
-GRAY_WEIGHTS = np.array([0.299, 0.587, 0.114], "float32")  # ITU-R BT.601
 DARK = 0.5  # of the paper: a ground with a channel that is darker than this can carry light text,
 MAX_LIGHTNESS = 0.6  # if it is in gray no lighter than this
 MIN_TEXT_CONTRAST = 0.3  # of light text to a dark ground, as a share of the paper's lightness
@@ -31,7 +32,7 @@ def to_gray(pixels):
     """Return the gray of pixels, float32 of shape (height, width, 1)."""
     if pixels.shape[2] == 1:
         return pixels.astype("float32")
-    return (pixels @ GRAY_WEIGHTS)[..., np.newaxis]
+    return images.luminance(pixels)[..., np.newaxis]
 
 
 def ramp(values, low, high):
@@ -45,14 +46,13 @@ def estimate_paper(pixels, side=200, window=41):
     The color is the median over a square, float32 of shape (rows, width, channels), or of every
     n-th row and column if n is its second argument. By default the square is a fifth of the page
     wide, so that neither a blot nor a broad marker counts as paper. Pixels of another color than
-    most of the page do not count, nor do much darker ones if there are others.
+    most of the page do not count, nor do much darker ones if there are others. The grain is a
+    standard deviation, as a share of the paper's color.
 
     Args:
         pixels: uint8, shape (height, width, channels).
         side: every n-th pixel is used, so that at most about twice as many are along a side.
         window: side of the square, in used pixels.
-
-    The grain is a standard deviation, as a share of the paper's color.
     """
     height, width, channels = pixels.shape
     step = max(1, max(height, width) // side)
@@ -102,7 +102,7 @@ def max_stroke(shape):
 
 
 def find_dark_ground(pixels, paper, with_text=True):
-    """Return where a page's ground is dark, bool (height, width), or None if it is nowhere.
+    """Return where a page's ground is dark, bool (height, width, 1), or None if it is nowhere.
 
     Ground is what covers most of a square that is somewhat broader than a stroke. It is dark if it
     and one of its channels are about half as light as the paper; no marker is.
@@ -132,22 +132,19 @@ def find_dark_ground(pixels, paper, with_text=True):
     if not ground.any():
         return None
     ground = ndimage.binary_dilation(ground, np.ones((3, 3)), iterations=2)
-    return ground[np.arange(height)[:, None] // step, np.arange(width) // step]
+    return enlarge(ground, step, slice(0, height), width)
 
 
 def find_color_areas(pixels, paper, besides=None):
     """Return by how much areas of color darken a page's paper, or None if there are none.
 
     They are what remains when everything as narrow as a stroke is filled in: a maximum over each
-    neighborhood, then a minimum.
+    neighborhood, then a minimum. The result is uint8, shape (height, width, 3); 255 is paper.
 
     Args:
         pixels: uint8, shape (height, width, 3).
         paper: function that `estimate_paper` returns.
-        besides: where no color counts, bool (height, width), or None.
-
-    Returns:
-        uint8, shape (height, width, 3); 255 is paper.
+        besides: where no color counts, bool (height, width, 1), or None.
     """
     height = len(pixels)
     stroke = max_stroke(pixels.shape)
@@ -169,10 +166,10 @@ def find_color_areas(pixels, paper, besides=None):
             divided[:, columns, channel], (stroke, stroke)
         )
     for band in bands(height):
-        strength = ramp(np.ptp(areas[band], axis=-1) / np.float32(255), 0.1, 0.25)
+        strength = ramp(np.ptp(areas[band], axis=-1, keepdims=True) / np.float32(255), 0.1, 0.25)
         if besides is not None:
             strength[besides[band]] = 0
-        areas[band] = np.round(255 - strength[..., np.newaxis] * (255 - areas[band]))
+        areas[band] = np.round(255 - strength * (255 - areas[band]))
     return areas
 
 

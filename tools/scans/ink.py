@@ -18,19 +18,6 @@ MAX_BLURRED = 0.9  # sharpness of what shows through, as a share of that of the 
 MAX_LABELED_PIXELS = 4_000_000  # of a page whose strokes are labeled
 
 
-def correct(page, cleaned):
-    """Give white paper, clean ink and faint ink in `cleaned` what they have on the page.
-
-    Args:
-        page, cleaned: float32 in [0, 1], shape (height, width, 1); `cleaned` is changed.
-    """
-    divided, grain = divide_by_paper(page)
-    keep_white(divided, grain, cleaned)
-    if grain == 0:
-        keep_clean_ink(divided, cleaned)
-    keep_faint_ink(divided, cleaned)
-
-
 def divide_by_paper(page):
     """Return (page divided by its paper, uint8; grain of the paper, as `estimate_paper` gives it).
 
@@ -51,14 +38,22 @@ def divide_by_paper(page):
     return divided, grain
 
 
+# In what follows, `divided` and `grain` are what `divide_by_paper` returns, and `cleaned` is the
+# cleaned page, float32 in [0, 1], shape (height, width, 1).
+
+
+def correct(divided, grain, cleaned):
+    """Give white paper, clean ink and faint ink in `cleaned` what they have on the page."""
+    keep_white(divided, grain, cleaned)
+    if grain == 0:
+        keep_clean_ink(divided, cleaned)
+    keep_faint_ink(divided, cleaned)
+
+
 def keep_white(divided, grain, cleaned):
     """Turn white what differs from white paper by its grain only.
 
     On a page with grain that is only what the network, too, leaves nearly white, far from ink.
-
-    Args:
-        divided, grain: what `divide_by_paper` returns.
-        cleaned: float32 in [0, 1], shape (height, width, 1); it is changed.
     """
     blank = block_reduce(cleaned[..., 0], BLOCK, np.min, cval=1) > NEARLY_WHITE
     for rows in bands(len(cleaned)):
@@ -68,12 +63,7 @@ def keep_white(divided, grain, cleaned):
 
 
 def keep_clean_ink(divided, cleaned):
-    """Give ink on a page without grain, if the network kept more than half of it, all of it back.
-
-    Args:
-        divided: what `divide_by_paper` returns.
-        cleaned: float32 in [0, 1], shape (height, width, 1); it is changed.
-    """
+    """Give ink on a page without grain all of it back, if the network kept more than half of it."""
     strokes, count = ndimage.label(divided[..., 0] < 240, np.ones((3, 3)))
     index = np.arange(count + 1)
     before = 1 - ndimage.mean(divided[..., 0], strokes, index) / 255
@@ -91,14 +81,9 @@ def keep_faint_ink(divided, cleaned):
     """Give what shows through from the other side of the sheet its gray on the page.
 
     The network makes all ink black, as it should if all of it is faint. But if strokes fall into
-    two groups by depth, which is how much darker than its paper a stroke gets, and one of them is
-    strong and the other less than half as deep, then the faint one may be the other side of the
-    sheet. That has passed through paper, so its rims are less sharp. It is neither blackened nor
-    erased. Faint strokes as sharp as the strong ones are ink.
-
-    Args:
-        divided: what `divide_by_paper` returns.
-        cleaned: float32 in [0, 1], shape (height, width, 1); it is changed.
+    a strong and a faint group by depth, which is how much darker than its paper a stroke gets, then
+    the faint one may be the other side of the sheet. That has passed through paper, so its rims are
+    less sharp. Faint strokes as sharp as the strong ones are ink.
     """
     step = math.ceil(math.sqrt(divided.size / MAX_LABELED_PIXELS))
     strokes, count = ndimage.label(cleaned[::step, ::step, 0] < 0.5, np.ones((3, 3)))
@@ -122,10 +107,7 @@ def keep_faint_ink(divided, cleaned):
 def _sharpness(page, strokes, depths):
     """Return by how much the rim of each stroke changes within 3x3 pixels, as a share of its depth.
 
-    Args:
-        page: divided by its paper, float32 (height, width).
-        strokes: their numbers, (height, width).
-        depths: of each stroke.
+    `page` is divided by its paper, `strokes` are numbers; both have shape (height, width).
     """
     smooth = ndimage.gaussian_filter(page, 0.7)
     change = ndimage.maximum_filter(smooth, 3) - ndimage.minimum_filter(smooth, 3)
@@ -135,10 +117,7 @@ def _sharpness(page, strokes, depths):
 
 
 def _is_faint(depths, areas):
-    """Return for each stroke whether it belongs to a faint group beside a strong one.
-
-    The groups are separated by Otsu's threshold.
-    """
+    """Return which strokes are a faint group beside a strong one; Otsu's method separates them."""
     counts, edges = np.histogram(depths, bins=64, range=(0, 1), weights=areas)
     faint = np.zeros(len(depths), bool)
     if np.count_nonzero(counts) > 1:
@@ -149,7 +128,7 @@ def _is_faint(depths, areas):
     return faint & (strong > MIN_STRONG_DEPTH) & (weak < strong / 2)
 
 
-def lost_ink(gray, cleaned):
+def lost_ink(divided, grain, cleaned):
     """Return the share of a page's ink that is gone from the cleaned page, in [0, 1].
 
     Ink is here what a division by the paper finds: in the mean of 3x3 pixels darker than the paper
@@ -160,15 +139,11 @@ def lost_ink(gray, cleaned):
 
     Dirt as dark and narrow as a stroke counts as ink, so the share only tells which pages to look
     at. Below 300 lost pixels in a million, 100 in a square, it is 0.
-
-    Args:
-        gray, cleaned: float32 in [0, 1], shape (height, width, 1).
     """
-    divided, grain = divide_by_paper(gray)
     height, width, _ = divided.shape
     side = max(height, width) // 10 + 1
     columns = np.arange(width) // side
-    ink, gone, sharp = np.zeros((3, 10, 10))
+    ink, gone, sharp = np.zeros((3, 100))
     for rows in bands(height):
         page = divided[rows, :, 0] / np.float32(255)
         mean = ndimage.uniform_filter(page, 3)
@@ -179,23 +154,10 @@ def lost_ink(gray, cleaned):
         light = np.maximum(200 / 255, 1 - darkness / 2)
         is_gone = is_ink & (ndimage.minimum_filter(cleaned[rows, :, 0], 3) > light)
         squares = 10 * (np.arange(rows.start, rows.stop) // side)[:, np.newaxis] + columns
-        ink += _count(squares[is_ink])
-        gone += _count(squares[is_gone])
-        tops, lefts = np.nonzero(is_gone)
-        change = _change(page, tops, lefts)
-        sharp += _count(squares[is_gone][change > 0.8 * darkness[is_gone]])
-    share = gone.sum() / ink.sum() if gone.sum() > 300e-6 * gray.size else 0
-    worst = np.where(sharp > 100e-6 * gray.size, sharp / np.maximum(ink, 1), 0).max()
+        change = ndimage.maximum_filter(page, 3) - ndimage.minimum_filter(page, 3)
+        ink += np.bincount(squares[is_ink], minlength=100)
+        gone += np.bincount(squares[is_gone], minlength=100)
+        sharp += np.bincount(squares[is_gone & (change > 0.8 * darkness)], minlength=100)
+    share = gone.sum() / ink.sum() if gone.sum() > 300e-6 * cleaned.size else 0
+    worst = np.where(sharp > 100e-6 * cleaned.size, sharp / np.maximum(ink, 1), 0).max()
     return float(max(share, worst if worst > 0.5 else 0))
-
-
-def _count(squares):
-    """Return how often each of 10x10 squares is among some numbers of squares."""
-    return np.bincount(squares, minlength=100).reshape(10, 10)
-
-
-def _change(page, rows, columns):
-    """Return by how much a page, float32 (height, width), changes within 3x3 pixels at places."""
-    padded = np.pad(page, 1, mode="edge")
-    around = [padded[rows + down, columns + right] for down in range(3) for right in range(3)]
-    return np.max(around, axis=0) - np.min(around, axis=0)

@@ -13,7 +13,7 @@ from tools.scans.ground import (
     to_gray,
     without_color_areas,
 )
-from tools.scans.ink import correct, lost_ink
+from tools.scans.ink import correct, divide_by_paper, lost_ink
 
 # Pixels. What is farther away than the margin changes a cleaned page by less than 1/255.
 TILE, MARGIN = 928, 224
@@ -25,7 +25,8 @@ MAX_NEGATIVE = 0.45 * 255  # gray that half of a negative is darker than
 def cleaner(network):
     """Return a function that cleans a page of any size, tile by tile, without visible seams.
 
-    It takes and returns float32 in [0, 1], shape (height, width, 1). A small page is cleaned twice,
+    It takes a page, float32 in [0, 1], shape (height, width, 1), and optionally what
+    `divide_by_paper` returns for it, and returns the cleaned page. A small page is cleaned twice,
     the second time upside down, and averaged: nearly all of the error is at the edges of letters,
     and there the two differ. White paper and clean ink stay as they are, and ink that is much
     fainter than the rest stays faint.
@@ -44,11 +45,12 @@ def cleaner(network):
     def clean_once(page):
         return tiles.in_tiles(clean_tile, np.asarray(page, "float32"), TILE, MARGIN)
 
-    def clean(page):
+    def clean(page, by_paper=None):
         cleaned = clean_once(page)
         if page.size <= MAX_SMALL:
             cleaned = (cleaned + clean_once(page[::-1, ::-1])[::-1, ::-1]) / 2
-        correct(page, cleaned)
+        divided, grain = by_paper or divide_by_paper(page)
+        correct(divided, grain, cleaned)
         return cleaned
 
     return clean
@@ -65,12 +67,8 @@ def clean_page(clean, pixels, color=True):
 
     Args:
         clean: function that `cleaner` returns.
-        pixels: uint8, shape (height, width, 1 or 3).
+        pixels: uint8, shape (height, width, 1 or 3); cleaned ones have 1 channel if all is gray.
         color: whether colored ink stays colored.
-
-    Returns:
-        cleaned pixels: uint8, shape (height, width, 3), or with 1 channel if all of it is gray.
-        share: in [0, 1].
     """
     negative = _is_negative(pixels)
     if negative:
@@ -80,22 +78,25 @@ def clean_page(clean, pixels, color=True):
     paper, _ = estimate_paper(pixels)
     dark = find_dark_ground(pixels, paper, with_text=not negative)
     areas = find_color_areas(pixels, paper, dark) if channels == 3 else None
+    gray = np.empty((height, width, 1), "float32")
+    page = gray if dark is None else np.empty_like(gray)
     if areas is not None:
         pixels = pixels.copy()
-        for rows in bands(height):
-            pixels[rows] = without_color_areas(pixels[rows], areas[rows], paper(rows))
-    gray = np.empty((height, width, 1), "float32")
     for rows in bands(height):
+        if areas is not None:
+            pixels[rows] = without_color_areas(pixels[rows], areas[rows], paper(rows))
         gray[rows] = _darken_colors(pixels[rows], paper(rows))
-    page = gray if dark is None else _without_dark_ground(gray, dark, paper)
-    cleaned = clean(page)
+        if dark is not None:  # the network sees paper in its place
+            page[rows] = np.where(dark[rows], to_gray(paper(rows)) / 255, gray[rows])
+    divided, grain = divide_by_paper(page)
+    cleaned = clean(page, (divided, grain))
     for rows in bands(height):
         if channels == 3:
             cleaned[rows] = _keep_strong_colors(cleaned[rows], pixels[rows], paper(rows))
         if dark is not None:
-            divided = np.minimum(gray[rows] * 255 / np.maximum(to_gray(paper(rows)), 1), 1)
-            cleaned[rows] = np.where(dark[rows, :, np.newaxis], divided, cleaned[rows])
-    lost = lost_ink(page, cleaned)
+            as_it_is = np.minimum(gray[rows] * 255 / np.maximum(to_gray(paper(rows)), 1), 1)
+            cleaned[rows] = np.where(dark[rows], as_it_is, cleaned[rows])
+    lost = lost_ink(divided, grain, cleaned)
     result = np.empty((height, width, 3 if color else 1), np.uint8)
     for rows in bands(height):
         tint = _tint(pixels[rows], paper(rows)) if color else 0
@@ -115,14 +116,6 @@ def _is_negative(pixels):
     gray = to_gray(pixels[::4, ::4])
     darkest, median, lightest = np.quantile(gray, [0.005, 0.5, 0.995])
     return median < MAX_NEGATIVE and lightest - median > median - darkest
-
-
-def _without_dark_ground(gray, dark, paper):
-    """Return a page in gray with paper in place of its dark ground."""
-    page = gray.copy()
-    for rows in bands(len(gray)):
-        page[rows] = np.where(dark[rows, :, np.newaxis], to_gray(paper(rows)) / 255, gray[rows])
-    return page
 
 
 # In what follows, `pixels` and `paper` are rows of a page and of its paper, values up to 255.
