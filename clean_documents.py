@@ -53,8 +53,8 @@ RECIPES = {
 }
 PATCH_SIDE = {"unet": 192, "autoencoder": 128}  # pixels
 PATCHES_PER_PAGE = 32  # in one pass over the training pages
-# Shares of training patches: synthetic pages like NoisyOffice's but with more fonts and dirt;
-# synthetic old pages; the rest is NoisyOffice.
+# Shares of training patches: synthetic pages like NoisyOffice's but with more fonts and dirt, and
+# synthetic old pages. The rest is NoisyOffice.
 SYNTHETIC_SHARE = {"unet": 0.1, "autoencoder": 0.25}
 OLD_SHARE = {"unet": 0.45, "autoencoder": 0.0}
 SYNTHETIC_PAGES = 120  # to make for a training
@@ -237,13 +237,9 @@ def patch_maker(settings, office_pages):
     synthetic old pages.
     """
     print("Making synthetic pages ...", flush=True)
-    synthetic = [
-        Page("", kind, dirty, clean)
-        for dirty, clean, kind, _ in pages.pages(
-            12 if settings.limit else SYNTHETIC_PAGES,
-            seed=training.seed_for(settings.seed, "pages"),
-        )
-    ]
+    count = 12 if settings.limit else SYNTHETIC_PAGES
+    made = pages.pages(count, seed=training.seed_for(settings.seed, "pages"))
+    synthetic = [Page("", kind, dirty, clean) for dirty, clean, kind, _ in made]
     for number, page in enumerate(office_pages[::2]):
         dirty = pages.add_stains(page.clean, training.seed_for(settings.seed, "stains", number))
         synthetic.append(Page(page.name, "", dirty, page.clean))
@@ -256,29 +252,19 @@ def patch_maker(settings, office_pages):
 
     def make_batch(indices, seed):
         rng = np.random.default_rng(seed)
-        dirty, clean, weights = [], [], []
+        patches, weights = [], []
         for index in indices:
-            draw = rng.random()
+            draw, weight = rng.random(), MAIN_WEIGHT
             if draw < old_share:
-                source = "old"
+                patch, weight = sheets.patch(rng, side), 1.0
             elif draw < old_share + synthetic_share:
-                source = "synthetic"
-            else:
-                source = "office"
-
-            if source == "old":
-                dirty_patch, clean_patch = sheets.patch(rng, side)
-            elif source == "synthetic":
                 page = synthetic[rng.integers(len(synthetic))]
-                dirty_patch, clean_patch = cut_patch(page, side, rng, vary=True)
+                patch = cut_patch(page, side, rng, vary=True)
             else:
-                page = office_pages[index // PATCHES_PER_PAGE]
-                dirty_patch, clean_patch = cut_patch(page, side, rng)
-            dirty.append(dirty_patch)
-            clean.append(clean_patch)
-            weights.append(1.0 if source == "old" else MAIN_WEIGHT)
-
-        dirty, clean = np.stack(dirty)[..., np.newaxis], np.stack(clean)[..., np.newaxis]
+                patch = cut_patch(office_pages[index // PATCHES_PER_PAGE], side, rng)
+            patches.append(patch)
+            weights.append(weight)
+        dirty, clean = np.stack(patches, axis=1)[..., np.newaxis]
         if not old_share:
             return dirty, clean
         return dirty, clean, np.array(weights, "float32")[:, np.newaxis, np.newaxis]
@@ -289,8 +275,7 @@ def patch_maker(settings, office_pages):
 def cut_patch(page, side, rng, vary=False):
     """Return (dirty, clean), each float32 (side, side) in [0, 1], from a random place in a page.
 
-    Patches are flipped at random. With `vary`, scale, brightness and contrast vary too, as between
-    scanners.
+    Patches are flipped at random. With `vary`, scale, brightness and contrast vary, too.
     """
     zoom = rng.uniform(0.7, 2.5) if vary and rng.random() < 0.3 else 1
     height, width = page.dirty.shape[:2]

@@ -8,9 +8,8 @@
     contractive   Dense 128, sigmoid  its transpose   penalizes codes that change with the image
     variational   Dense 256, k        Dense 256, 784  codes are distributions, not points
 
-An autoencoder learns to return its input through a code too limited to hold all of it, the
-bottleneck. The kinds differ in what limits the code, and so in what the code is good for. Each of
-the 20 trainings takes a few seconds.
+An autoencoder returns its input through a code too limited to hold all of it, the bottleneck. The
+kinds differ in what limits the code, and so in what it is good for. There are 20 short trainings.
 
 Examples:
   python latent_spaces.py                     everything, in five minutes
@@ -145,14 +144,6 @@ class TiedDense(layers.Layer):
             self.add_loss(self.contraction * ops.mean(norms))
         return h
 
-    def get_config(self):
-        """Return the constructor arguments, for saving."""
-        return super().get_config() | {
-            "units": self.units,
-            "activation": keras.activations.serialize(self.activation),
-            "contraction": self.contraction,
-        }
-
 
 @keras.saving.register_keras_serializable("latent_spaces")
 class KeepLargest(layers.Layer):
@@ -166,10 +157,6 @@ class KeepLargest(layers.Layer):
         """Return the sparse code, shape (n, units)."""
         smallest_kept = ops.top_k(code, self.k)[0][:, -1:]
         return ops.where(code >= smallest_kept, code, 0.0)
-
-    def get_config(self):
-        """Return the constructor arguments, for saving."""
-        return super().get_config() | {"k": self.k}
 
 
 def build_sparse(units=1024, active=51, height=28, width=28, channels=1):
@@ -246,48 +233,33 @@ def squared_error(image, output):
 
 
 def cross_entropy(image, output):
-    """Return the cross-entropy in nats, summed over the pixels, shape (n,).
-
-    It is -log of a probability, which the KL divergence of the variational one is measured in, too.
-    """
+    """Return the cross-entropy summed over the pixels, in nats as the KL divergence, shape (n,)."""
     return ops.sum(ops.binary_crossentropy(image, output), axis=(1, 2, 3))
 
 
 EXPERIMENTS = {}
 for size in SIZES:
     EXPERIMENTS[f"linear_{size}"] = Experiment(
-        build=partial(build_linear, size=size),
-        loss=squared_error,
-        peak_learning_rate=0.005,
-        steps=500,
+        partial(build_linear, size), squared_error, peak_learning_rate=0.005, steps=500
     )
 for size in SIZES:
     EXPERIMENTS[f"plain_{size}"] = Experiment(
-        build=partial(build_plain, size=size),
-        loss=squared_error,
-        peak_learning_rate=0.005,
-        steps=200,
+        partial(build_plain, size), squared_error, peak_learning_rate=0.005, steps=200
     )
 for name, active in {"sparse": 51, "copying": 1024}.items():
     EXPERIMENTS[name] = Experiment(
-        build=partial(build_sparse, units=1024, active=active),
-        loss=squared_error,
-        peak_learning_rate=0.004,
-        steps=100,
+        partial(build_sparse, 1024, active), squared_error, peak_learning_rate=0.004, steps=100
     )
 for name, contraction in {"contractive": 0.05, "uncontracted": 0.0}.items():
     EXPERIMENTS[name] = Experiment(
-        build=partial(build_contractive, units=128, contraction=contraction),
-        loss=squared_error,
+        partial(build_contractive, 128, contraction),
+        squared_error,
         peak_learning_rate=0.01,
         steps=300,
     )
 for size in (2, 32):
     EXPERIMENTS[f"variational_{size}"] = Experiment(
-        build=partial(build_variational, size=size),
-        loss=cross_entropy,
-        peak_learning_rate=0.005,
-        steps=200,
+        partial(build_variational, size), cross_entropy, peak_learning_rate=0.005, steps=200
     )
 
 
@@ -313,14 +285,12 @@ def train(experiment, settings, digits):
     """Return the trained model and {loss, val_loss, seconds}."""
     start = time.perf_counter()
     steps = settings.epochs * experiment.steps
-    # Shuffled passes, so that each image is seen equally often. When batches were sampled
-    # independently, the linear autoencoder's subspace stayed several times as far from PCA's.
+    # Shuffled passes, so that each image is seen equally often: with batches sampled independently
+    # the linear autoencoder's subspace stayed several times as far from PCA's.
     rng = np.random.default_rng(training.seed_for(settings.seed, "order"))
     count = steps * experiment.batch_size
     passes = math.ceil(count / len(digits.x_train))
     order = np.concatenate([rng.permutation(len(digits.x_train)) for _ in range(passes)])
-    # tf.data makes the batches and steps_per_execution=20 runs 20 steps per call: for networks this
-    # small, Python overhead would exceed the training itself.
     images = tf.constant(digits.x_train)
 
     def make_batch(indices):
@@ -334,6 +304,7 @@ def train(experiment, settings, digits):
     model = experiment.build()
     schedule = training.warmup_cosine(experiment.peak_learning_rate, steps)
     optimizer = keras.optimizers.Adam(schedule)
+    # 20 steps per call: for networks this small, Python's overhead would exceed the training.
     model.compile(optimizer, loss=experiment.loss, steps_per_execution=20)
     history = model.fit(
         batches,

@@ -13,16 +13,16 @@ Examples:
   python vae_fashion.py                     two latent dimensions, in four minutes
   python vae_fashion.py --latent-dim 16
   python vae_fashion.py --architecture dense --dataset mnist
+  python vae_fashion.py --data-dir DIR      Fashion-MNIST, or your own pictures
   python vae_fashion.py --generate 25       new clothes as PNG files, and a sheet
-  python vae_fashion.py --input samples/shoe.png --vary 8
-                                            its code, its reconstruction, 8 variations
   python vae_fashion.py --decode runs/vae_fashion_generated/latent.csv
                                             codes back into images
-  python vae_fashion.py --data-dir DIR      Fashion-MNIST, or your own pictures
+  python vae_fashion.py --input samples/shoe.png --vary 8
+                                            its code, its reconstruction, 8 variations
 
 The convolutional network and its recipe `published` are those of a blog article on generating
-clothes, trained on the true loss here; the dense one is from Keras's old example on MNIST. VAE:
-Kingma and Welling 2013, https://arxiv.org/abs/1312.6114
+clothes, the dense ones those of Keras's old example on MNIST. VAE: Kingma and Welling 2013,
+https://arxiv.org/abs/1312.6114
 """
 
 import dataclasses
@@ -123,7 +123,6 @@ class Sampling(layers.Layer):
 
     def __init__(self, seed=0, **kwargs):
         super().__init__(**kwargs)
-        self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
     def call(self, inputs):
@@ -131,10 +130,6 @@ class Sampling(layers.Layer):
         z_mean, z_log_var = inputs
         epsilon = keras.random.normal(ops.shape(z_mean), seed=self.seed_generator)
         return z_mean + ops.exp(z_log_var / 2) * epsilon
-
-    def get_config(self):
-        """Return the constructor arguments, for saving."""
-        return super().get_config() | {"seed": self.seed}
 
 
 def build_encoder(
@@ -181,27 +176,18 @@ def build_decoder(
     return keras.Model(z, x, name="decoder")
 
 
-# The loss should be -log p(x), but p(x) is an integral over all z. The negative ELBO is an upper
-# bound on it, and can be estimated from one sample of z for each image:
-#
-#     sum over pixels of BCE(x, decoded) + sum over latent dimensions of KL
-#
-# The article's loss is no such bound:
-#
-#     mean over pixels of BCE(x, decoded) + 5e-4 * mean over latent dimensions of KL
-#
-# Both means should be sums. Multiplied by 784 pixels, it weighs the KL with 784 * 5e-4 / 2, a β of
-# 0.2: reconstructions get better, but the codes spread beyond the prior, and its samples reach only
-# some of them. Also, the article takes exp(z_log_var) for the standard deviation when it samples,
-# and for the variance in the KL.
+# The loss should be -log p(x), but p(x) is an integral over all z. The negative ELBO, the sum of
+# the two functions below, is an upper bound on it, and one sample of z for each image estimates it.
+# The article takes means over pixels and latent dimensions where sums belong. That weighs the KL
+# too little: the codes spread beyond the prior, and its samples reach only some of them.
 
 
 @keras.saving.register_keras_serializable("vae_fashion")
 def reconstruction(image, decoded):
     """Return -log p(x|z), the cross-entropy summed over the pixels, in nats, shape (n,).
 
-    A gray value x counts as the probability that the pixel is white. The lowest cross-entropy of
-    a gray pixel is not 0 but the entropy of x, so even a perfect copy has a loss above 0.
+    A gray value counts as the probability that the pixel is white, so even a perfect copy of a gray
+    pixel has a cross-entropy above 0.
     """
     return ops.sum(ops.binary_crossentropy(image, decoded), axis=(1, 2, 3))
 
@@ -209,10 +195,9 @@ def reconstruction(image, decoded):
 def kl_divergence(z_mean, z_log_var):
     """Return KL(N(z_mean, exp(z_log_var)) ‖ N(0, 1)) in nats, shape (n,).
 
-    It measures how far an image's code is from N(0, 1). So it pulls all codes towards one
-    distribution that can be sampled from, and makes them overlap, so that nearby codes decode to
-    similar images. Without it each image would get a code of its own with no variance, as in a
-    plain autoencoder, whose decoder can make nothing of the points in between.
+    It pulls all codes towards one distribution that can be sampled from, and makes them overlap, so
+    that nearby codes decode to similar images. Without it each code would be a point, as in a plain
+    autoencoder, whose decoder can make nothing of the points in between.
     """
     return 0.5 * ops.sum(ops.square(z_mean) + ops.exp(z_log_var) - 1 - z_log_var, axis=-1)
 
@@ -236,9 +221,8 @@ class VAE(keras.Model):
 
     def get_config(self):
         """Return the constructor arguments, for saving."""
-        serialize = keras.saving.serialize_keras_object
-        parts = {"encoder": serialize(self.encoder), "decoder": serialize(self.decoder)}
-        return super().get_config() | parts | {"beta": self.beta}
+        arguments = {"encoder": self.encoder, "decoder": self.decoder, "beta": self.beta}
+        return super().get_config() | arguments
 
     @classmethod
     def from_config(cls, config):
@@ -272,7 +256,7 @@ def init_first_layer(decoder, seed):
     A unit switches on where w·z + b = 0. With Keras's b = 0 all of these lines pass through the
     origin, and training has to move them outwards.
     """
-    dense = next(layer for layer in decoder.layers if isinstance(layer, layers.Dense))
+    dense = decoder.layers[1]
     rng = np.random.default_rng(training.seed_for(seed, "first layer"))
     kernel, bias = dense.get_weights()
     scale = np.sqrt(2 / len(kernel))  # He et al. 2015, https://arxiv.org/abs/1502.01852
@@ -301,9 +285,8 @@ def main(argv=None):
     keras.utils.set_random_seed(settings.seed)
     if model is None:
         model = train(settings, dataset, folder)
-    # Each part is a model of its own. The decoder alone makes new images. The encoder alone turns
-    # images into a few numbers, its first output, z_mean: to find similar images, to plot a
-    # collection, or as features of a classifier that has few labels.
+    # The decoder alone makes new images. The encoder alone turns images into a few numbers, z_mean:
+    # to find similar images, to plot a collection, or as features for a classifier.
     training.save_model(model.encoder, folder / "encoder.keras")
     training.save_model(model.decoder, folder / "decoder.keras")
     explorer.write(folder / "explorer.html", model.encoder, model.decoder, dataset)
@@ -328,8 +311,7 @@ def train(settings, dataset, folder):
         training.init_output_bias(model.decoder, dataset.x_train)
         steps = settings.epochs * len(batches)
         schedule = training.warmup_cosine(settings.learning_rate, steps, warmup=0.05)
-        # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over about
-        # 1,000.
+        # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
     elif settings.architecture == "conv":
         optimizer = keras.optimizers.RMSprop(settings.learning_rate)
