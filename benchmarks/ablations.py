@@ -114,7 +114,7 @@ def watermark(settings, steps=1_000):
             "psnr": metrics.psnr(images, outputs["marked"]),
         }
 
-    return over_seeds(WATERMARKS, train, settings.seeds or 2)
+    return over_seeds(WATERMARKS, train, settings.seeds or 3)
 
 
 def noise_once(settings, steps=2_000):
