@@ -176,10 +176,18 @@ def build_decoder(
     return keras.Model(z, x, name="decoder")
 
 
-# The loss should be -log p(x), but p(x) is an integral over all z. The negative ELBO, the sum of
-# the two functions below, is an upper bound on it, and one sample of z for each image estimates it.
-# The article takes means over pixels and latent dimensions where sums belong. That weighs the KL
-# too little: the codes spread beyond the prior, and its samples reach only some of them.
+# The loss should be -log p(x), but p(x) is an integral over all z. The negative ELBO is an upper
+# bound on it, and can be estimated from one sample of z for each image:
+#
+#     sum over pixels of BCE(x, decoded) + sum over latent dimensions of KL
+#
+# The article's loss is no such bound:
+#
+#     mean over pixels of BCE(x, decoded) + 5e-4 * mean over latent dimensions of KL
+#
+# Both means should be sums. Multiplied by 784 pixels, it weighs the KL with 784 * 5e-4 / 2, a β of
+# 0.2: the codes spread beyond the prior, and its samples reach only some of them. Also, the article
+# takes exp(z_log_var) for the standard deviation when it samples, and for the variance in the KL.
 
 
 @keras.saving.register_keras_serializable("vae_fashion")
