@@ -108,8 +108,16 @@ class Settings(Options):
 
 
 def read_results(path):
-    """Return what was measured so far, {"trainings": {script/name/seed: results}, ...}."""
-    return json.loads(files.read(path)) if path.exists() else {"trainings": {}}
+    """Return what was measured so far, {"trainings": {script/name/seed: results}, ...}.
+
+    Raises UserError if the file is damaged.
+    """
+    if not path.exists():
+        return {"trainings": {}}
+    try:
+        return json.loads(files.read(path))
+    except ValueError as error:
+        raise UserError(f"{path}: damaged ({error}); move it away to measure anew") from None
 
 
 def store(path, name, measured):
