@@ -25,12 +25,12 @@ from PIL import Image
 
 import clean_documents
 import denoise_mnist
-from common import data, metrics, noise, training
+from common import data, metrics, noise, plotting, training
 
 
 def show(*rows):
     """Show rows of gray images in [0, 1], each of shape (n, height, width, 1)."""
-    picture = np.vstack([np.hstack(row[..., 0]) for row in rows])
+    picture = plotting.mosaic(np.concatenate(rows), columns=len(rows[0]))
     plt.figure(figsize=(8, 0.8 * len(rows)))
     plt.imshow(picture, cmap="gray", vmin=0, vmax=1)
     plt.axis("off")

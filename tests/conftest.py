@@ -4,6 +4,7 @@ import gzip
 import http.server
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -67,6 +68,12 @@ def python(*arguments, **options):
     return subprocess.run(
         [sys.executable, *map(str, arguments)], capture_output=True, text=True, **options
     )
+
+
+def code_in(page, title):
+    """Return the Python code below the marker `<!-- title -->` of a page such as README.md."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.search(f"<!-- {title} -->\n```python\n(.*?)```", text, re.DOTALL)[1]
 
 
 def metrics_of(folder):

@@ -1,41 +1,33 @@
 """The code of docs/export.md, where the packages it needs are installed."""
 
-import re
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
+from conftest import ROOT, code_in
 
-ROOT = Path(__file__).resolve().parent.parent
+
+@pytest.fixture
+def onnxruntime():
+    pytest.importorskip("tf2onnx")
+    return pytest.importorskip("onnxruntime")
 
 
 def run(title, names):
-    """Run the code below a title of docs/export.md; return its variables."""
-    text = (ROOT / "docs/export.md").read_text(encoding="utf-8")
-    code = re.search(f"<!-- {title} -->\n```python\n(.*?)```", text, re.DOTALL)[1]
+    """Run the code below a title of docs/export.md; return its variables and those it was given."""
     names = dict(names)
-    exec(code.replace("models/", f"{ROOT}/models/"), names)
+    exec(code_in("docs/export.md", title).replace("models/", f"{ROOT}/models/"), names)
     return names
 
 
-def onnx_outputs(model, images):
-    onnxruntime = pytest.importorskip("onnxruntime")
-    pytest.importorskip("tf2onnx")
+def onnx_outputs(onnxruntime, model, images):
     model.predict(images, verbose=0)
     model.export("model.onnx", format="onnx", verbose=False)
     session = onnxruntime.InferenceSession("model.onnx")
     return session.run(None, {session.get_inputs()[0].name: images})
 
 
-@pytest.fixture(autouse=True)
-def _folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
+@pytest.mark.usefixtures("onnxruntime")
 def test_onnx():
-    pytest.importorskip("onnxruntime")
-    pytest.importorskip("tf2onnx")
     names = run("onnx", run("model", {}))
     assert names["denoised"] == pytest.approx(names["model"].predict(names["noisy"]), abs=1e-5)
 
@@ -56,16 +48,16 @@ def test_litert():
         ("latent_spaces_sparse", (2, 28, 28, 1)),
     ],
 )
-def test_other_networks_in_onnx(file, shape):
+def test_other_networks_in_onnx(onnxruntime, file, shape):
     import latent_spaces  # noqa: F401  (registers its layers)
 
     model = keras.saving.load_model(ROOT / f"models/{file}.keras", compile=False)
     images = np.random.default_rng(0).random(shape, dtype="float32")
-    (output,) = onnx_outputs(model, images)
+    (output,) = onnx_outputs(onnxruntime, model, images)
     assert output == pytest.approx(model.predict(images, verbose=0), abs=1e-5)
 
 
-def test_parts_of_larger_models_in_onnx():
+def test_parts_of_larger_models_in_onnx(onnxruntime):
     names = run("watermark", run("vae", {}))
     rng = np.random.default_rng(0)
     photo = rng.random((2, 64, 64, 1), dtype="float32")
@@ -76,5 +68,5 @@ def test_parts_of_larger_models_in_onnx():
     ]
     for part, inputs in parts:
         wanted = keras.tree.flatten(part.predict(inputs, verbose=0))
-        for output, expected in zip(onnx_outputs(part, inputs), wanted, strict=True):
+        for output, expected in zip(onnx_outputs(onnxruntime, part, inputs), wanted, strict=True):
             assert output == pytest.approx(expected, abs=1e-5)

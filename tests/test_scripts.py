@@ -20,7 +20,7 @@ import keras
 import numpy as np
 import pytest
 import tyro
-from conftest import ROOT, contents, metrics_of, python
+from conftest import ROOT, code_in, contents, metrics_of, python
 from PIL import Image
 
 import clean_documents
@@ -205,12 +205,6 @@ def test_training_never_sees_the_noise_of_validation_or_test(name, monkeypatch):
 # ---------------------------------------------------------------- copying a model
 
 
-def readme_imports():
-    """Return the import lines that README names for a copied builder."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    return re.search(r"<!-- imports -->\n```python\n(.*?)```", text, re.S)[1]
-
-
 def source_with_dependencies(name, builder):
     """Return the source of a builder and of all functions and classes of its script it uses."""
     own = {
@@ -285,10 +279,10 @@ def test_copied_builders_train_and_load_elsewhere(name, tmp_path):
     builders = [key for key in vars(script) if key.startswith("build_")]
     assert builders
     for builder in builders:
-        source = readme_imports() + "\n\n" + source_with_dependencies(name, builder)
+        source = code_in("README.md", "imports") + "\n\n" + source_with_dependencies(name, builder)
         (tmp_path / f"{name}__{builder}.py").write_text(source, encoding="utf-8")
     files = [f"{name}__{builder}" for builder in builders]
-    code = f"{readme_imports()}{TRAIN_AND_SAVE}"
+    code = code_in("README.md", "imports") + TRAIN_AND_SAVE
     trained = python("-c", code, json.dumps(OTHER_SIZES), *files, cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
     counts = [str(getattr(script, builder)().count_params()) for builder in builders]
@@ -299,12 +293,10 @@ def test_copied_builders_train_and_load_elsewhere(name, tmp_path):
 
 def own_training_code(title):
     """Return the code below a title of docs/own_training.md, with what it says it needs."""
-    text = (ROOT / "docs/own_training.md").read_text(encoding="utf-8")
-    lines = re.search(f"<!-- {title} -->\n```python\n(.*?)```", text, re.S)[1]
     return f"""
 import numpy as np
 import tensorflow as tf
-{readme_imports()}
+{code_in("README.md", "imports")}
 if {title == "several gpus"}:
     [cpu] = tf.config.list_physical_devices("CPU")
     tf.config.set_visible_devices([], "GPU")
@@ -312,7 +304,7 @@ if {title == "several gpus"}:
 {source_with_dependencies("denoise_mnist", "build_denoiser")}
 with np.load("digits.npz") as arrays:
     clean, test = arrays["clean"], arrays["test"]
-{lines}
+{code_in("docs/own_training.md", title)}
 """
 
 
