@@ -174,7 +174,7 @@ def train(settings, office, folder):
     model = build_unet() if settings.architecture == "unet" else build_autoencoder()
     if settings.recipe == "published":
         # The article trains on full pages.
-        dirty_pages, clean_pages = noisy_office.stack(office.train)
+        dirty_pages, clean_pages = noisy_office.pad_and_stack(office.train)
 
         def make_batch(indices, seed):
             return dirty_pages[indices], clean_pages[indices]
@@ -195,7 +195,7 @@ def train(settings, office, folder):
         batches.dataset(),
         epochs=settings.epochs,
         shuffle=False,  # batches are already shuffled
-        validation_data=noisy_office.stack(office.validation),
+        validation_data=noisy_office.pad_and_stack(office.validation),
         validation_batch_size=4,
         # save the best epoch as model.keras, history.csv, and a backup for --resume
         callbacks=training.callbacks(folder, settings, batches, patience),

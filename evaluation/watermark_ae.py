@@ -21,7 +21,7 @@ def report(folder, settings, model, digits, watermarks, logo=None):
     """
     print(f"Evaluating on {len(digits.x_test):,} test images ...")
     kind, images = settings.watermark, digits.x_test
-    marked, extract = embed(model, images, watermarks), extractor_of(model)
+    marked, extract = embed(model, images, watermarks), make_extract(model)
     results = {"model": evaluate(kind, images, watermarks, marked, extract)}
     results.update(evaluate_baselines(kind, images, watermarks, results["model"]["psnr"]))
     plot_examples(
@@ -34,7 +34,9 @@ def report(folder, settings, model, digits, watermarks, logo=None):
         extract=extract,
         results=results["model"],
     )
-    accuracies = [accuracy(kind, watermarks, extract(add_noise(marked, sigma))) for sigma in SIGMAS]
+    accuracies = [
+        watermark_quality(kind, watermarks, extract(add_noise(marked, sigma))) for sigma in SIGMAS
+    ]
     change = float(np.sqrt(np.mean(np.square(marked - images))))
     plot_noise(folder, kind, digits, accuracies, change, results)
     if logo is not None:
@@ -51,7 +53,7 @@ def report(folder, settings, model, digits, watermarks, logo=None):
             extract=extract,
             results=logo_results,
         )
-        for name in ("psnr", metric_of(kind), f"{metric_of(kind)}_noise_0.1"):
+        for name in ("psnr", metric_name(kind), f"{metric_name(kind)}_noise_0.1"):
             results["model"][f"logo_{name}"] = logo_results[name]
     plotting.plot_history(
         training.read_history(folder),
@@ -68,18 +70,18 @@ def embed(model, images, watermarks):
     return model.predict(inputs, batch_size=500, verbose=0)["marked"]
 
 
-def extractor_of(model):
-    """Return a function that extracts the watermarks of marked images."""
+def make_extract(model):
+    """Return a function from marked images to their watermarks."""
     extractor = model.get_layer("extractor")
     return lambda images: extractor.predict(images, batch_size=500, verbose=0)
 
 
-def metric_of(kind):
-    """Return the name of the metric of the watermark."""
+def metric_name(kind):
+    """Return the name of `watermark_quality` in metrics.json."""
     return "bit_accuracy" if kind == "bits" else "watermark_psnr"
 
 
-def accuracy(kind, watermarks, recovered):
+def watermark_quality(kind, watermarks, recovered):
     """Return the share of correct bits, or the PSNR of gray values in dB."""
     function = metrics.bit_accuracy if kind == "bits" else metrics.psnr
     return function(watermarks, recovered)
@@ -93,19 +95,19 @@ def add_noise(marked, sigma):
 
 def evaluate(kind, images, watermarks, marked, extract):
     """Return {metric: value} of marked images and of what `extract` reads from them."""
-    name, recovered = metric_of(kind), extract(marked)
+    name, recovered = metric_name(kind), extract(marked)
     results = {
         "psnr": metrics.psnr(images, marked),
         "ssim": metrics.ssim(images, marked),
-        name: accuracy(kind, watermarks, recovered),
+        name: watermark_quality(kind, watermarks, recovered),
     }
     for sigma in (0.1, 0.25, 0.5):
-        through_noise = extract(add_noise(marked, sigma))
-        results[f"{name}_noise_{sigma}"] = accuracy(kind, watermarks, through_noise)
+        with_noise = extract(add_noise(marked, sigma))
+        results[f"{name}_noise_{sigma}"] = watermark_quality(kind, watermarks, with_noise)
     for part, mask in (("black", images == 0), ("stroke", images > 0)):
         if mask.any():  # photos may have no black pixel
             w, w_recovered = (x[mask].reshape(1, -1, 1, 1) for x in (watermarks, recovered))
-            results[f"{name}_{part}"] = accuracy(kind, w, w_recovered)
+            results[f"{name}_{part}"] = watermark_quality(kind, w, w_recovered)
     return results
 
 
@@ -118,7 +120,7 @@ def evaluate_baselines(kind, images, watermarks, psnr):
             "four last bits": evaluate(
                 kind, images, watermarks, marked, lambda images: extract_last_bits(images, 4)
             ),
-            "mean watermark": {metric_of(kind): accuracy(kind, watermarks, mean)},
+            "mean watermark": {metric_name(kind): watermark_quality(kind, watermarks, mean)},
         }
     marked, step = embed_by_quantization(images, watermarks, psnr)
     last_bits = embed_in_last_bits(images, watermarks)
@@ -207,15 +209,15 @@ def plot_examples(path, *, title, kind, digits, watermarks, marked, extract, res
         "marked, with\nnoise 0.1": np.clip(noisy, 0, 1),
         "extracted\nfrom that": show(extract(noisy)),
     }
-    value, through_noise = results[metric_of(kind)], results[f"{metric_of(kind)}_noise_0.1"]
+    value, with_noise = results[metric_name(kind)], results[f"{metric_name(kind)}_noise_0.1"]
     if kind == "bits":
         caption = (
             f"Wrong bits are orange. {value:.1%} of the bits come back without noise, "
-            f"{through_noise:.1%} with noise of 0.1"
+            f"{with_noise:.1%} with noise of 0.1"
         )
     else:
         caption = (
-            f"The extracted watermark has {value:.1f} dB, with noise of 0.1 {through_noise:.1f} dB"
+            f"The extracted watermark has {value:.1f} dB, with noise of 0.1 {with_noise:.1f} dB"
         )
     caption += f"; the marked images have {results['psnr']:.1f} dB. Means over all test images."
     plotting.image_grid(rows, path, title=title, caption=f"{caption} Data: {digits}.")
