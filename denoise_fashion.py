@@ -188,7 +188,8 @@ def train(settings, clothes, noisy_val, folder):
         def make_batch(indices, seed):
             return noise.salt_and_pepper(clean[indices], settings.noise, seed), clean[indices]
 
-    batches = training.Batches(make_batch, len(clean), settings)  # its length: steps per epoch
+    # Shuffles, and calls make_batch(indices, seed) for each step; its length is steps per epoch.
+    batches = training.Batches(make_batch, len(clean), settings)
     keras.utils.set_random_seed(settings.seed)
     model = build_unet() if settings.architecture == "unet" else build_autoencoder()
     if settings.recipe == "published":

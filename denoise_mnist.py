@@ -113,7 +113,8 @@ def train(settings, digits, noisy_val, folder):
         def make_batch(indices, seed):
             return noise.gaussian(clean[indices], settings.noise, seed), clean[indices]
 
-    batches = training.Batches(make_batch, len(clean), settings)  # its length: steps per epoch
+    # Shuffles, and calls make_batch(indices, seed) for each step; its length is steps per epoch.
+    batches = training.Batches(make_batch, len(clean), settings)
     keras.utils.set_random_seed(settings.seed)
     model = build_denoiser()
     if settings.recipe == "published":

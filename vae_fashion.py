@@ -256,6 +256,7 @@ def train(settings, dataset, folder):
     def make_batch(indices, seed):
         return dataset.x_train[indices], dataset.x_train[indices]
 
+    # Shuffles, and calls make_batch(indices, seed) for each step; its length is steps per epoch.
     batches = training.Batches(make_batch, len(dataset.x_train), settings)
     keras.utils.set_random_seed(settings.seed)
     model = build_vae(

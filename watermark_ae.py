@@ -177,6 +177,7 @@ def train(settings, digits, folder):
     def make_batch(indices, seed):
         return with_watermarks(digits.x_train[indices], seed)
 
+    # Shuffles, and calls make_batch(indices, seed) for each step; its length is steps per epoch.
     batches = training.Batches(make_batch, len(digits.x_train), settings)
     keras.utils.set_random_seed(settings.seed)
     name = NAMES[settings.watermark]

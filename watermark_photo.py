@@ -163,6 +163,7 @@ def train(settings, patches, folder):
     def make_batch(indices, seed):
         return with_bits(patches.x_train[indices], seed)
 
+    # Shuffles, and calls make_batch(indices, seed) for each step; its length is steps per epoch.
     batches = training.Batches(make_batch, len(patches.x_train), settings)
     keras.utils.set_random_seed(settings.seed)
     model = build_photo_watermark(noise=settings.noise, strength=settings.strength)
