@@ -184,7 +184,7 @@ def train(settings, office, folder):
         patience = 5  # early stopping: after five epochs without a lower validation loss
     else:
         make_batch = patch_maker(settings, office.train)
-        # Shuffles, and calls make_batch(indices, seed) for each step; its length is steps per epoch.
+        # Shuffles, and calls make_batch(indices, seed) for each step. Its length: steps per epoch.
         batches = training.Batches(make_batch, PATCHES_PER_PAGE * len(office.train), settings)
         schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * len(batches))
         # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000.
