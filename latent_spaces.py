@@ -120,7 +120,7 @@ class TiedDense(layers.Layer):
 
     def build(self, input_shape):
         """Create the kernel, and a bias for each direction."""
-        # Small, because the weights of border pixels, black in all digits, hardly change.
+        # Small, because weights of border pixels, which are black in all digits, hardly change.
         small = keras.initializers.RandomNormal(stddev=0.02)
         self.kernel = self.add_weight((input_shape[-1], self.units), small, name="w")
         self.bias = self.add_weight((self.units,), "zeros", name="b")
@@ -172,9 +172,8 @@ def build_contractive(units=128, contraction=0.05, height=28, width=28, channels
     """Return the contractive autoencoder: (n, height, width, channels) to the same, in [0, 1].
 
     The loss adds `contraction` times the squared norm of the encoder's Jacobian ∂h/∂x.
-    Reconstruction needs codes that differ between images; the penalty makes codes insensitive to
-    changes of an image. Together they keep the changes that reconstruction needs, and noise moves a
-    code less.
+    Reconstruction needs codes that differ between images; the penalty makes a code insensitive to
+    changes of its image. So it changes where reconstruction needs it, and less under noise.
     """
     image = keras.Input((height, width, channels), name="image")
     tied = TiedDense(units, "sigmoid", contraction, name="tied")

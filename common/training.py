@@ -125,7 +125,7 @@ def run_folder(settings, name):
     if settings.resume:
         return settings.resume
     if settings.model:
-        check_model(settings.model, name)
+        load_model(settings.model, name)  # raises UserError before a folder is made
     arguments = Path(settings.output_dir or "", "arguments.json")
     if settings.output_dir and settings.output_dir.exists():
         # A training that was interrupted in its first epoch left nothing to continue.
@@ -217,25 +217,17 @@ def load_model(path, *names):
     Raises UserError if the file is not a Keras model, or a model with another name.
     """
     path = Path(path or MODELS / f"{names[0]}.keras")
-    check_model(path, *names)
-    try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # Keras raises whatever the parts of a model raise
-        raise UserError(f"{path}: not a model that can be loaded ({error})") from None
-
-
-def check_model(path, *names):
-    """Raise UserError unless a file is a Keras model with one of these names. Nothing is loaded."""
     files.check_file(path)
     if path.suffix != ".keras":  # Keras also reads older formats, which may hold code
         raise UserError(f"{path}: not a .keras file")
     try:
         with zipfile.ZipFile(path) as archive:
             name = json.loads(archive.read("config.json"))["config"]["name"]
-    except Exception as error:  # zipfile, zlib and json raise many kinds
+        if name in names:
+            return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # Keras raises whatever the parts of a model raise
         raise UserError(f"{path}: not a model that can be loaded ({error})") from None
-    if name not in names:
-        raise UserError(f"{path}: holds a model named {name}, not {' or '.join(names)}")
+    raise UserError(f"{path}: holds a model named {name}, not {' or '.join(names)}")
 
 
 def trained_on(path, name):
