@@ -173,7 +173,7 @@ def build_contractive(units=128, contraction=0.05, height=28, width=28, channels
 
     The loss adds `contraction` times the squared norm of the encoder's Jacobian ∂h/∂x.
     Reconstruction needs codes that differ between images; the penalty makes a code insensitive to
-    changes of its image. So it changes where reconstruction needs it, and less under noise.
+    changes of its image. What remains is what reconstruction needs, so noise moves a code less.
     """
     image = keras.Input((height, width, channels), name="image")
     tied = TiedDense(units, "sigmoid", contraction, name="tied")
