@@ -20,41 +20,42 @@ def report(folder, settings, model, digits, watermarks, logo=None):
         logo: a picture as a watermark, shape (28, 28, 1), to embed in all test images as well.
     """
     print(f"Evaluating on {len(digits.x_test):,} test images ...")
-    kind, images = settings.watermark, digits.x_test
-    marked, extract = embed(model, images, watermarks), make_extract(model)
-    results = {"model": evaluate(kind, images, watermarks, marked, extract)}
-    results.update(evaluate_baselines(kind, images, watermarks, results["model"]["psnr"]))
-    plot_examples(
-        folder / "watermarks.png",
-        title="Embedded and extracted again",
-        kind=kind,
-        digits=digits,
-        watermarks=watermarks,
-        marked=marked,
-        extract=extract,
-        results=results["model"],
-    )
-    accuracies = [
-        watermark_quality(kind, watermarks, extract(add_noise(marked, sigma))) for sigma in SIGMAS
-    ]
-    change = float(np.sqrt(np.mean(np.square(marked - images))))
-    plot_noise(folder, kind, digits, accuracies, change, results)
-    if logo is not None:
-        watermarks = np.repeat(logo[np.newaxis], len(images), axis=0)
-        marked = embed(model, images, watermarks)
-        logo_results = evaluate(kind, images, watermarks, marked, extract)
+    kind, images, extractor = settings.watermark, digits.x_test, model.get_layer("extractor")
+
+    def extract(marked):
+        return extractor.predict(marked, batch_size=500, verbose=0)
+
+    def embed_and_report(watermarks, path, title):
+        inputs = {"image": images, "watermark": watermarks}
+        marked = model.predict(inputs, batch_size=500, verbose=0)["marked"]
+        results = evaluate(kind, images, watermarks, marked, extract)
         plot_examples(
-            folder / "watermark_image.png",
-            title=f"{settings.watermark_image.name} in each image",
+            path,
+            title=title,
             kind=kind,
             digits=digits,
             watermarks=watermarks,
             marked=marked,
             extract=extract,
-            results=logo_results,
+            results=results,
         )
+        return marked, results
+
+    marked, measured = embed_and_report(
+        watermarks, folder / "watermarks.png", "Embedded and extracted again"
+    )
+    results = {"model": measured} | evaluate_baselines(kind, images, watermarks, measured["psnr"])
+    qualities = [
+        watermark_quality(kind, watermarks, extract(add_noise(marked, sigma))) for sigma in SIGMAS
+    ]
+    rms_change = float(np.sqrt(np.mean(np.square(marked - images))))
+    plot_noise(folder, kind, digits, qualities, rms_change, results)
+    if logo is not None:
+        title = f"{settings.watermark_image.name} in each image"
+        logos = np.repeat(logo[np.newaxis], len(images), axis=0)
+        _, with_logo = embed_and_report(logos, folder / "watermark_image.png", title)
         for name in ("psnr", metric_name(kind), f"{metric_name(kind)}_noise_0.1"):
-            results["model"][f"logo_{name}"] = logo_results[name]
+            measured[f"logo_{name}"] = with_logo[name]
     plotting.plot_history(
         training.read_history(folder),
         folder / "loss.png",
@@ -62,18 +63,6 @@ def report(folder, settings, model, digits, watermarks, logo=None):
         caption=f"Data: {digits}.",
     )
     training.report(folder, settings, digits, model, results)
-
-
-def embed(model, images, watermarks):
-    """Return the marked images."""
-    inputs = {"image": images, "watermark": watermarks}
-    return model.predict(inputs, batch_size=500, verbose=0)["marked"]
-
-
-def make_extract(model):
-    """Return a function from marked images to their watermarks."""
-    extractor = model.get_layer("extractor")
-    return lambda images: extractor.predict(images, batch_size=500, verbose=0)
 
 
 def metric_name(kind):
@@ -223,14 +212,11 @@ def plot_examples(path, *, title, kind, digits, watermarks, marked, extract, res
     plotting.image_grid(rows, path, title=title, caption=f"{caption} Data: {digits}.")
 
 
-def plot_noise(folder, kind, digits, accuracies, change, results):
-    """Plot how much of the watermark comes back over the noise.
-
-    `change` is the root-mean-square change of a pixel by marking.
-    """
-    lines = {"the networks": (SIGMAS, accuracies)}
+def plot_noise(folder, kind, digits, qualities, rms_change, results):
+    """Plot how much of the watermark comes back against the noise."""
+    lines = {"the networks": (SIGMAS, qualities)}
     if kind == "bits":
-        limits = [one_pixel_limit(change, sigma) for sigma in SIGMAS]
+        limits = [one_pixel_limit(rms_change, sigma) for sigma in SIGMAS]
         lines["limit for one black pixel alone"] = SIGMAS, limits
         caption = (
             "The limit, Φ(r / (σ√2)) with r the root-mean-square change, is that of a detector "
