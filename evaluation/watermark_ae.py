@@ -122,7 +122,7 @@ def evaluate_baselines(kind, images, watermarks, psnr):
 
 
 def embed_in_last_bits(images, values, count=1):
-    """Return images with values, in [0, 1], in the last `count` bits of their 8-bit levels."""
+    """Return images whose last `count` of 8 bits hold the values, which are in [0, 1]."""
     levels, max_value = np.round(images * 255).astype(np.uint8), 2**count - 1
     kept_bits = levels & (255 - max_value)
     return (kept_bits | np.round(values * max_value).astype(np.uint8)) / np.float32(255)
@@ -136,10 +136,10 @@ def extract_last_bits(images, count=1):
 
 
 def embed_by_quantization(images, bits, psnr):
-    """Return images whose gray values are even or odd multiples of a step, by the bit; the step.
+    """Return (images, step): gray values are even multiples of the step for a 0, odd ones for a 1.
 
     Quantization index modulation, which withstands some noise: Chen and Wornell 2001,
-    https://doi.org/10.1109/18.923725. The step is the largest with this PSNR in dB, or more.
+    https://doi.org/10.1109/18.923725. The step is the largest that keeps the PSNR, in dB.
     """
 
     def quantize(step):
@@ -154,7 +154,7 @@ def embed_by_quantization(images, bits, psnr):
 
 
 def extract_quantized(images, step):
-    """Return 1 where a pixel is next to an odd multiple of the step, else 0."""
+    """Return 1 where an odd multiple of the step is nearest to a pixel, else 0."""
     return (np.round(images / step) % 2).astype("float32")
 
 
