@@ -53,7 +53,7 @@ RECIPES = {
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Train(cli.Train):
     architecture: Literal["conv", "dense"] = "conv"
-    """convolutional, or dense as in Keras's old example, which knows no neighboring pixels"""
+    """convolutional, which knows neighboring pixels, or dense, as in Keras's old example"""
     dataset: Literal["fashion", "mnist"] = "fashion"
     """Fashion-MNIST or MNIST"""
     latent_dim: int = 2
