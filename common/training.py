@@ -227,7 +227,10 @@ def load_model(path, *names):
             return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises whatever the parts of a model raise
         raise UserError(f"{path}: not a model that can be loaded ({error})") from None
-    raise UserError(f"{path}: holds a model named {name}, not {' or '.join(names)}")
+    raise UserError(
+        f"{path}: holds a model named {name}, not {' or '.join(names)}; "
+        "use its script, and the flags that it was trained with"
+    )
 
 
 def trained_on(path, name):
