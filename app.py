@@ -72,8 +72,15 @@ NAME_SAMPLES = """() => new MutationObserver(() => {
 }).observe(document.body, {childList: true, subtree: true})"""
 CSS = """
 html {scrollbar-gutter: stable}
+html:has(.dark) {color-scheme: dark}  /* also of the explorer */
 .dark {--color-accent: var(--primary-400)}
+.gradio-container > .app {padding: 12px clamp(12px, 2.5vw, 32px) !important}
 .gallery-item .container {width: 56px !important; height: 56px !important}
+/* Labels and buttons stand above a picture; in Gradio's own style they hide its corners. */
+.picture {padding-top: 40px !important}
+.picture .icon-button-wrapper {top: -36px !important}
+/* How long the work of others took. */
+.meta-text, .eta-bar {display: none !important}
 """
 # A contrast of at least 4.5 between text and background.
 THEME = gr.themes.Default(primary_hue="blue", font=["system-ui", "sans-serif"]).set(
@@ -155,11 +162,11 @@ def preview(picture):
 
 
 def write_samples(folder):
-    """Write sample pictures into a new folder and return {kind: list of paths}.
+    """Write sample pictures into a new folder; return {kind: list of paths}, others among them.
 
     `photos` are in color, `gray` ones are not; `clothes` and `digits` have 28x28 pixels.
     """
-    folder.mkdir()
+    folder.mkdir(parents=True)
     shipped = Path(skimage.__file__).parent / "data"
     samples = {
         "pages": [ROOT / "samples/scan.jpg"],
@@ -388,7 +395,7 @@ def reconstruct(path):
 
 def file_picker(label, paths=(), suffixes=SUFFIXES):
     """Return a place to drop a file at, above samples; clicking one of these drops it there."""
-    file = gr.File(label=label, file_types=list(suffixes), height=int(os.environ.get("FH","160")))
+    file = gr.File(label=label, file_types=list(suffixes), height=140)
     if paths:
         samples = [[str(path)] for path in paths]
         gallery = gr.Dataset(components=["image"], samples=samples, label="Samples: click one")
@@ -398,12 +405,21 @@ def file_picker(label, paths=(), suffixes=SUFFIXES):
 
 def picture_box(label, **options):
     """Return a place that shows a picture, losslessly."""
-    return gr.Image(label=label, format="png", interactive=False, **options)
+    return gr.Image(
+        label=label,
+        format="png",
+        interactive=False,
+        buttons=["fullscreen"],
+        elem_classes="picture",
+        **options,
+    )
 
 
 def comparison_box(label, **options):
     """Return a place that shows one picture on top of another, with a line to drag between."""
-    return gr.ImageSlider(label=label, format="png", interactive=False, **options)
+    return gr.ImageSlider(
+        label=label, format="png", interactive=False, buttons=["fullscreen"], **options
+    )
 
 
 def status_box(label, hint="Choose a file, or click a sample"):
@@ -570,7 +586,7 @@ def main(argv=None):
         print(f"warning: --host {settings.host}: {warning}", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory(prefix="autoencoders_") as folder:
         tempfile.tempdir = folder  # for everything that is uploaded or made
-        page = build_page(Path(folder, "samples"))
+        page = build_page(Path(folder, "gradio", "samples"))  # Gradio needs its folder to be there
         try:
             page.launch(
                 server_name=settings.host,
