@@ -72,7 +72,7 @@ NAME_SAMPLES = """() => new MutationObserver(() => {
 }).observe(document.body, {childList: true, subtree: true})"""
 CSS = """
 html {scrollbar-gutter: stable}
-html:has(.dark) {color-scheme: dark}  /* also of the explorer */
+html:has(.dark) {color-scheme: dark}  /* of the explorer, too */
 .dark {--color-accent: var(--primary-400)}
 .gradio-container > .app {padding: 12px clamp(12px, 2.5vw, 32px) !important}
 .gallery-item .container {width: 56px !important; height: 56px !important}
@@ -162,7 +162,7 @@ def preview(picture):
 
 
 def write_samples(folder):
-    """Write sample pictures into a new folder; return {kind: list of paths}, others among them.
+    """Write sample pictures into a new folder and return {kind: list of paths}, shipped ones too.
 
     `photos` are in color, `gray` ones are not; `clothes` and `digits` have 28x28 pixels.
     """
@@ -459,12 +459,12 @@ def denoise_tab(samples):
             kind = gr.Radio(list(NOISES), value="salt and pepper", label="Noise")
             label = "Amount: share of pixels, or standard deviation"
             amount = gr.Slider(0, 0.5, 0.1, step=0.01, label=label)
+            status = status_box("What is shown")
     with gr.Row():
         names = ["picture", "noisy", "outlier median", "network"]
         outputs = [picture_box(name, min_width=220) for name in names]
-    outputs.append(status_box("What is shown"))
     inputs = [file, kind, amount]
-    show_on(file, [kind.change, amount.change], remove_noise, inputs, outputs)
+    show_on(file, [kind.change, amount.change], remove_noise, inputs, [*outputs, status])
 
 
 def plane_tab(samples):
