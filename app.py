@@ -260,21 +260,19 @@ def run_on(events, work, inputs, outputs, stop):
 
     def run(over, progress=PROGRESS, *inputs):
         def report(share):
-            if over.is_set():
+            if over.is_set() or not any(inputs[:files]):
                 raise StoppedError
             progress(share)
 
-        if not any(inputs[:files]):
-            return
         with tempfile.TemporaryDirectory() as folder:
             try:
                 report(0)
                 updates = attempt(work, outputs, report, Path(folder), *inputs)
                 report(1)
+                over.set()
+                yield [*updates, gr.update(interactive=False)]
             except StoppedError:
-                return
-            over.set()
-            yield [*updates, gr.update(interactive=False)]
+                yield gr.skip()  # without any answer Gradio's page would freeze at the next work
 
     def end(over):
         over.set()
@@ -586,6 +584,8 @@ def main(argv=None):
         print(f"warning: --host {settings.host}: {warning}", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory(prefix="autoencoders_") as folder:
         tempfile.tempdir = folder  # for everything that is uploaded or made
+        # Gradio reads the variable each time; only DEFAULT_TEMP_DIR was set when it was imported.
+        os.environ["GRADIO_TEMP_DIR"] = gr.routes.DEFAULT_TEMP_DIR = str(Path(folder, "gradio"))
         page = build_page(Path(folder, "gradio", "samples"))  # Gradio needs its folder to be there
         try:
             page.launch(
