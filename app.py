@@ -10,16 +10,13 @@ Nothing leaves the machine: no analytics, no fonts or scripts of other hosts. Up
 temporary folder for an hour at most, which is removed when the page ends.
 """
 
-import concurrent.futures
 import dataclasses
 import functools
 import os
 import re
-import shutil
 import sys
 import tempfile
 import threading
-import time
 from pathlib import Path
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported, which calls home
@@ -31,6 +28,7 @@ try:
     import tyro
     from PIL import Image, ImageOps
     from starlette.middleware import Middleware
+    from starlette.middleware.base import BaseHTTPMiddleware
     from starlette.responses import FileResponse
     from starlette.routing import Route
 
@@ -47,17 +45,9 @@ except ImportError as error:
     print(f"error: {error}; pip install -r requirements-app.txt", file=sys.stderr)
     sys.exit(2)
 
-MAX_MEGABYTES, MAX_MEGAPIXELS = 50, 40  # of an upload
-UPLOAD_SECONDS = 3_600  # how long an upload is kept
-CLEANUP_SECONDS = 60  # how often old ones are deleted
+MAX_MEGAPIXELS = 40  # of an upload
 MIN_SHOWN, MAX_SHOWN = 280, 1_200  # pixels of the longer side of a picture on the page
 CROP = 400  # pixels of the longer side of what noise is removed from
-# Only one of these runs at a time, to save memory; everything else overtakes them in the queue.
-HEAVY = {"concurrency_id": "heavy", "concurrency_limit": 1}
-LIGHT = {"concurrency_limit": 4}
-# Of several events while one is answered, only the last is answered, too.
-LAST = {"trigger_mode": "always_last", "show_progress": "hidden"}
-AT_ONCE = {"queue": False, "trigger_mode": "multiple", "show_progress": "hidden"}
 NOISES = {"salt and pepper": noise.salt_and_pepper, "Gaussian": noise.gaussian}
 INKS = {
     "as it is": scans.Options(),
@@ -65,14 +55,16 @@ INKS = {
     "black and white": scans.Options(bilevel=True),
 }
 SUFFIXES = [suffix for suffix in images.SUFFIXES if suffix != ".heic"]  # which cannot be read
-# With it the browser itself refuses to ask another host for anything.
-POLICY = b"default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:"
+PHOTOS = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg")  # of scikit-image
+GRAY_PHOTOS = ("camera.png", "coins.png", "moon.png")
 ROOT = Path(__file__).parent
-SERVED = (
-    ("docs/explorer.html", "text/html"),
-    ("README.md", "text/plain"),
-    ("LICENSE", "text/plain"),
-)
+SERVED = {
+    "docs/explorer.html": "text/html",
+    "README.md": "text/plain",
+    "LICENSE": "text/plain",
+}
+# With it the browser itself refuses to ask another host for anything.
+POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:"
 # Gradio's samples are buttons without a name, which a screen reader calls "submit".
 NAME_SAMPLES = """() => new MutationObserver(() => {
   for (const image of document.querySelectorAll(".gallery-item:not([aria-label]) img"))
@@ -80,26 +72,25 @@ NAME_SAMPLES = """() => new MutationObserver(() => {
 }).observe(document.body, {childList: true, subtree: true})"""
 CSS = """
 html {scrollbar-gutter: stable}
-.gradio-container {max-width: 1240px !important; width: 100%; margin: auto}
+html:has(.dark) {color-scheme: dark}  /* of the explorer, too */
+.dark {--color-accent: var(--primary-400)}
 .gradio-container > .app {padding: 12px clamp(12px, 2.5vw, 32px) !important}
-/* Labels and buttons stand above a picture; in Gradio's own style they hide its corners. */
-.block:has(> label.float) {padding-top: 40px !important}
-.image-container > .icon-button-wrapper {top: -36px !important}
-.upload-container {height: 48px !important}
-.upload-container .wrap {flex-direction: row !important; gap: 6px; justify-content: center;
-  min-height: 0 !important; padding: 0 !important; width: 100%; font-size: .9rem}
-.upload-container .icon-wrap {display: none}
 .gallery-item .container {width: 56px !important; height: 56px !important}
-.html-container {padding: 0 !important}
-.dark a, .dark .tab-container .selected {color: var(--primary-300) !important}
-iframe {display: block; width: 100%; height: 780px; border: 0}
-@media (max-width: 46rem) {
-  .tab-container > button {padding: 0 8px !important; font-size: .9rem}
-  iframe {height: 1020px}
-}
+/* Labels and buttons stand above a picture; in Gradio's own style they hide its corners. */
+.picture {padding-top: 40px !important}
+.picture .icon-button-wrapper {top: -36px !important}
+/* How long the work of others took. */
+.meta-text, .eta-bar {display: none !important}
 """
-PHOTOS = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg")  # of scikit-image
-GRAY_PHOTOS = ("camera.png", "coins.png", "moon.png")
+# A contrast of at least 4.5 between text and background.
+THEME = gr.themes.Default(primary_hue="blue", font=["system-ui", "sans-serif"]).set(
+    color_accent="*primary_600",
+    body_text_color_subdued="*neutral_600",
+    input_placeholder_color="*neutral_600",
+    input_placeholder_color_dark="*neutral_300",
+    button_primary_background_fill="*primary_600",
+)
+PROGRESS = gr.Progress()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -110,45 +101,28 @@ class Serve:
     port: int | None = None
     """port to listen at; by default the first free one from 7860 on"""
 
-    def __post_init__(self):
-        if self.port is not None and not 1 <= self.port <= 65_535:
-            raise ValueError("--port must be between 1 and 65535")
-
 
 # ---------------------------------------------------------------- models, each loaded when needed
 
-_loading = threading.RLock()
 
-
-def load_once(load):
-    """Return a function that calls `load` the first time it is needed, and never twice."""
-    cached = functools.cache(load)
-
-    def locked(*names):
-        with _loading:
-            return cached(*names)
-
-    return locked
-
-
-@load_once
+@functools.cache
 def model(name):
     return training.load_model(None, name)
 
 
-@load_once
+@functools.cache
 def page_cleaner():
     return scans.cleaner(model("clean_documents"))
 
 
-@load_once
+@functools.cache
 def denoiser():
     network = denoise_fashion.build_unet(None, None)  # the same weights fit a picture of any size
     network.set_weights(model("denoise_fashion_unet").get_weights())
     return network
 
 
-@load_once
+@functools.cache
 def outlier_median():
     """Return the baseline of denoise_fashion.py, its threshold chosen on noisy clothes."""
     clean = clothes.clothes(200, seed=1)[0][..., np.newaxis] / np.float32(255)
@@ -156,12 +130,12 @@ def outlier_median():
     return fit_outlier_median(noise.salt_and_pepper(clean, amount, seed=1), clean)
 
 
-@load_once
+@functools.cache
 def watermark():
     return photo.Watermark(model("watermark_photo"))
 
 
-@load_once
+@functools.cache
 def autoencoders():
     """Return {kind: (encoder, decoder)} of latent_spaces.py."""
     kinds = latent_spaces.KINDS
@@ -187,30 +161,27 @@ def preview(picture):
     return ImageOps.scale(picture, -(-MIN_SHOWN // longer), Image.Resampling.NEAREST)
 
 
-def crop_center(image, side):
-    """Return the middle of an image, at most `side` pixels high and wide."""
-    top, left = (max(0, (length - side) // 2) for length in image.shape[:2])
-    return image[top : top + side, left : left + side]
-
-
 def write_samples(folder):
-    """Write sample pictures into a new folder and return {kind: list of paths}.
+    """Write sample pictures into a new folder and return {kind: list of paths}, shipped ones too.
 
     `photos` are in color, `gray` ones are not; `clothes` and `digits` have 28x28 pixels.
     """
-    folder.mkdir()
-    kinds = {"pages": [dirty[..., 0] for dirty, *_ in pages.pages(3, seed=1, scale=1)]}
-    for kind, make in (("clothes", clothes.clothes), ("digits", digits.digits)):
-        drawn, labels = make(60, seed=1)
-        kinds[kind] = drawn[np.unique(labels, return_index=True)[1]]
-    samples = {"pages": [Path(shutil.copy(ROOT / "samples/scan.jpg", folder))]}
-    for kind, drawn in kinds.items():
-        for number, pixels in enumerate(drawn):
-            samples.setdefault(kind, []).append(folder / f"{kind}_{number}.png")
-            Image.fromarray(pixels).save(samples[kind][-1])
-    for kind, names in (("photos", PHOTOS), ("gray", GRAY_PHOTOS)):
-        shipped = [Path(skimage.__file__).parent / "data" / name for name in names]
-        samples[kind] = [Path(shutil.copy(path, folder)) for path in shipped if path.is_file()]
+    folder.mkdir(parents=True)
+    shipped = Path(skimage.__file__).parent / "data"
+    samples = {
+        "pages": [ROOT / "samples/scan.jpg"],
+        "photos": [shipped / name for name in PHOTOS],
+        "gray": [shipped / name for name in GRAY_PHOTOS],
+    }
+    drawn = {"pages": [dirty[..., 0] for dirty, *_ in pages.pages(3, seed=1, scale=1)]}
+    for kind, draw in (("clothes", clothes.clothes), ("digits", digits.digits)):
+        pictures, labels = draw(60, seed=1)
+        drawn[kind] = pictures[np.unique(labels, return_index=True)[1]]
+    for kind, pictures in drawn.items():
+        for number, pixels in enumerate(pictures):
+            path = folder / f"{kind}_{number}.png"
+            Image.fromarray(pixels).save(path)
+            samples.setdefault(kind, []).append(path)
     return samples
 
 
@@ -221,30 +192,11 @@ def checked(path):
     return Path(path)
 
 
-# ---------------------------------------------------------------- work, and what has become of it
+# ---------------------------------------------------------------- work on what a visitor chooses
 
 
 class StoppedError(Exception):
     """Work is no longer wanted."""
-
-
-class Job:
-    """Work that a visitor waits for, on some inputs.
-
-    Attributes:
-        share: of the work that is done, in [0, 1].
-        wanted: False once it was stopped, or other work took its place.
-        stopped: whether it was stopped by hand.
-    """
-
-    def __init__(self, inputs):
-        self.inputs, self.share, self.wanted, self.stopped = inputs, 0, True, False
-
-    def report(self, share):
-        """Note how much is done. Raises StoppedError if the work is no longer wanted."""
-        self.share = share
-        if not self.wanted:
-            raise StoppedError
 
 
 def emptied(outputs):
@@ -263,10 +215,8 @@ def attempt(work, outputs, *inputs):
     try:
         return work(*inputs)
     except cli.UserError as error:
-        folders = rf"{re.escape(tempfile.gettempdir())}/(gradio/\w+|samples|tmp\w+)/"
-        return [*emptied(outputs[:-1]), re.sub(folders, "", str(error))]
-    except MemoryError:
-        return [*emptied(outputs[:-1]), "Not enough memory; use a smaller picture"]
+        folder = rf"{re.escape(tempfile.gettempdir())}/\S*/"
+        return [*emptied(outputs[:-1]), re.sub(folder, "", str(error))]
 
 
 def show_on(file, events, work, inputs, outputs):
@@ -278,68 +228,75 @@ def show_on(file, events, work, inputs, outputs):
     def run(*inputs):
         return attempt(work, outputs, *inputs) if inputs[0] else emptied(outputs)
 
-    file.change(lambda: emptied(outputs), None, outputs, **AT_ONCE)
-    gr.on([file.change, *events], run, inputs, outputs, **LIGHT, **LAST)
+    file.change(lambda: emptied(outputs), None, outputs, queue=False, show_progress="hidden")
+    gr.on(
+        [file.change, *events],
+        run,
+        inputs,
+        outputs,
+        trigger_mode="always_last",  # of several events while one is answered
+        show_progress_on=outputs[-1],
+    )
 
 
 def run_on(events, work, inputs, outputs, stop):
     """Run heavy work on each event, which stops what still runs and empties the outputs.
 
     Args:
-        work: function of a `Job`, a temporary folder and the inputs.
+        work: function of `report`, a temporary folder and the inputs; `report` takes the share of
+            the work that is done, in [0, 1].
         inputs: components; those for files come first, and without any there is nothing to do.
-        outputs: components that show what `work` returns; the last one is a text, which also tells
-            how much is done.
+        outputs: components that show what `work` returns; the last one is a text.
         stop: button.
     """
-    job = gr.State()
+    latest = gr.State()  # an Event, set when the work on the latest inputs is over
     files = sum(isinstance(each, gr.File | gr.DownloadButton) for each in inputs)
 
-    def begin(job, *inputs):
-        if job:
-            job.wanted = False
-        waits = any(inputs[:files])
-        text = "Waiting for its turn" if waits else ""
-        return [Job(inputs), *emptied(outputs[:-1]), text, gr.update(interactive=waits)]
+    def begin(over, *inputs):
+        if over:
+            over.set()
+        given = any(inputs[:files])
+        return [threading.Event(), *emptied(outputs), gr.update(interactive=given)]
 
-    def run(job, *inputs):
-        if not job.wanted or job.inputs != inputs or not any(inputs[:files]):
-            yield gr.skip()
-            return
-        start = time.monotonic()
-        with (
-            tempfile.TemporaryDirectory() as folder,
-            concurrent.futures.ThreadPoolExecutor(1) as thread,
-        ):
-            future = thread.submit(attempt, work, outputs, job, Path(folder), *inputs)
+    def run(over, progress=PROGRESS, *inputs):
+        def report(share):
+            if over.is_set() or not any(inputs[:files]):
+                raise StoppedError
+            progress(share)
+
+        with tempfile.TemporaryDirectory() as folder:
             try:
-                while job.wanted and not future.done():
-                    done = f"{job.share:.0%} done" if job.share else "At work"
-                    text = f"{done} after {time.monotonic() - start:.0f} s"
-                    yield [gr.skip() for _ in outputs[1:]] + [text, gr.skip()]
-                    concurrent.futures.wait([future], 0.3)
-                if job.wanted:
-                    yield [*future.result(), gr.update(interactive=False)]
-                elif job.stopped:  # again, because a text of this loop may have come after it
-                    yield [gr.skip() for _ in outputs[1:]] + ["Stopped", gr.skip()]
-            finally:
-                job.wanted = False
+                report(0)
+                updates = attempt(work, outputs, report, Path(folder), *inputs)
+                report(1)
+                over.set()
+                yield [*updates, gr.update(interactive=False)]
+            except StoppedError:
+                yield gr.skip()  # without any answer Gradio's page would freeze at the next work
 
-    def end(job):
-        job.wanted, job.stopped = False, True
+    def end(over):
+        over.set()
         return [*emptied(outputs[:-1]), "Stopped", gr.update(interactive=False)]
 
-    begun = gr.on(events, begin, [job, *inputs], [job, *outputs, stop], **AT_ONCE)
-    begun.then(run, [job, *inputs], [*outputs, stop], **HEAVY, **LAST)
-    stop.click(end, job, [*outputs, stop], **AT_ONCE)
+    at_once = {"queue": False, "trigger_mode": "multiple", "show_progress": "hidden"}
+    begun = gr.on(events, begin, [latest, *inputs], [latest, *outputs, stop], **at_once)
+    begun.then(
+        run,
+        [latest, *inputs],
+        [*outputs, stop],
+        trigger_mode="always_last",
+        show_progress_on=outputs[-1],
+        concurrency_id="heavy",  # one at a time, to save memory
+    )
+    stop.click(end, latest, [*outputs, stop], **at_once)
 
 
 # ---------------------------------------------------------------- what the tabs do
 
 
-def clean(job, folder, path, ink):
+def clean(report, folder, path, ink):
     """Clean the first page of a file."""
-    tiles.on_tile.set(job.report)
+    tiles.on_tile.set(report)
     before, after, target, notes = scans.clean_first_page(
         page_cleaner(), Path(path), folder, INKS[ink], MAX_MEGAPIXELS
     )
@@ -347,16 +304,14 @@ def clean(job, folder, path, ink):
     dpi = f"{after.dpi[0]:.0f} dpi" if after.dpi else "no dpi known"
     status = "; ".join([f"{target.name}: {width}x{height} pixels, {dpi}", *notes])
     previews = preview(before.image()), preview(after.image())
-    return (
-        previews,
-        gr.DownloadButton(value=str(target), interactive=True),
-        status,
-    )
+    return previews, gr.DownloadButton(value=str(target), interactive=True), status
 
 
 def remove_noise(path, kind, amount):
     """Return the middle of a picture: as it is, noisy, filtered and denoised, with PSNR."""
-    picture = crop_center(images.read_visible(checked(path)), CROP)[np.newaxis]
+    picture = images.read_visible(checked(path))
+    top, left = (max(0, (side - CROP) // 2) for side in picture.shape[:2])
+    picture = picture[np.newaxis, top : top + CROP, left : left + CROP]
     noisy = NOISES[kind](picture, amount, training.seed_for("app"))
     results = {
         "noisy": noisy,
@@ -374,10 +329,8 @@ def prepare(path, name):
     """Return a picture as a model in models/ needs it, (28, 28, 1), and a note."""
     dataset = training.trained_on(None, name)
     image, inverted = small_images.prepare(images.read_visible(checked(path)), dataset)
-    return (
-        image,
-        f"{'Inverted' if inverted else 'Not inverted'}: training images are light on dark.",
-    )
+    done = "Inverted" if inverted else "Not inverted"
+    return image, f"{done}: training images are light on dark."
 
 
 def encode(path):
@@ -390,7 +343,7 @@ def encode(path):
     return sheet, f"z = ({z[0]:.2f}, {z[1]:.2f}). {note}"
 
 
-def embed(job, folder, path, text, key):
+def embed(report, folder, path, text, key):
     """Embed a text in a photo."""
     path = checked(path)
     target = folder / f"{path.stem}_marked.png"
@@ -404,7 +357,7 @@ def embed(job, folder, path, text, key):
     )
 
 
-def damage_and_extract(job, folder, upload, marked, key, quality, sigma, blur, kept, scale):
+def damage_and_extract(report, folder, upload, marked, key, quality, sigma, blur, kept, scale):
     """Return a photo after what is done to it, and the message that is left in it."""
     picture = images.read_color(checked(upload or marked))
     height, width = picture.shape[:2]
@@ -419,7 +372,7 @@ def damage_and_extract(job, folder, upload, marked, key, quality, sigma, blur, k
         quality=int(quality) if quality < 100 else 0,
     )
     gray = photo.luminance(picture)
-    text = watermark().extract(gray, code.derive_key(key), progress=job.report)
+    text = watermark().extract(gray, code.derive_key(key), progress=report)
     return preview(picture), "No message found with this key" if text is None else text
 
 
@@ -440,31 +393,31 @@ def reconstruct(path):
 
 def file_picker(label, paths=(), suffixes=SUFFIXES):
     """Return a place to drop a file at, above samples; clicking one of these drops it there."""
-    file = gr.File(label=label, file_types=list(suffixes))
+    file = gr.File(label=label, file_types=list(suffixes), height=140)
     if paths:
-        gallery = gr.Dataset(
-            components=["image"],
-            samples=[[str(path)] for path in paths],
-            type="index",
-            label="Samples: click one",
-        )
-        # Otherwise one that was clicked would be deleted with the visitors' files.
-        gallery.keep_in_cache = {str(sample["path"]) for (sample,) in gallery.samples}
-        gallery.click(lambda index: str(paths[index]), gallery, file, show_progress="hidden")
+        samples = [[str(path)] for path in paths]
+        gallery = gr.Dataset(components=["image"], samples=samples, label="Samples: click one")
+        gallery.click(lambda sample: sample[0], gallery, file, show_progress="hidden")
     return file
 
 
-def picture_box(label, component=gr.Image, **options):
+def picture_box(label, **options):
     """Return a place that shows a picture, losslessly."""
-    return component(
-        label=label, format="png", interactive=False, buttons=["fullscreen"], **options
+    return gr.Image(
+        label=label,
+        format="png",
+        interactive=False,
+        buttons=["fullscreen"],
+        elem_classes="picture",
+        **options,
     )
 
 
-def comparison_box(label, height, **options):
+def comparison_box(label, **options):
     """Return a place that shows one picture on top of another, with a line to drag between."""
-    max_height = height - 44  # the label is above it
-    return picture_box(label, gr.ImageSlider, height=height, max_height=max_height, **options)
+    return gr.ImageSlider(
+        label=label, format="png", interactive=False, buttons=["fullscreen"], **options
+    )
 
 
 def status_box(label, hint="Choose a file, or click a sample"):
@@ -484,7 +437,7 @@ def clean_tab(samples):
             with gr.Row():
                 stop = gr.Button("Stop", interactive=False, min_width=80)
                 download = gr.DownloadButton("Download", interactive=False, min_width=80)
-        comparison = comparison_box("Before and after", 620, scale=2)
+        comparison = comparison_box("Before and after", height=620, scale=2)
     events = [page.change, ink.input]
     run_on(events, clean, [page, ink], [comparison, download, status], stop)
 
@@ -504,12 +457,12 @@ def denoise_tab(samples):
             kind = gr.Radio(list(NOISES), value="salt and pepper", label="Noise")
             label = "Amount: share of pixels, or standard deviation"
             amount = gr.Slider(0, 0.5, 0.1, step=0.01, label=label)
+            status = status_box("What is shown")
     with gr.Row():
         names = ["picture", "noisy", "outlier median", "network"]
         outputs = [picture_box(name, min_width=220) for name in names]
-    outputs.append(status_box("What is shown"))
     inputs = [file, kind, amount]
-    show_on(file, [kind.change, amount.change], remove_noise, inputs, outputs)
+    show_on(file, [kind.change, amount.change], remove_noise, inputs, [*outputs, status])
 
 
 def plane_tab(samples):
@@ -518,7 +471,9 @@ def plane_tab(samples):
         "Drag the point: neighbors look alike, and between two kinds of clothes lie mixtures. "
         "The model is that of `vae_fashion.py`."
     )
-    gr.HTML('<iframe src="docs/explorer.html" title="The latent plane"></iframe>')
+    size = "display: block; border: 0; width: 100%; height: max(780px, 1410px - 100vw)"
+    explorer = f'<iframe src="docs/explorer.html" title="The latent plane" style="{size}"></iframe>'
+    gr.HTML(explorer, padding=False)
     with gr.Row():
         with gr.Column():
             file = file_picker("A piece of clothing of yours", samples["clothes"])
@@ -543,7 +498,7 @@ def message_tab(samples):
                 download = gr.DownloadButton("Download", interactive=False, min_width=80)
             status = status_box("The marked photo")
         with gr.Column(scale=2), gr.Row():
-            comparison = comparison_box("Photo and marked photo", 420, min_width=280)
+            comparison = comparison_box("Photo and marked photo", height=420, min_width=280)
             change = picture_box("What changed, 16 times", height=420, min_width=280)
     with gr.Row():
         with gr.Column():
@@ -585,39 +540,40 @@ def autoencoders_tab(samples):
     show_on(file, [], reconstruct, [file], [*outputs, note])
 
 
-def with_policy(app):
-    """Return an ASGI app whose answers carry `POLICY`."""
+TABS = {
+    "Clean a scan": clean_tab,
+    "Remove noise": denoise_tab,
+    "Latent plane": plane_tab,
+    "Hide a message": message_tab,
+    "Five autoencoders": autoencoders_tab,
+}
 
-    async def answer(scope, receive, send):
-        async def send_with_policy(message):
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"content-security-policy", POLICY)]
-            await send(message)
 
-        await app(scope, receive, send_with_policy)
+async def project_file(request):
+    name = request.url.path[1:]
+    return FileResponse(ROOT / name, media_type=SERVED[name])
 
-    return answer
+
+async def add_policy(request, call_next):
+    response = await call_next(request)
+    response.headers["Content-Security-Policy"] = POLICY
+    return response
 
 
 def build_page(folder):
     """Return the page; sample pictures are written into a new folder."""
     samples = write_samples(folder)
-    with gr.Blocks(title="Autoencoders", delete_cache=(CLEANUP_SECONDS, UPLOAD_SECONDS)) as page:
+    # Served from where they are; copies would be deleted with the visitors' files.
+    gr.set_static_paths([path for paths in samples.values() for path in paths])
+    with gr.Blocks(title="Autoencoders", delete_cache=(60, 3_600)) as page:
         gr.Markdown(
             "# Autoencoders\nFive things that trained ones do. Click a sample, or take your own. "
             "[About the project](README.md) · [License](LICENSE)"
         )
         with gr.Tabs(overflow_behavior="wrap"):
-            with gr.Tab("Clean a scan"):
-                clean_tab(samples)
-            with gr.Tab("Remove noise"):
-                denoise_tab(samples)
-            with gr.Tab("Latent plane"):
-                plane_tab(samples)
-            with gr.Tab("Hide a message"):
-                message_tab(samples)
-            with gr.Tab("Five autoencoders"):
-                autoencoders_tab(samples)
+            for name, fill in TABS.items():
+                with gr.Tab(name):
+                    fill(samples)
     return page.queue(max_size=40)
 
 
@@ -630,21 +586,7 @@ def main(argv=None):
         tempfile.tempdir = folder  # for everything that is uploaded or made
         # Gradio reads the variable each time; only DEFAULT_TEMP_DIR was set when it was imported.
         os.environ["GRADIO_TEMP_DIR"] = gr.routes.DEFAULT_TEMP_DIR = str(Path(folder, "gradio"))
-        page = build_page(Path(folder, "samples"))
-        routes = [
-            Route(f"/{name}", FileResponse(ROOT / name, media_type=kind)) for name, kind in SERVED
-        ]
-        # A contrast of at least 4.5 between text and background.
-        theme = gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["monospace"]).set(
-            color_accent="*primary_600",
-            body_text_color_subdued="*neutral_600",
-            block_label_text_color="*primary_700",
-            block_title_text_color="*primary_700",
-            input_placeholder_color="*neutral_600",
-            input_placeholder_color_dark="*neutral_300",
-            button_primary_background_fill="*primary_600",
-            checkbox_label_background_fill_selected="*primary_600",
-        )
+        page = build_page(Path(folder, "gradio", "samples"))  # Gradio needs its folder to be there
         try:
             page.launch(
                 server_name=settings.host,
@@ -653,9 +595,12 @@ def main(argv=None):
                 run_history=False,  # it keeps visitors' files, in the browser or elsewhere
                 ssr_mode=False,
                 footer_links=[],
-                app_kwargs={"middleware": [Middleware(with_policy)], "routes": routes},
-                max_file_size=MAX_MEGABYTES * 2**20,
-                theme=theme,
+                app_kwargs={
+                    "middleware": [Middleware(BaseHTTPMiddleware, add_policy)],
+                    "routes": [Route(f"/{name}", project_file) for name in SERVED],
+                },
+                max_file_size="50mb",
+                theme=THEME,
                 css=CSS,
                 js=NAME_SAMPLES,
                 quiet=True,
@@ -663,7 +608,7 @@ def main(argv=None):
             )
             print(f"Open {page.local_url} in a browser. Ctrl-C ends it.", flush=True)
             threading.Event().wait()
-        except OSError as error:
+        except (OSError, OverflowError) as error:
             place = f"{settings.host}, port {settings.port or 'any'}"
             raise cli.UserError(f"{place}: can't listen ({error}); choose another --port") from None
         except KeyboardInterrupt:
