@@ -77,28 +77,6 @@ class Train(cli.Train):
             raise ValueError(f"--recipe {self.recipe} needs --architecture unet")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Apply(cli.Apply):
-    format: Literal["same", "pdf", "tiff", "png", "jpeg"] = "same"
-    """file format of the cleaned files"""
-    bilevel: bool = False
-    """write 1-bit black and white"""
-    gray: bool = False
-    """write gray instead of color"""
-    force: bool = False
-    """overwrite files cleaned into --output-dir before"""
-    dask: str | None = None
-    """clean in parallel with dask: on all cores (`local`) or on the workers of tcp://HOST:PORT"""
-
-    def __post_init__(self):
-        if self.bilevel and (self.gray or self.format == "jpeg"):
-            raise ValueError("--bilevel excludes --gray and --format jpeg")
-        if self.force and not self.output_dir:
-            raise ValueError("--force needs --output-dir, the folder whose files it overwrites")
-        if self.dask and self.dask != "local" and "://" not in self.dask:
-            raise ValueError("--dask must be local or an address such as tcp://HOST:8786")
-
-
 def build_unet(height=None, width=None, channels=1):
     """Return the U-Net: (n, height, width, channels) to the same shape, values in [0, 1].
 
@@ -111,9 +89,9 @@ def build_unet(height=None, width=None, channels=1):
     dirty = keras.Input((height, width, channels), name="dirty")
 
     # Ink on dark paper and dirt on white paper can have the same gray value; after division by the
-    # paper's brightness they differ. The paper is estimated by a morphological closing: a maximum
-    # over each neighborhood, then a minimum, removes everything narrower than 52 pixels. A quarter
-    # of the resolution suffices.
+    # paper's brightness they differ. A morphological closing estimates that brightness: a maximum
+    # filter and then a minimum filter remove everything narrower than 52 pixels. A quarter of the
+    # resolution is enough.
     paper = layers.AveragePooling2D(4)(dirty)
     paper = layers.MaxPooling2D(13, **pool_args)(paper)
     paper = -layers.MaxPooling2D(13, **pool_args)(-paper)
@@ -122,9 +100,9 @@ def build_unet(height=None, width=None, channels=1):
         paper = layers.AveragePooling2D(3, **pool_args)(layers.UpSampling2D(2)(paper))
     divided = ops.minimum(dirty / ops.maximum(paper, 0.05), 1)
 
-    # Telling a stain from a letter, or ink from show-through, needs context beyond one letter: five
-    # halvings give a receptive field of about 350 pixels. The network works at half resolution,
-    # which makes a step four times cheaper; letters stay legible.
+    # To tell a stain from a letter, or ink from show-through, the network has to see more than one
+    # letter: five halvings give a receptive field of about 350 pixels. It works at half resolution,
+    # which makes a step four times cheaper while letters stay legible.
     x = layers.Concatenate()([dirty, divided])
     x = layers.Conv2D(32, 4, strides=2, **conv_args)(x)
     x = layers.Conv2D(32, 3, **conv_args)(x)
@@ -141,14 +119,13 @@ def build_unet(height=None, width=None, channels=1):
         x = layers.Conv2D(filters, 3, **conv_args)(x)
         x = layers.Conv2D(filters, 3, **conv_args)(x)
 
-    # Initialized to zero, so the untrained network returns the divided page and learns to correct
-    # it.
+    # Initialized to zero, so that training starts from the divided page.
     correction = layers.Conv2DTranspose(
         channels, 4, strides=2, padding="same", kernel_initializer="zeros", name="change"
     )
     clean = divided + correction(x)
-    # Straight-through clip: clipped in the forward pass, identity in the backward pass. A plain
-    # clip has zero gradient outside [0, 1], so a pixel out there would never be corrected.
+    # Clipped in the forward pass only. A plain clip has zero gradient outside [0, 1], so a pixel
+    # there would never be corrected.
     clean = clean + ops.stop_gradient(ops.clip(clean, 0, 1) - clean)
     return keras.Model(dirty, clean, name="clean_documents")
 
@@ -156,9 +133,9 @@ def build_unet(height=None, width=None, channels=1):
 def build_autoencoder(height=None, width=None, channels=1):
     """Return the article's autoencoder: (n, height, width, channels) to the same, in [0, 1].
 
-    Height and width must be even, or None for any such size. Its receptive field is 10 x 10 pixels.
-    It has no bottleneck: 64 channels at half the resolution are 16 numbers for each pixel. With a
-    clean page as its target it cannot get away with copying.
+    Height and width must be even, or None for any such size. The receptive field is 10 x 10 pixels.
+    There is no bottleneck: 64 channels at half the resolution are 16 numbers for each pixel. It
+    needs none, because the target is the clean page and a copy of the dirty one has a high loss.
     """
     if (height or 0) % 2 or (width or 0) % 2:
         raise ValueError(f"height and width must be even, not {height} and {width}")
@@ -176,19 +153,17 @@ def main(argv=None):
     settings = cli.parse(__doc__, argv, Train, Apply)
     if isinstance(settings, Apply):
         return clean_files(settings)
-    model = None
-    if settings.model:
-        model = training.load_model(settings.model, *NAMES.values())
-        architecture = "unet" if model.name == NAMES["unet"] else "autoencoder"
-        settings = dataclasses.replace(settings, architecture=architecture)
     # Flags override the recipe.
     settings = cli.with_recipe(settings, RECIPES[settings.architecture][settings.recipe])
+    name = NAMES[settings.architecture]
     # Four dirty pages share one clean page, and all pages of a family share text and dirt. The
     # article splits by file, so its test pages leak into training. Here the test pages are a
     # separate family.
     office = noisy_office.load_noisy_office(settings)
-    folder = training.run_folder(settings, NAMES[settings.architecture])
-    if model is None:
+    folder = training.run_folder(settings, name)
+    if settings.model:
+        model = training.load_model(settings.model, name)
+    else:
         model = train(settings, office, folder)
     evaluation.clean_documents.report(folder, settings, model, office)
 
@@ -198,8 +173,8 @@ def train(settings, office, folder):
     keras.utils.set_random_seed(settings.seed)
     model = build_unet() if settings.architecture == "unet" else build_autoencoder()
     if settings.recipe == "published":
-        # Batches of full pages.
-        dirty_pages, clean_pages = noisy_office.stack(office.train)
+        # The article trains on full pages.
+        dirty_pages, clean_pages = noisy_office.pad_and_stack(office.train)
 
         def make_batch(indices, seed):
             return dirty_pages[indices], clean_pages[indices]
@@ -209,8 +184,8 @@ def train(settings, office, folder):
         patience = 5  # early stopping: after five epochs without a lower validation loss
     else:
         make_batch = patch_maker(settings, office.train)
+        # Shuffles, and calls make_batch(indices, seed) for each step. Its length: steps per epoch.
         batches = training.Batches(make_batch, PATCHES_PER_PAGE * len(office.train), settings)
-        # len(batches) is the number of steps per epoch.
         schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * len(batches))
         # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
@@ -221,9 +196,9 @@ def train(settings, office, folder):
         batches.dataset(),
         epochs=settings.epochs,
         shuffle=False,  # batches are already shuffled
-        validation_data=noisy_office.stack(office.validation),
+        validation_data=noisy_office.pad_and_stack(office.validation),
         validation_batch_size=4,
-        # best epoch to model.keras, history.csv, backup for --resume
+        # save the best epoch as model.keras, history.csv, and a backup for --resume
         callbacks=training.callbacks(folder, settings, batches, patience),
         verbose=2,
     )
@@ -295,8 +270,30 @@ def cut_patch(page, side, rng, vary=False):
     return dirty, clean
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Apply(cli.Apply):
+    format: Literal["same", "pdf", "tiff", "png", "jpeg"] = "same"
+    """file format of the cleaned files"""
+    bilevel: bool = False
+    """write 1-bit black and white"""
+    gray: bool = False
+    """write gray instead of color"""
+    force: bool = False
+    """overwrite files cleaned into --output-dir before"""
+    dask: str | None = None
+    """clean in parallel with dask: on all cores (`local`) or on the workers of tcp://HOST:PORT"""
+
+    def __post_init__(self):
+        if self.bilevel and (self.gray or self.format == "jpeg"):
+            raise ValueError("--bilevel excludes --gray and --format jpeg")
+        if self.force and not self.output_dir:
+            raise ValueError("--force needs --output-dir, the folder whose files it overwrites")
+        if self.dask and self.dask != "local" and "://" not in self.dask:
+            raise ValueError("--dask must be local or an address such as tcp://HOST:8786")
+
+
 def clean_files(settings):
-    """Clean the files that --input names as files, folders or patterns; return the exit code."""
+    """Clean what --input names, as files, folders or patterns; return the exit code."""
     model = training.load_model(settings.model, *NAMES.values())
     options = document.Options(settings.format, settings.bilevel, settings.gray)
     return batch.clean_files(

@@ -47,12 +47,15 @@ from common import cli, data, images, noise, training
 from tools import tiles
 
 NAMES = {"autoencoder": "denoise_fashion", "unet": "denoise_fashion_unet"}
-PUBLISHED = {"epochs": 20, "batch_size": 2048, "learning_rate": 0.001}
-FAST = {"epochs": 10, "batch_size": 64, "learning_rate": 0.004, "steps_per_epoch": 150}
-FAST_UNET = {"epochs": 20, "batch_size": 32, "learning_rate": 0.005, "steps_per_epoch": 250}
 RECIPES = {
-    "autoencoder": {"fast": FAST, "published": PUBLISHED},
-    "unet": {"fast": FAST_UNET, "published": PUBLISHED},
+    "autoencoder": {
+        "fast": {"epochs": 10, "batch_size": 64, "learning_rate": 0.004, "steps_per_epoch": 150},
+        "published": {"epochs": 20, "batch_size": 2048, "learning_rate": 0.001},
+    },
+    "unet": {
+        "fast": {"epochs": 20, "batch_size": 32, "learning_rate": 0.005, "steps_per_epoch": 250},
+        "published": {"epochs": 20, "batch_size": 2048, "learning_rate": 0.001},
+    },
 }
 
 
@@ -63,7 +66,7 @@ class Train(cli.Train):
     noise: float = 0.1
     """share of pixels to replace"""
     patches: bool = False
-    """train the U-Net on 28x28 patches cut from the pictures in --data-dir at full size"""
+    """train the U-Net on patches of 28x28 pixels from the full-size pictures in --data-dir"""
 
     def __post_init__(self):
         super().__post_init__()
@@ -73,18 +76,13 @@ class Train(cli.Train):
             raise ValueError("--patches needs --architecture unet and a --data-dir of pictures")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Apply(cli.Apply):
-    pass
-
-
 def build_autoencoder(height=28, width=28, channels=1, initializer="glorot_uniform"):
     """Return the article's autoencoder: (n, height, width, channels) to the same, in [0, 1].
 
     Height and width must be 8k + 4 (28, 36, ...), or None for any such size.
 
-    All information passes through a latent of 256 numbers, so the decoder must redraw all 784
-    pixels, including the 90% that were not replaced.
+    All it knows of an image passes through a latent of 256 numbers, so the decoder must redraw all
+    784 pixels, including the 90% that were clean.
     """
     for side in (height, width):
         if side is not None and side % 8 != 4:
@@ -111,9 +109,8 @@ def build_autoencoder(height=28, width=28, channels=1, initializer="glorot_unifo
 def build_unet(height=28, width=28, channels=1):
     """Return the U-Net: (n, height, width, channels) to the same shape, values in [0, 1].
 
-    None leaves height and width open; pictures then need sides that are multiples of 8.
-
-    The skip connections carry details past the latent, which alone would lose them.
+    Height and width may be any numbers, or None for any multiples of 8. The skip connections carry
+    details past the latent, which would lose them.
     """
     noisy = keras.Input((height, width, channels), name="noisy")
     skip_1 = layers.Conv2D(64, 3, activation="relu", padding="same")(noisy)
@@ -133,68 +130,66 @@ def build_unet(height=28, width=28, channels=1):
     x = upsample_like(skip_1, x)
     x = layers.Concatenate()([x, skip_1])
     x = layers.Conv2D(16, 3, activation="relu", padding="same")(x)
-    # The network learns what to change, which is zero for nine pixels in ten (Zhang et al. 2017,
-    # https://arxiv.org/abs/1608.03981). It starts out returning its input.
+    # The network predicts the change from noisy to clean, which is zero for nine pixels in ten
+    # (Zhang et al. 2017, https://arxiv.org/abs/1608.03981). Untrained, it returns its input.
     change = layers.Conv2D(channels, 3, padding="same", kernel_initializer="zeros", name="change")
     x = noisy + change(x)
-    # Clipped in the forward pass only: clip has no gradient outside [0, 1], and a pixel there could
-    # never be corrected.
+    # Clipped in the forward pass only. A plain clip has zero gradient outside [0, 1], so a pixel
+    # there would never be corrected.
     x = x + ops.stop_gradient(ops.clip(x, 0, 1) - x)
     return keras.Model(noisy, x, name="denoise_fashion_unet")
 
 
 def upsample_like(skip, x):
-    """Return x at twice its height and width, without what pooling has added to an odd side."""
+    """Return x upsampled by 2 and cropped to the size of `skip`: pooling rounds odd sides up."""
     x = layers.UpSampling2D(2)(x)
-    if None in x.shape[1:3]:
+    if None in x.shape[1:3] or x.shape[1:3] == skip.shape[1:3]:
         return x
-    extra = [(0, side - target) for side, target in zip(x.shape[1:3], skip.shape[1:3], strict=True)]
-    return layers.Cropping2D(extra)(x) if any(map(sum, extra)) else x
+    rows, columns = x.shape[1] - skip.shape[1], x.shape[2] - skip.shape[2]
+    return layers.Cropping2D(((0, rows), (0, columns)))(x)
 
 
 def main(argv=None):
-    # Train, or Apply if the command line has --input.
-    settings = cli.parse(__doc__, argv, Train, Apply)
-    if isinstance(settings, Apply):
+    # Train, or cli.Apply if the command line has --input.
+    settings = cli.parse(__doc__, argv, Train, cli.Apply)
+    if isinstance(settings, cli.Apply):
         return denoise_files(settings)
-    model = None
-    if settings.model:
-        model = training.load_model(settings.model, *NAMES.values())
-        architecture = "unet" if model.name == NAMES["unet"] else "autoencoder"
-        settings = dataclasses.replace(settings, architecture=architecture)
     # Flags override the recipe.
     settings = cli.with_recipe(settings, RECIPES[settings.architecture][settings.recipe])
+    name = NAMES[settings.architecture]
     if settings.patches:
         clothes = data.load_pictures(settings, patches=True)
     else:
         clothes = data.load_fashion_mnist(settings)
-    folder = training.run_folder(settings, NAMES[settings.architecture])
+    folder = training.run_folder(settings, name)
     # The same noise for every --seed, so that runs with different seeds are comparable.
     seed = training.seed_for("validation")
     noisy_val = noise.salt_and_pepper(clothes.x_val, settings.noise, seed)
-    if model is None:
+    if settings.model:
+        model = training.load_model(settings.model, name)
+    else:
         model = train(settings, clothes, noisy_val, folder)
     evaluation.denoise_fashion.report(folder, settings, model, clothes, noisy_val)
 
 
 def train(settings, clothes, noisy_val, folder):
     """Return the model with the lowest validation loss."""
+    clean = clothes.x_train
     if settings.recipe == "published":
-        # The article adds the noise once, before training. The network can memorize it.
-        seed = training.seed_for(settings.seed, "train")
-        noisy_train = noise.salt_and_pepper(clothes.x_train, settings.noise, seed)
+        # The article adds the noise once, before training, so the network can memorize it.
+        noise_seed = training.seed_for(settings.seed, "train")
+        noisy = noise.salt_and_pepper(clean, settings.noise, noise_seed)
 
         def make_batch(indices, seed):
-            return noisy_train[indices], clothes.x_train[indices]
+            return noisy[indices], clean[indices]
     else:
-        # Fresh noise in every batch: the network never sees the same noisy image twice. That allows
-        # a higher learning rate.
+        # Noise that is fresh in every batch cannot be memorized, and makes many training images out
+        # of each one. It allows a higher learning rate.
         def make_batch(indices, seed):
-            clean = clothes.x_train[indices]
-            return noise.salt_and_pepper(clean, settings.noise, seed), clean
+            return noise.salt_and_pepper(clean[indices], settings.noise, seed), clean[indices]
 
-    # len(batches) is the number of steps per epoch.
-    batches = training.Batches(make_batch, len(clothes.x_train), settings)
+    # Shuffles, and calls make_batch(indices, seed) for each step; its length is steps per epoch.
+    batches = training.Batches(make_batch, len(clean), settings)
     keras.utils.set_random_seed(settings.seed)
     model = build_unet() if settings.architecture == "unet" else build_autoencoder()
     if settings.recipe == "published":
@@ -204,8 +199,7 @@ def train(settings, clothes, noisy_val, folder):
         if settings.architecture == "autoencoder":
             # He et al. 2015, for layers with ReLU: https://arxiv.org/abs/1502.01852
             model = build_autoencoder(initializer="he_normal")
-            # Untrained, the model outputs about the mean pixel.
-            training.init_output_bias(model, clothes.x_train)
+            training.init_output_bias(model, clean)  # untrained, it outputs about the mean pixel
         schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * len(batches))
         # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
@@ -218,7 +212,7 @@ def train(settings, clothes, noisy_val, folder):
         shuffle=False,  # batches are already shuffled
         validation_data=(noisy_val, clothes.x_val),
         validation_batch_size=500,
-        # best epoch to model.keras, history.csv, backup for --resume
+        # save the best epoch as model.keras, history.csv, and a backup for --resume
         callbacks=training.callbacks(folder, settings, batches, patience),
         verbose=2,
     )
@@ -229,16 +223,18 @@ def denoise_files(settings):
     """Write a denoised copy of each --input file, at its own size."""
     model = training.load_model(settings.model, NAMES["unet"], NAMES["autoencoder"])
     unet = model.name == NAMES["unet"]
-    # The same weights fit a picture of any size.
+    # Convolutions have the same weights at any size.
     network = build_unet(None, None) if unet else build_autoencoder(None, None)
     network.set_weights(model.get_weights())
     outputs = images.output_paths(settings.input, settings.output_dir, f"{model.name}_denoised")
 
-    def mean_of_two(piece, training):
-        # Of a picture on its side it makes other errors: of photos the mean is 0.4 dB better.
-        turned = network(np.rot90(piece, axes=(1, 2)), training=training)
-        return (network(piece, training=training) + np.rot90(turned, -1, axes=(1, 2))) / 2
+    def mean_of_two(image, training):
+        # On a picture turned by 90° the network makes other errors. The mean of both outputs is
+        # 0.4 dB better on photos.
+        turned = network(np.rot90(image, axes=(1, 2)), training=training)
+        return (network(image, training=training) + np.rot90(turned, -1, axes=(1, 2))) / 2
 
+    # The U-Net takes sides of 8k pixels, the autoencoder of 8k + 4.
     tiles.denoise_files(mean_of_two, outputs, multiple=8, plus=0 if unet else 4, color=True)
 
 

@@ -54,23 +54,16 @@ class Train(cli.Train):
             raise ValueError("--noise must be between 0 and 10")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Apply(cli.Apply):
-    invert: bool = True
-    """invert dark-on-light pictures to light on dark, as in training; --no-invert keeps them"""
-    tile: bool = False
-    """denoise a picture of many digits at its own size; digits should be about 20 pixels tall"""
-
-
 def build_denoiser(height=28, width=28, channels=1):
     """Return the autoencoder: (n, height, width, channels) to the same shape, values in [0, 1].
 
     Height and width must be multiples of 4, or None for any such size.
 
-    This denoiser does not compress: its latent holds 7 * 7 * 32 = 1,568 numbers, twice as many as
-    there are pixels. It works because noise is independent between pixels while strokes are not.
-    The loss is lowest when each output pixel is its expected clean value given the noisy pixels
-    around it, here a window of about 24 x 24.
+    An autoencoder's bottleneck is usually narrow. This one is not: the latent holds 7 * 7 * 32 =
+    1,568 numbers, twice as many as there are pixels. It need not be, because a copy of the noisy
+    input has a high loss. Denoising works because noise is independent between pixels while strokes
+    are not: the loss is lowest when each output pixel is its expected clean value given the noisy
+    pixels around it, here a window of about 24 x 24.
     """
     if (height or 0) % 4 or (width or 0) % 4:
         raise ValueError(f"height and width must be multiples of 4, not {height} and {width}")
@@ -94,47 +87,46 @@ def main(argv=None):
     if isinstance(settings, Apply):
         return denoise_files(settings)
     settings = cli.with_recipe(settings, RECIPES[settings.recipe])  # flags override the recipe
-    model = training.load_model(settings.model, NAME) if settings.model else None
     digits = data.load_mnist(settings)
     folder = training.run_folder(settings, NAME)
     # The same noise for every --seed, so that runs with different seeds are comparable.
     noisy_val = noise.gaussian(digits.x_val, settings.noise, training.seed_for("validation"))
-    if model is None:
+    if settings.model:
+        model = training.load_model(settings.model, NAME)
+    else:
         model = train(settings, digits, noisy_val, folder)
     evaluation.denoise_mnist.report(folder, settings, model, digits, noisy_val)
 
 
 def train(settings, digits, noisy_val, folder):
     """Return the model with the lowest validation loss."""
+    clean = digits.x_train
     if settings.recipe == "published":
-        # The article adds the noise once, before training. The network can memorize it.
-        seed = training.seed_for(settings.seed, "train")
-        noisy_train = noise.gaussian(digits.x_train, settings.noise, seed)
+        # The article adds the noise once, before training, so the network can memorize it.
+        noisy = noise.gaussian(clean, settings.noise, training.seed_for(settings.seed, "train"))
 
         def make_batch(indices, seed):
-            return noisy_train[indices], digits.x_train[indices]
+            return noisy[indices], clean[indices]
     else:
-        # Fresh noise in every batch: the network never sees the same noisy image twice. That allows
-        # a learning rate ten times as high.
+        # Noise that is fresh in every batch cannot be memorized, and makes many training images out
+        # of each one. It allows a learning rate ten times as high.
         def make_batch(indices, seed):
-            clean = digits.x_train[indices]
-            return noise.gaussian(clean, settings.noise, seed), clean
+            return noise.gaussian(clean[indices], settings.noise, seed), clean[indices]
 
-    # len(batches) is the number of steps per epoch.
-    batches = training.Batches(make_batch, len(digits.x_train), settings)
+    # Shuffles, and calls make_batch(indices, seed) for each step; its length is steps per epoch.
+    batches = training.Batches(make_batch, len(clean), settings)
     keras.utils.set_random_seed(settings.seed)
     model = build_denoiser()
     if settings.recipe == "published":
         optimizer = keras.optimizers.Adam(settings.learning_rate)
     else:
-        # Untrained, the model outputs about the mean pixel.
-        training.init_output_bias(model, digits.x_train)
+        training.init_output_bias(model, clean)  # untrained, it outputs about the mean pixel
         schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * len(batches))
         # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
-    # The loss is -x * log(y) - (1 - x) * log(1 - y) for clean pixel x and output y. For a gray x,
-    # too, it is lowest at y = x, although it is not zero there. Behind a sigmoid its gradient is
-    # y - x. That of the squared error would vanish where an output is certain and wrong.
+    # For a clean pixel x and an output y the loss is -x * log(y) - (1 - x) * log(1 - y). It is
+    # lowest at y = x, although not zero there if x is gray. Its gradient before the sigmoid is
+    # y - x; that of the squared error would vanish where an output is certain and wrong.
     model.compile(optimizer, loss="binary_crossentropy")
     model.summary()
     model.fit(
@@ -143,23 +135,31 @@ def train(settings, digits, noisy_val, folder):
         shuffle=False,  # batches are already shuffled
         validation_data=(noisy_val, digits.x_val),
         validation_batch_size=500,
-        # best epoch to model.keras, history.csv, backup for --resume
+        # save the best epoch as model.keras, history.csv, and a backup for --resume
         callbacks=training.callbacks(folder, settings, batches),
         verbose=2,
     )
     return training.best_model(folder, NAME)
 
 
-def denoise_files(settings):
-    """Write a denoised copy of each --input file, and a sheet that shows what the model was given.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Apply(cli.Apply):
+    invert: bool = True
+    """invert dark-on-light pictures to light on dark, as in training; --no-invert keeps them"""
+    tile: bool = False
+    """denoise a picture of many digits at its own size; digits should be about 20 pixels tall"""
 
-    With --tile there is no sheet.
+
+def denoise_files(settings):
+    """Write a denoised copy of each --input file and, without --tile, a sheet to check it by.
+
+    The sheet shows the picture, what the network was given, and what it made of it.
     """
     model = training.load_model(settings.model, NAME)
     dataset_name = training.trained_on(settings.model, NAME)
     outputs = images.output_paths(settings.input, settings.output_dir, f"{NAME}_denoised")
     if settings.tile:
-        network = build_denoiser(None, None)  # the same weights fit a picture of any size
+        network = build_denoiser(None, None)  # convolutions have the same weights at any size
         network.set_weights(model.get_weights())
         return tiles.denoise_files(network, outputs, multiple=4, invert=settings.invert)
     sheet_paths = [target.with_name(f"{path.stem}_sheet.png") for path, target in outputs]

@@ -8,11 +8,11 @@
     contractive   Dense 128, sigmoid  its transpose   penalizes codes that change with the image
     variational   Dense 256, k        Dense 256, 784  codes are distributions, not points
 
-An autoencoder returns its input through a code too limited to hold all of it, the bottleneck. The
-kinds differ in what limits the code, and so in what it is good for. There are 20 short trainings.
+An autoencoder returns its input through a bottleneck: a code too limited to hold all of it. The
+kinds differ in what limits the code, and so in what it is good for.
 
 Examples:
-  python latent_spaces.py                     everything, in five minutes
+  python latent_spaces.py                     all 20 trainings, in five minutes
   python latent_spaces.py --epochs 2          a quick try
   python latent_spaces.py --input samples/seven.png
                                               code and reconstruct a picture with each of the five
@@ -41,7 +41,7 @@ from tools import latents
 
 NAME = "latent_spaces"
 SIZES = [2, 4, 8, 16, 32, 64, 128]  # numbers in the code
-# The models that are saved and that --input applies: {kind: experiment}.
+# {kind: the experiment whose model is saved, and applied by --input}
 KINDS = {
     "linear": "linear_32",
     "plain": "plain_32",
@@ -55,6 +55,7 @@ KINDS = {
 class Train(cli.Train):
     epochs: int = 10
     """number of epochs of each training"""
+    # Flags of the other scripts that this one does not have.
     recipe: cli.Hidden[str] = "fast"
     batch_size: cli.Hidden[None] = None
     learning_rate: cli.Hidden[None] = None
@@ -62,12 +63,6 @@ class Train(cli.Train):
     resume: cli.Hidden[None] = None
     tensorboard: cli.Hidden[bool] = False
     model: cli.Hidden[None] = None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Apply(cli.Apply):
-    invert: bool = True
-    """invert dark-on-light pictures to light on dark, as in training; --no-invert keeps them"""
 
 
 @dataclasses.dataclass
@@ -125,7 +120,7 @@ class TiedDense(layers.Layer):
 
     def build(self, input_shape):
         """Create the kernel, and a bias for each direction."""
-        # Small, because the weights of border pixels, where no digit has ink, hardly change.
+        # Small, because weights of border pixels, which are black in all digits, hardly change.
         small = keras.initializers.RandomNormal(stddev=0.02)
         self.kernel = self.add_weight((input_shape[-1], self.units), small, name="w")
         self.bias = self.add_weight((self.units,), "zeros", name="b")
@@ -137,8 +132,8 @@ class TiedDense(layers.Layer):
             return self.activation(ops.matmul(x, ops.transpose(self.kernel)) + self.bias_back)
         h = self.activation(ops.matmul(x, self.kernel) + self.bias)
         if self.contraction:
-            # The squared norm of the Jacobian ∂h/∂x measures how much the code changes with the
-            # image. Row i of the Jacobian of h = sigmoid(W·x + b) is h_i * (1 - h_i) * w_i.
+            # The squared norm of the Jacobian ∂h/∂x measures how much the code h changes with the
+            # image x. For h = sigmoid(W·x + b) row i of the Jacobian is h_i * (1 - h_i) * w_i.
             squared_slopes = ops.square(h * (1 - h))
             norms = ops.sum(squared_slopes * ops.sum(ops.square(self.kernel), axis=0), axis=-1)
             self.add_loss(self.contraction * ops.mean(norms))
@@ -177,8 +172,8 @@ def build_contractive(units=128, contraction=0.05, height=28, width=28, channels
     """Return the contractive autoencoder: (n, height, width, channels) to the same, in [0, 1].
 
     The loss adds `contraction` times the squared norm of the encoder's Jacobian ∂h/∂x.
-    Reconstruction needs codes that differ between images; the penalty wants codes that do not
-    change when an image changes slightly. So noise, and what else does not matter, moves them less.
+    Reconstruction needs codes that differ between images; the penalty makes a code insensitive to
+    changes of its image. What remains is what reconstruction needs, so noise moves a code less.
     """
     image = keras.Input((height, width, channels), name="image")
     tied = TiedDense(units, "sigmoid", contraction, name="tied")
@@ -206,8 +201,8 @@ class Sample(layers.Layer):
 def build_variational(size=32, height=28, width=28, channels=1):
     """Return the variational autoencoder: (n, height, width, channels) to the same, in [0, 1].
 
-    As build_plain, but each code is a normal distribution. The KL divergence pulls all of them
-    towards N(0, 1), which closes most gaps and can be sampled; vae_fashion.py explains it.
+    Like build_plain, but each code is a normal distribution. The KL divergence pulls all of them
+    towards N(0, 1), which closes most gaps and can be sampled: see vae_fashion.py.
     """
     image = keras.Input((height, width, channels), name="image")
     x = layers.Flatten()(image)
@@ -237,6 +232,7 @@ def cross_entropy(image, output):
     return ops.sum(ops.binary_crossentropy(image, output), axis=(1, 2, 3))
 
 
+# The trainings of a loop differ in one thing alone.
 EXPERIMENTS = {}
 for size in SIZES:
     EXPERIMENTS[f"linear_{size}"] = Experiment(
@@ -285,7 +281,7 @@ def train(experiment, settings, digits):
     """Return the trained model and {loss, val_loss, seconds}."""
     start = time.perf_counter()
     steps = settings.epochs * experiment.steps
-    # Shuffled passes, so that each image is seen equally often: with batches sampled independently
+    # Shuffled passes, so that each image is seen equally often. With independently sampled images
     # the linear autoencoder's subspace stayed several times as far from PCA's.
     rng = np.random.default_rng(training.seed_for(settings.seed, "order"))
     count = steps * experiment.batch_size
@@ -304,7 +300,7 @@ def train(experiment, settings, digits):
     model = experiment.build()
     schedule = training.warmup_cosine(experiment.peak_learning_rate, steps)
     optimizer = keras.optimizers.Adam(schedule)
-    # 20 steps per call: for networks this small, Python's overhead would exceed the training.
+    # 20 steps per call, because Python's overhead would exceed the training of such small networks.
     model.compile(optimizer, loss=experiment.loss, steps_per_execution=20)
     history = model.fit(
         batches,
@@ -314,13 +310,19 @@ def train(experiment, settings, digits):
         verbose=0,
     )
     val_loss = model.evaluate(digits.x_val, digits.x_val, batch_size=500, verbose=0)
-    trained = experiment.build()  # without the optimizer, which would triple the file size
+    trained = experiment.build()  # a copy without the optimizer, which would triple the file size
     trained.set_weights(model.get_weights())
     return trained, {
         "loss": history.history["loss"][-1],
         "val_loss": val_loss,
         "seconds": time.perf_counter() - start,
     }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Apply(cli.Apply):
+    invert: bool = True
+    """invert dark-on-light pictures to light on dark, as in training; --no-invert keeps them"""
 
 
 def apply(settings):

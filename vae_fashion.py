@@ -53,13 +53,13 @@ RECIPES = {
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Train(cli.Train):
     architecture: Literal["conv", "dense"] = "conv"
-    """convolutional, which knows what pixels are neighbors, or dense, as in Keras's old example"""
+    """convolutional, which knows neighboring pixels, or dense, as in Keras's old example"""
     dataset: Literal["fashion", "mnist"] = "fashion"
     """Fashion-MNIST or MNIST"""
     latent_dim: int = 2
     """number of latent dimensions"""
     beta: float = 1.0
-    """weight of the KL divergence; 1 gives the negative ELBO, with less than 1 it is no bound"""
+    """weight of the KL divergence; with 1 the loss is the negative ELBO, below 1 it is no bound"""
 
     def __post_init__(self):
         super().__post_init__()
@@ -69,57 +69,13 @@ class Train(cli.Train):
             raise ValueError("--beta must be finite and not negative")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Apply(cli.Apply):
-    vary: int = 0
-    """number of variations of each image"""
-    spread: float | None = None
-    """scale of the variations in units of the encoder's σ; by default they are chosen to differ"""
-    seed: int | None = None
-    """seed of the variations; by default a new one each time"""
-    invert: bool = True
-    """invert dark-on-light pictures to light on dark, as in training; --no-invert keeps them"""
-
-    def __post_init__(self):
-        if not 0 <= self.vary <= 10_000:
-            raise ValueError("--vary must be between 0 and 10000")
-        if not self.vary and (self.spread, self.seed) != (None, None):
-            raise ValueError("--spread and --seed need --vary")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Decode:
-    decode: Path
-    """a latent.csv from --generate or --input, to decode into images"""
-    model: Path | None = None
-    """a trained model; by default the one in models/"""
-    output_dir: Path | None = None
-    """where the images go; by default a new folder in runs/"""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Generate:
-    generate: int
-    """number of new images"""
-    seed: int | None = None
-    """the same seed gives the same images; by default a new one each time"""
-    model: Path | None = None
-    """a trained model; by default the one in models/"""
-    output_dir: Path | None = None
-    """where the images go; by default a new folder in runs/"""
-
-    def __post_init__(self):
-        if not 1 <= self.generate <= 10_000:
-            raise ValueError("--generate must be between 1 and 10000")
-
-
 @keras.saving.register_keras_serializable("vae_fashion")
 class Sampling(layers.Layer):
     """Samples z from N(z_mean, exp(z_log_var)) with the reparameterization trick."""
 
-    # A sample of N(μ, σ²) has no derivative with respect to μ and σ. So ε is sampled from N(0, 1),
-    # which depends on nothing, and z = μ + σ·ε. This z has the same distribution, dz/dμ = 1 and
-    # dz/dσ = ε: the decoder's error trains the encoder.
+    # A sample of N(μ, σ²) has no derivative with respect to μ and σ. But with ε from N(0, 1),
+    # z = μ + σ·ε has the same distribution, and dz/dμ = 1, dz/dσ = ε. So the gradient of the
+    # decoder's error reaches the encoder.
 
     def __init__(self, seed=0, **kwargs):
         super().__init__(**kwargs)
@@ -146,10 +102,10 @@ def build_encoder(
         x = layers.Dense(32, **relu)(layers.Flatten()(x))
     else:
         x = layers.Dense(512, **relu)(layers.Flatten()(image))
-    # An image's code is a normal distribution, not a point: its mean, the log of its variance (a
-    # layer may output any number, a variance must be positive), and z, a sample of it. Training
-    # decodes z, so that the decoder learns the surroundings of z_mean, too. Reconstructions in
-    # figures decode z_mean, the best single guess; new images decode samples of N(0, 1).
+    # An image's code is a normal distribution, not a point: z_mean is its mean, z_log_var the log
+    # of its variance (a layer may output any number, but a variance must be positive), z a sample.
+    # Training decodes z, so that the decoder learns the surroundings of z_mean, too. Figures decode
+    # z_mean, the best single guess; new images are decoded samples of N(0, 1).
     z_mean = layers.Dense(latent_dim, name="z_mean")(x)
     z_log_var = layers.Dense(latent_dim, name="z_log_var")(x)
     z = Sampling(name="z")([z_mean, z_log_var])
@@ -194,8 +150,8 @@ def build_decoder(
 def reconstruction(image, decoded):
     """Return -log p(x|z), the cross-entropy summed over the pixels, in nats, shape (n,).
 
-    A gray value counts as the probability that the pixel is white, so even a perfect copy of a gray
-    pixel has a cross-entropy above 0.
+    A gray value counts as the probability of white, so the cross-entropy of a gray pixel is above 0
+    even for a perfect copy.
     """
     return ops.sum(ops.binary_crossentropy(image, decoded), axis=(1, 2, 3))
 
@@ -203,9 +159,9 @@ def reconstruction(image, decoded):
 def kl_divergence(z_mean, z_log_var):
     """Return KL(N(z_mean, exp(z_log_var)) ‖ N(0, 1)) in nats, shape (n,).
 
-    It pulls all codes towards one distribution that can be sampled from, and makes them overlap, so
+    It pulls all codes towards one distribution, which can be sampled, and makes them overlap, so
     that nearby codes decode to similar images. Without it each code would be a point, as in a plain
-    autoencoder, whose decoder can make nothing of the points in between.
+    autoencoder, whose decoder learns nothing about the gaps in between.
     """
     return 0.5 * ops.sum(ops.square(z_mean) + ops.exp(z_log_var) - 1 - z_log_var, axis=-1)
 
@@ -276,25 +232,18 @@ def main(argv=None):
     settings = cli.parse(__doc__, argv, Train, Apply, Generate, Decode)
     if not isinstance(settings, Train):
         return apply(settings)
-    model = None
-    if settings.model:
-        model = training.load_model(settings.model, *NAMES.values())
-        settings = dataclasses.replace(
-            settings,
-            architecture="conv" if model.name == NAMES["conv"] else "dense",
-            latent_dim=model.decoder.input_shape[-1],
-            beta=model.beta,
-        )
     # Flags override the recipe.
     settings = cli.with_recipe(settings, RECIPES[settings.architecture][settings.recipe])
+    name = NAMES[settings.architecture]
     load = data.load_mnist if settings.dataset == "mnist" else data.load_fashion_mnist
     dataset = load(settings)
-    folder = training.run_folder(settings, NAMES[settings.architecture])
-    keras.utils.set_random_seed(settings.seed)
-    if model is None:
+    folder = training.run_folder(settings, name)
+    if settings.model:
+        model = training.load_model(settings.model, name)
+    else:
         model = train(settings, dataset, folder)
-    # The decoder alone makes new images. The encoder alone turns images into a few numbers, z_mean:
-    # to find similar images, to plot a collection, or as features for a classifier.
+    # The decoder alone makes new images. The encoder alone turns each image into a few numbers,
+    # z_mean: to find similar images, to plot a collection, or as features for a classifier.
     training.save_model(model.encoder, folder / "encoder.keras")
     training.save_model(model.decoder, folder / "decoder.keras")
     explorer.write(folder / "explorer.html", model.encoder, model.decoder, dataset)
@@ -307,7 +256,9 @@ def train(settings, dataset, folder):
     def make_batch(indices, seed):
         return dataset.x_train[indices], dataset.x_train[indices]
 
+    # Shuffles, and calls make_batch(indices, seed) for each step; its length is steps per epoch.
     batches = training.Batches(make_batch, len(dataset.x_train), settings)
+    keras.utils.set_random_seed(settings.seed)
     model = build_vae(
         settings.architecture,
         settings.latent_dim,
@@ -316,7 +267,7 @@ def train(settings, dataset, folder):
     )
     if settings.recipe == "fast":
         init_first_layer(model.decoder, settings.seed)
-        training.init_output_bias(model.decoder, dataset.x_train)
+        training.init_output_bias(model.decoder, dataset.x_train)  # untrained: the mean pixel
         steps = settings.epochs * len(batches)
         schedule = training.warmup_cosine(settings.learning_rate, steps, warmup=0.05)
         # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000.
@@ -334,15 +285,51 @@ def train(settings, dataset, folder):
         shuffle=False,  # batches are already shuffled
         validation_data=(dataset.x_val, dataset.x_val),
         validation_batch_size=500,
-        # the best epoch to model.keras, history.csv, a backup for --resume
+        # save the best epoch as model.keras, history.csv, and a backup for --resume
         callbacks=training.callbacks(folder, settings, batches),
         verbose=2,
     )
     return training.best_model(folder, NAMES[settings.architecture])
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Apply(cli.Apply):
+    vary: int = 0
+    """number of variations of each image"""
+    spread: float | None = None
+    """scale of the variations in units of the encoder's σ; by default they are chosen to differ"""
+    seed: int | None = None
+    """seed of the variations; by default a new one each time"""
+    invert: bool = True
+    """invert dark-on-light pictures to light on dark, as in training; --no-invert keeps them"""
+
+    def __post_init__(self):
+        if not 0 <= self.vary <= 10_000:
+            raise ValueError("--vary must be between 0 and 10000")
+        if not self.vary and (self.spread, self.seed) != (None, None):
+            raise ValueError("--spread and --seed need --vary")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Generate(cli.Pretrained):
+    generate: int
+    """number of new images"""
+    seed: int | None = None
+    """the same seed gives the same images; by default a new one each time"""
+
+    def __post_init__(self):
+        if not 1 <= self.generate <= 10_000:
+            raise ValueError("--generate must be between 1 and 10000")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Decode(cli.Pretrained):
+    decode: Path
+    """a latent.csv from --generate or --input, to decode into images"""
+
+
 def apply(settings):
-    """Do what --input, --generate or --decode asks for with a trained model."""
+    """Carry out --input, --generate or --decode with a trained model."""
     model = training.load_model(settings.model, *NAMES.values())
     if isinstance(settings, Generate):
         latents.generate(model.decoder, settings.generate, settings.seed, settings.output_dir)

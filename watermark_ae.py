@@ -7,15 +7,15 @@
     encoded (28, 28, 1)              |
       decoder, 547 parameters      both concatenated, (28, 28, 2)
         Conv 2 5x5, Conv 4 3x3, Conv 8 3x3, Conv 1 3x3 sigmoid
-    marked image (28, 28, 1)       is published, and should look like the image
-      GaussianNoise                what happens to it on its way, in training only
+    marked image (28, 28, 1)       should look like the image
+      GaussianNoise                simulates damage, in training only
       extractor, 537 parameters
         Conv 8 5x5, Conv 4 3x3, Conv 1 3x3 sigmoid
     recovered watermark (28, 28, 1)       of bits, the probability of a 1
 
-They are trained as one model of 1,677 parameters and also saved separately. The article calls the
-embedding network the decoder; in most papers the decoder is what is the extractor here. To embed a
-text in a photo, see watermark_photo.py.
+They are trained as one model of 1,677 parameters and also saved separately. As in the article, the
+network that embeds is called the decoder; in most papers the decoder is the network that extracts.
+To embed a text in a photo, see watermark_photo.py.
 
 Examples:
   python watermark_ae.py                       train for two minutes, evaluate, plot
@@ -57,12 +57,11 @@ FAST = {
     "noise": 0.0,
     "image_weight": 3.0,
 }
-# The squared error of gray values is smaller than that of bits. With a higher weight of the image
-# the networks give the gray values up.
-FAST_GRAY = FAST | {"image_weight": 0.3}
 RECIPES = {
     "bits": {"fast": FAST, "published": PUBLISHED},
-    "gray": {"fast": FAST_GRAY, "published": PUBLISHED},
+    # Gray values have a smaller squared error than bits. Beside an image weight of 3 it hardly
+    # counts, and the networks do not learn to embed them.
+    "gray": {"fast": FAST | {"image_weight": 0.3}, "published": PUBLISHED},
 }
 
 
@@ -71,7 +70,7 @@ class Train(cli.Train):
     noise: float | None = None
     """standard deviation of the training noise, for pixels in [0, 1]; default: the recipe's"""
     image_weight: float | None = None
-    """weight of the image's squared error, that of the watermark has 1; default: the recipe's"""
+    """weight of the image's squared error; the watermark's has weight 1; default: the recipe's"""
     watermark: Literal["bits", "gray"] = "bits"
     """values of the watermark: zeros and ones, or gray values from 0 to 1"""
     watermark_image: Path | None = None
@@ -101,8 +100,8 @@ def build_encoder(height=28, width=28, channels=1, slope=0.2):
 def build_decoder(height=28, width=28, channels=1, slope=0.2):
     """Return the decoder: encoded image and watermark, (n, height, width, 1), to the marked image.
 
-    The two are merged by a layer, inside the model. If NumPy merged them between two models, no
-    gradient would pass, and the encoder would never learn what the extractor needs.
+    A layer, Concatenate, merges the two. If NumPy merged them between two models, no gradient would
+    pass, and the encoder would never learn what the extractor needs.
     """
     encoded = keras.Input((height, width, channels), name="encoded")
     watermark = keras.Input((height, width, 1), name="watermark")
@@ -117,8 +116,8 @@ def build_decoder(height=28, width=28, channels=1, slope=0.2):
 def build_extractor(height=28, width=28, channels=1, slope=0.2, activation="sigmoid"):
     """Return the extractor: marked image to watermark, (n, height, width, 1).
 
-    The activation has to fit the values of the watermark: sigmoid for bits and for values from 0 to
-    1, tanh for -1 to 1, relu for positive values without a limit, None (linear) for any.
+    The last activation must be able to output the watermark's values: sigmoid for bits and values
+    from 0 to 1, tanh for -1 to 1, relu for values from 0 up, None (linear) for any.
     """
     marked = keras.Input((height, width, channels), name="marked")
     x = marked
@@ -149,23 +148,95 @@ def build_watermark(height=28, width=28, channels=1, noise=0.0, slope=0.2, name=
 
 def main(argv=None):
     settings = cli.parse(__doc__, argv, Train)
-    model = None
-    if settings.model:
-        model = training.load_model(settings.model, NAMES["bits"], NAMES["gray"])
-        trained_for = "bits" if model.name == NAMES["bits"] else "gray"
-        settings = dataclasses.replace(settings, watermark=trained_for)
     # Flags override the recipe.
     settings = cli.with_recipe(settings, RECIPES[settings.watermark][settings.recipe])
-    path, kind = settings.watermark_image, settings.watermark
-    logo = read_watermark_image(path, kind) if path else None
+    kind, name = settings.watermark, NAMES[settings.watermark]
+    logo = None
+    if settings.watermark_image:
+        logo = read_watermark_image(settings.watermark_image, kind)
     digits = data.load_mnist(settings)
-    folder = training.run_folder(settings, NAMES[kind])
-    if model is None:
+    folder = training.run_folder(settings, name)
+    if settings.model:
+        model = training.load_model(settings.model, name)
+    else:
         model = train(settings, digits, folder)
-    for name in ("encoder", "decoder", "extractor"):
-        training.save_model(model.get_layer(name), folder / f"{name}.keras")
+    for part in ("encoder", "decoder", "extractor"):
+        training.save_model(model.get_layer(part), folder / f"{part}.keras")
     test_watermarks = random_watermarks(kind, digits.x_test.shape, training.seed_for("test"))
     evaluation.watermark_ae.report(folder, settings, model, digits, test_watermarks, logo)
+
+
+def train(settings, digits, folder):
+    """Return the model with the lowest validation loss."""
+
+    def with_watermarks(images, seed):
+        watermarks = random_watermarks(settings.watermark, images.shape, seed)
+        inputs = {"image": images, "watermark": watermarks}
+        return inputs, {"marked": images, "recovered": watermarks}
+
+    def make_batch(indices, seed):
+        return with_watermarks(digits.x_train[indices], seed)
+
+    # Shuffles, and calls make_batch(indices, seed) for each step; its length is steps per epoch.
+    batches = training.Batches(make_batch, len(digits.x_train), settings)
+    keras.utils.set_random_seed(settings.seed)
+    name = NAMES[settings.watermark]
+    if settings.recipe == "published":
+        # It does not learn to embed: half of the bits come back, which is chance. The noise is what
+        # prevents it; without it the same networks, losses and optimizer can learn to.
+        # docs/results.md changes one thing at a time.
+        model = build_watermark(noise=settings.noise, slope=0.0, name=name)
+        optimizer = keras.optimizers.Adadelta(settings.learning_rate)
+    else:
+        model = build_watermark(noise=settings.noise, name=name)
+        schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * len(batches))
+        # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000.
+        optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
+    # The two losses compete for the marked image: a higher weight of the image gives better images
+    # and fewer correct bits.
+    model.compile(
+        optimizer,
+        loss={"marked": "mse", "recovered": "mse"},
+        loss_weights={"marked": settings.image_weight, "recovered": 1.0},
+        metrics={
+            "marked": [psnr],
+            "recovered": ["binary_accuracy" if settings.watermark == "bits" else psnr],
+        },
+    )
+    model.summary()
+    model.fit(
+        batches.dataset(),
+        epochs=settings.epochs,
+        shuffle=False,  # batches are already shuffled
+        validation_data=with_watermarks(digits.x_val, training.seed_for("validation")),
+        validation_batch_size=500,
+        # save the best epoch as model.keras, history.csv, and a backup for --resume
+        callbacks=training.callbacks(folder, settings, batches),
+        verbose=2,
+    )
+    return training.best_model(folder, name)
+
+
+def psnr(image, marked):
+    """Return the peak signal-to-noise ratio of each image in dB, shape (n,)."""
+    return -10 * ops.log10(ops.mean(ops.square(marked - image), axis=(1, 2, 3)))
+
+
+def random_watermarks(kind, shape, seed):
+    """Return random watermarks: bits, or gray values in squares of 1 to 7 pixels.
+
+    The squares make them as smooth as a picture: networks trained on independent gray values cannot
+    separate a smooth watermark from the image. `shape` is (n, 28, 28, 1).
+    """
+    rng = np.random.default_rng(seed)
+    if kind == "bits":
+        return rng.integers(0, 2, shape).astype("float32")
+    values = rng.uniform(0, 1, shape).astype("float32")
+    sides = rng.choice([1, 2, 4, 7], len(values))
+    for side in (2, 4, 7):
+        corner = np.arange(shape[1]) // side * side  # the first index of each pixel's square
+        values[sides == side] = values[sides == side][:, corner][:, :, corner]
+    return values
 
 
 def read_watermark_image(path, kind):
@@ -184,79 +255,6 @@ def read_watermark_image(path, kind):
         raise UserError(f"{path}: uniformly gray; --watermark-image needs a picture")
     watermark = 1 - metrics.ink(gray) if kind == "bits" else gray
     return watermark.astype("float32")
-
-
-def random_watermarks(kind, shape, seed):
-    """Return random watermarks: bits, or gray values in squares of 1 to 7 pixels.
-
-    Shape (n, 28, 28, 1). Gray pictures are smooth, hence the squares: trained on independent
-    values, a network cannot separate a smooth watermark from the image.
-    """
-    rng = np.random.default_rng(seed)
-    if kind == "bits":
-        return rng.integers(0, 2, shape).astype("float32")
-    values = rng.uniform(0, 1, shape).astype("float32")
-    sides = rng.choice([1, 2, 4, 7], len(values))
-    for side in (2, 4, 7):
-        first = np.arange(shape[1]) // side * side  # the first index of each square
-        values[sides == side] = values[sides == side][:, first][:, :, first]
-    return values
-
-
-def train(settings, digits, folder):
-    """Return the model with the lowest validation loss."""
-
-    def with_watermarks(images, seed):
-        watermarks = random_watermarks(settings.watermark, images.shape, seed)
-        inputs = {"image": images, "watermark": watermarks}
-        return inputs, {"marked": images, "recovered": watermarks}
-
-    def make_batch(indices, seed):
-        return with_watermarks(digits.x_train[indices], seed)
-
-    # len(batches) is the number of steps per epoch.
-    batches = training.Batches(make_batch, len(digits.x_train), settings)
-    keras.utils.set_random_seed(settings.seed)
-    name = NAMES[settings.watermark]
-    if settings.recipe == "published":
-        # It does not learn to embed: half of the bits come back, which is chance. What prevents it
-        # is the noise: without it the same networks, losses and optimizer can learn to.
-        # docs/results.md changes one thing at a time.
-        model = build_watermark(noise=settings.noise, slope=0.0, name=name)
-        optimizer = keras.optimizers.Adadelta(settings.learning_rate)
-    else:
-        model = build_watermark(noise=settings.noise, name=name)
-        schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * len(batches))
-        # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000.
-        optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
-    # Two losses pull at the marked image, and their weights decide who wins: a higher weight of the
-    # image gives better images and fewer correct bits.
-    model.compile(
-        optimizer,
-        loss={"marked": "mse", "recovered": "mse"},
-        loss_weights={"marked": settings.image_weight, "recovered": 1.0},
-        metrics={
-            "marked": [psnr],
-            "recovered": ["binary_accuracy" if settings.watermark == "bits" else psnr],
-        },
-    )
-    model.summary()
-    model.fit(
-        batches.dataset(),
-        epochs=settings.epochs,
-        shuffle=False,  # batches are already shuffled
-        validation_data=with_watermarks(digits.x_val, training.seed_for("validation")),
-        validation_batch_size=500,
-        # best epoch to model.keras, history.csv, backup for --resume
-        callbacks=training.callbacks(folder, settings, batches),
-        verbose=2,
-    )
-    return training.best_model(folder, name)
-
-
-def psnr(image, marked):
-    """Return the peak signal-to-noise ratio of each image in dB, shape (n,)."""
-    return -10 * ops.log10(ops.mean(ops.square(marked - image), axis=(1, 2, 3)))
 
 
 if __name__ == "__main__":

@@ -38,9 +38,7 @@ from tools.messages import files as message_files
 from tools.messages import photo
 
 NAME = "watermark_photo"
-RECIPES = {
-    "fast": {"epochs": 10, "batch_size": 16, "learning_rate": 0.003, "steps_per_epoch": 200},
-}
+RECIPE = {"epochs": 10, "batch_size": 16, "learning_rate": 0.003, "steps_per_epoch": 200}
 # From scikit-image.
 TRAINING_PICTURES = [
     "astronaut.png",
@@ -63,12 +61,13 @@ TEST_PICTURES = ["coffee.png", "rocket.jpg"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Train(cli.Train):
-    recipe: cli.Hidden[str] = "fast"
-    data_dir: cli.Hidden[None] = None
     noise: float = 0.1
     """standard deviation of the noise in training; pixels are in [0, 1]"""
     strength: float = 0.0175
     """largest change of a pixel"""
+    # Flags of the other scripts that this one does not have.
+    recipe: cli.Hidden[str] = "fast"
+    data_dir: cli.Hidden[None] = None
 
     def __post_init__(self):
         super().__post_init__()
@@ -78,43 +77,14 @@ class Train(cli.Train):
             raise ValueError("--strength must be between 0.0001 and 1")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Apply(cli.Apply):
-    message: str | None = None
-    """embed this text; a 256x256 photo holds 40 bytes, a 960x643 photo 384 (see --capacity)"""
-    extract: bool = False
-    """print the message found in each photo"""
-    key: str = ""
-    """secret that permutes the message; needed again to extract it"""
-    format: Literal["png", "jpeg"] | None = None
-    """format of the marked photos; default png"""
-
-    def __post_init__(self):
-        embed = self.message is not None
-        if embed == self.extract:
-            raise ValueError("--input needs exactly one of --message TEXT and --extract")
-        if self.extract and self.output_dir:
-            raise ValueError("--output-dir has no effect with --extract, which writes nothing")
-        if self.extract and self.format:
-            raise ValueError("--format has no effect with --extract, which writes nothing")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Capacity:
-    capacity: list[Path]
-    """print how many bytes of a message each of these photos can hold"""
-    model: Path | None = None
-    """trained model; default: the one in models/"""
-
-
 def build_photo_watermark(height=None, width=None, channels=1, noise=0.1, strength=0.0175):
     """Return the networks: {image, watermark} to {marked, recovered, recovered_blurred}.
 
     An image has shape (n, height, width, channels), its watermark (n, height / 8, width / 8, 1).
     Height and width must be multiples of 8, or None for any such size.
 
-    A pixel is too weak a carrier for a bit, so each bit of the watermark covers 8x8 pixels, and
-    tools/messages spreads each bit of a message over many cells.
+    One pixel is too weak a carrier for a bit. So each bit of the watermark covers a cell of 8x8
+    pixels, and tools/messages spreads each bit of a message over many cells.
     """
     if (height or 0) % 8 or (width or 0) % 8:
         raise ValueError(f"height and width must be multiples of 8, not {height} and {width}")
@@ -151,8 +121,8 @@ def build_photo_watermark(height=None, width=None, channels=1, noise=0.1, streng
     extractor = keras.Model(marked, recovered, name="extractor")
 
     marked = image + decoder([encoder(image), watermark])
-    # Straight-through clip: clipped in the forward pass, identity in the backward pass. A plain
-    # clip has zero gradient outside [0, 1], so a pixel out there would never be corrected.
+    # Clipped in the forward pass only. A plain clip has zero gradient outside [0, 1], so a pixel
+    # there would never be corrected.
     marked = marked + ops.stop_gradient(ops.clip(marked, 0, 1) - marked)
     blurred = layers.AveragePooling2D(3, strides=1, padding="same")(marked)
     outputs = {
@@ -169,19 +139,63 @@ def main(argv=None):
     settings = cli.parse(__doc__, argv, Train, Apply, Capacity)
     if not isinstance(settings, Train):
         return apply(settings)
-    settings = cli.with_recipe(settings, RECIPES[settings.recipe])  # flags override the recipe
-    model = training.load_model(settings.model, NAME) if settings.model else None
-    pictures = load_pictures(settings)
+    settings = cli.with_recipe(settings, RECIPE)  # flags override it
+    patches = load_patches(settings)
     folder = training.run_folder(settings, NAME)
-    if model is None:
-        model = train(settings, pictures, folder)
+    if settings.model:
+        model = training.load_model(settings.model, NAME)
+    else:
+        model = train(settings, patches, folder)
     for name in ("encoder", "decoder", "extractor"):
         training.save_model(model.get_layer(name), folder / f"{name}.keras")
-    test_bits = random_bits(pictures.x_test, training.seed_for("test"))
-    evaluation.watermark_photo.report(folder, settings, model, pictures, test_bits)
+    test_bits = random_bits(patches.x_test, training.seed_for("test"))
+    evaluation.watermark_photo.report(folder, settings, model, patches, test_bits)
 
 
-def load_pictures(settings):
+def train(settings, patches, folder):
+    """Return the model with the lowest validation loss."""
+
+    def with_bits(images, seed):
+        bits = random_bits(images, seed)
+        targets = {"marked": images, "recovered": bits, "recovered_blurred": bits}
+        return {"image": images, "watermark": bits}, targets
+
+    def make_batch(indices, seed):
+        return with_bits(patches.x_train[indices], seed)
+
+    # Shuffles, and calls make_batch(indices, seed) for each step; its length is steps per epoch.
+    batches = training.Batches(make_batch, len(patches.x_train), settings)
+    keras.utils.set_random_seed(settings.seed)
+    model = build_photo_watermark(noise=settings.noise, strength=settings.strength)
+    schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * len(batches))
+    # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000.
+    optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
+    model.compile(
+        optimizer,
+        # The marked image needs no loss, because the strength limits its change.
+        loss={
+            "marked": None,
+            "recovered": "binary_crossentropy",
+            "recovered_blurred": "binary_crossentropy",
+        },
+        metrics={"recovered": ["binary_accuracy"]},
+    )
+    model.summary()
+    model.fit(
+        batches.dataset(),
+        epochs=settings.epochs,
+        shuffle=False,  # batches are already shuffled
+        # These bits are the same for every --seed; the patches are not.
+        validation_data=with_bits(patches.x_val, training.seed_for("validation")),
+        validation_batch_size=500,
+        # save the best epoch as model.keras, history.csv, and a backup for --resume
+        callbacks=training.callbacks(folder, settings, batches),
+        verbose=2,
+    )
+    return training.best_model(folder, NAME)
+
+
+def load_patches(settings):
     """Return 64x64 patches as `data.Images`: half of them textures, half cut from pictures.
 
     The splits share neither pictures nor textures.
@@ -227,51 +241,37 @@ def make_patches(settings, split, count, names):
 def random_bits(images, seed):
     """Return one random bit per cell of images, shape (n, height / 8, width / 8, 1)."""
     count, height, width, _ = images.shape
-    shape = count, height // photo.CELL, width // photo.CELL, 1
+    shape = count, height // 8, width // 8, 1
     return np.random.default_rng(seed).integers(0, 2, shape).astype("float32")
 
 
-def train(settings, pictures, folder):
-    """Return the model with the lowest validation loss."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Apply(cli.Apply):
+    message: str | None = None
+    """embed this text; a 256x256 photo holds 40 bytes, a 960x643 photo 384 (see --capacity)"""
+    extract: bool = False
+    """print the message found in each photo"""
+    key: str = ""
+    """secret that permutes the message; needed again to extract it"""
+    format: Literal["png", "jpeg"] | None = None
+    """format of the marked photos; default png"""
 
-    def with_bits(images, seed):
-        bits = random_bits(images, seed)
-        targets = {"marked": images, "recovered": bits, "recovered_blurred": bits}
-        return {"image": images, "watermark": bits}, targets
+    def __post_init__(self):
+        embed = self.message is not None
+        if embed == self.extract:
+            raise ValueError("--input needs exactly one of --message TEXT and --extract")
+        if self.extract and self.output_dir:
+            raise ValueError("--output-dir has no effect with --extract, which writes nothing")
+        if self.extract and self.format:
+            raise ValueError("--format has no effect with --extract, which writes nothing")
 
-    def make_batch(indices, seed):
-        return with_bits(pictures.x_train[indices], seed)
 
-    # len(batches) is the number of steps per epoch.
-    batches = training.Batches(make_batch, len(pictures.x_train), settings)
-    keras.utils.set_random_seed(settings.seed)
-    model = build_photo_watermark(noise=settings.noise, strength=settings.strength)
-    schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * len(batches))
-    # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000.
-    optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
-    model.compile(
-        optimizer,
-        # No loss on the marked image: the strength bounds the change.
-        loss={
-            "marked": None,
-            "recovered": "binary_crossentropy",
-            "recovered_blurred": "binary_crossentropy",
-        },
-        metrics={"recovered": ["binary_accuracy"]},
-    )
-    model.summary()
-    model.fit(
-        batches.dataset(),
-        epochs=settings.epochs,
-        shuffle=False,  # batches are already shuffled
-        # These bits are the same for every --seed; the patches are not.
-        validation_data=with_bits(pictures.x_val, training.seed_for("validation")),
-        validation_batch_size=500,
-        # best epoch to model.keras, history.csv, backup for --resume
-        callbacks=training.callbacks(folder, settings, batches),
-        verbose=2,
-    )
-    return training.best_model(folder, NAME)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Capacity:
+    capacity: list[Path]
+    """print how many bytes of a message each of these photos can hold"""
+    model: Path | None = None
+    """trained model; default: the one in models/"""
 
 
 def apply(settings):

@@ -216,8 +216,8 @@ def skips(settings, steps=500):
 def patches(settings, steps=400):
     """Train clean_documents.py's autoencoder on patches, and on as many pixels of full pages."""
     office = noisy_office.load_noisy_office(settings)
-    dirty_pages, clean_pages = noisy_office.stack(office.train)
-    dirty_val, clean_val = noisy_office.stack(office.validation)
+    dirty_pages, clean_pages = noisy_office.pad_and_stack(office.train)
+    dirty_val, clean_val = noisy_office.pad_and_stack(office.validation)
     side, per_page = 128, clean_documents.PATCHES_PER_PAGE
     page_steps = max(steps * 8 * side**2 // dirty_pages[0].size, 20)
 

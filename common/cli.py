@@ -49,7 +49,7 @@ class Train:
     tensorboard: bool = False
     """also log for TensorBoard"""
     model: Path | None = None
-    """evaluate this model instead of training one"""
+    """evaluate this model instead of training one; needs the flags it was trained with"""
     arguments: Hidden[tuple[str, ...]] = ()  # the command line, saved in the run folder
 
     def __post_init__(self):
@@ -66,15 +66,21 @@ class Train:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Apply:
-    """Options for applying a trained model to files."""
+class Pretrained:
+    """Options shared by all commands that use a trained model."""
 
-    input: list[Path]
-    """files to apply the model to"""
     model: Path | None = None
     """trained model; default: the one in models/"""
     output_dir: Path | None = None
     """folder for the results; default: a new one in runs/"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Apply(Pretrained):
+    """Options for applying a trained model to files."""
+
+    input: list[Path]
+    """files to apply the model to"""
 
 
 def parse(description, argv, *commands):

@@ -103,7 +103,7 @@ def load_noisy_office(settings):
     return Documents(name, source, train, validation, test)
 
 
-def stack(pages):
+def pad_and_stack(pages):
     """Return (dirty, clean) as two arrays; smaller pages are padded by mirroring.
 
     Both are float32 in [0, 1], shape (n, height, width, 1); height and width are multiples of 32.

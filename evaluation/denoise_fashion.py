@@ -22,12 +22,13 @@ def report(folder, settings, model, clothes, noisy_val):
         "median 3x3": metrics.median_3x3,
         "outlier median": fit_outlier_median(noisy_val[:500], clothes.x_val[:500]),
     }
-    for label in sorted(networks, reverse=True):  # the autoencoder first
-        methods[label] = predictor(networks[label])
+    for label in LABELS.values():
+        if label in networks:
+            methods[label] = predictor(networks[label])
     candidates = {label: restore(noisy) for label, restore in methods.items()}
     measures = [metrics.mse, metrics.psnr, metrics.ssim]
     results = metrics.compare(clothes.x_test, candidates, measures)
-    remarks = "".join(REMARKS[label] for label in methods if label in networks)
+    remarks = "".join(REMARKS[label] for label in methods if label in REMARKS)
     plot_clothes(folder, settings, clothes, candidates, results, remarks)
     plot_shares(folder, settings, clothes, methods, remarks)
     plotting.plot_history(
@@ -60,8 +61,8 @@ def fit_outlier_median(noisy, clean):
     A pixel is an outlier if it differs strongly even from its four most similar neighbors: the
     rank-ordered absolute difference of Garnett et al. 2005,
     https://doi.org/10.1109/TIP.2005.857261. The threshold is chosen on the given images. A filter
-    that looks for pure black and white instead would miss nearly all of imgaug's noise, only 5.6%
-    of which is pure, and would mistake a black background for noise.
+    that looks for pure black and white would miss nearly all of imgaug's noise, only 5.6% of which
+    is pure, and would mistake a black background for noise.
     """
 
     def difference(images):

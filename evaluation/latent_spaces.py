@@ -12,8 +12,8 @@ from sklearn.neighbors import NearestNeighbors
 
 from common import files, metrics, plotting, training
 
-COUNT_JACOBIANS = 500  # test images to compute the Jacobian for
-COUNT_PLANE = 2_000  # places and codes to measure the gaps of a latent plane with
+JACOBIAN_IMAGES = 500  # test images to compute the Jacobian for
+PLANE_SAMPLES = 2_000  # points, and codes, to measure the gaps of a latent plane with
 LABELS = {  # row labels in autoencoders.png
     "PCA 32": "PCA, 32",
     "linear_32": "linear, 32",
@@ -26,7 +26,7 @@ LABELS = {  # row labels in autoencoders.png
 }
 
 
-def report(folder, settings, digits, models, parts, log):
+def report(folder, settings, digits, models, parts, training_log):
     """Measure all models on the test set, write figures and reports, and print the table.
 
     Args:
@@ -35,16 +35,16 @@ def report(folder, settings, digits, models, parts, log):
         digits: `data.Images`.
         models: {name of the experiment: its model}.
         parts: {name: (encoder, decoder)}.
-        log: {name: {loss, val_loss, seconds}} of the trainings.
+        training_log: {name: {loss, val_loss, seconds}} of the trainings.
     """
     print(f"Evaluating on {len(digits.x_test):,} test images ...", flush=True)
     x = digits.x_test
-    rebuilt = {name: np.asarray(model(x)) for name, model in models.items()}
+    reconstructed = {name: np.asarray(model(x)) for name, model in models.items()}
     pca = PCA(svd_solver="covariance_eigh").fit(digits.x_train.reshape(len(digits.x_train), -1))
     sizes = [int(name.split("_")[1]) for name in models if name.startswith("plain_")]
     for size in (*sizes, 51):  # 51: as many as the sparse autoencoder's active units
-        rebuilt[f"PCA {size}"] = rebuild(pca, x, size)
-    results = metrics.compare(x, rebuilt, [metrics.mse, metrics.psnr])
+        reconstructed[f"PCA {size}"] = reconstruct(pca, x, size)
+    results = metrics.compare(x, reconstructed, [metrics.mse, metrics.psnr])
     for name in ("linear_2", "linear_32"):
         results[name]["angle_to_pca"] = angle_to_pca(models[name], pca)
     for name in ("sparse", "copying"):
@@ -59,12 +59,12 @@ def report(folder, settings, digits, models, parts, log):
         results[name] |= measure_plane(encoder, decoder, digits)
 
     plot_planes(folder, planes, digits, results)
-    plot_autoencoders(folder, parts, rebuilt, digits, pca, results)
+    plot_autoencoders(folder, parts, reconstructed, digits, pca, results)
     plot_errors(folder, sizes, digits, results)
     plot_components(folder, models["linear_32"], digits, pca, results)
     plot_spectra(folder, spectra, digits, results)
     networks = {
-        name: {"parameters": model.count_params(), **log[name], "test": results[name]}
+        name: {"parameters": model.count_params(), **training_log[name], "test": results[name]}
         for name, model in models.items()
     }
     files.write_json(folder / "networks.json", networks)
@@ -76,7 +76,7 @@ def report(folder, settings, digits, models, parts, log):
 # ---------------------------------------------------------------- metrics of codes
 
 
-def rebuild(pca, images, count):
+def reconstruct(pca, images, count):
     """Return images reconstructed from their first `count` principal components."""
     axes = pca.components_[:count]
     projected = (images.reshape(len(images), -1) - pca.mean_) @ axes.T
@@ -110,7 +110,7 @@ def measure_contraction(encoder, kernel, images):
         mean distance between codes; `movement`, the mean change of a code under noise of σ = 0.1,
         divided by the same distance.
     """
-    images = images[:COUNT_JACOBIANS]
+    images = images[:JACOBIAN_IMAGES]
     h = np.asarray(encoder(images))
     # J = diag(h(1 - h))·Wᵀ; the eigenvalues of J·Jᵀ are the squares of its singular values.
     slopes = h * (1 - h)
@@ -144,10 +144,10 @@ def measure_plane(encoder, decoder, digits):
     train_codes, codes = (np.asarray(encoder(x)) for x in (digits.x_train, digits.x_test))
     mean, root = codes.mean(0), covariance_root(codes)
     radii = np.linalg.norm(np.linalg.solve(root, (codes - mean).T), axis=0)
-    angle = rng.uniform(0, 2 * np.pi, COUNT_PLANE)
-    radius = np.quantile(radii, 0.95) * np.sqrt(rng.uniform(size=COUNT_PLANE))
+    angle = rng.uniform(0, 2 * np.pi, PLANE_SAMPLES)
+    radius = np.quantile(radii, 0.95) * np.sqrt(rng.uniform(size=PLANE_SAMPLES))
     places = (root @ (radius * [np.cos(angle), np.sin(angle)])).T + mean
-    sample = codes[rng.permutation(len(codes))[:COUNT_PLANE]]
+    sample = codes[rng.permutation(len(codes))[:PLANE_SAMPLES]]
     in_between, reconstructions = (
         distance_to_nearest(np.asarray(decoder(z)), digits.x_train) for z in (places, sample)
     )
@@ -237,7 +237,7 @@ def unit_effects(encoder, decoder, images, count):
     return around_gray(np.asarray(decoder(moved)) - np.asarray(decoder(mean[np.newaxis])))
 
 
-def plot_autoencoders(folder, parts, rebuilt, digits, pca, results):
+def plot_autoencoders(folder, parts, reconstructed, digits, pca, results):
     """Plot a row for each autoencoder: reconstructions, and what single units represent."""
     examples = digits.examples(8)
     chosen = list(examples.values())
@@ -250,7 +250,7 @@ def plot_autoencoders(folder, parts, rebuilt, digits, pca, results):
             units += [None] * (count - len(units))
         else:
             units = around_gray(pca.components_[:count].reshape(count, 28, 28, 1))
-        images = np.clip(rebuilt[name][chosen], 0, 1)
+        images = np.clip(reconstructed[name][chosen], 0, 1)
         rows[f"{label}\nMSE {results[name]['mse']:.4f}"] = [*images, None, *units]
     plotting.image_grid(
         rows,

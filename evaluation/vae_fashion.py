@@ -15,7 +15,7 @@ from common import files, metrics, plotting, training
 IWAE_IMAGES = 1_000  # test images for the importance-weighted bound
 PLANE_LIMIT = 2.3  # the manifold covers z from -2.3 to 2.3
 PLANE_COUNT = 20  # images along each side of the manifold
-WALKS = [(7, 9), (1, 3), (0, 2), (5, 8)]  # pairs of classes
+CLASS_PAIRS = [(7, 9), (1, 3), (0, 2), (5, 8)]  # to interpolate between
 
 
 def report(folder, settings, model, dataset):
@@ -28,8 +28,8 @@ def report(folder, settings, model, dataset):
     results["model"] = evaluate(model, dataset, z_mean, z_log_var)
     plot_plane(folder, model.decoder, dataset, z_mean)
     plot_reconstructions(folder, model.decoder, dataset, z_mean)
-    plot_new(folder, settings, model.decoder, dataset, z_mean.shape[1])
-    plot_walks(folder, model.decoder, dataset, z_mean)
+    plot_samples(folder, settings, model.decoder, dataset, z_mean.shape[1])
+    plot_interpolations(folder, model.decoder, dataset, z_mean)
     plotting.plot_history(
         training.read_history(folder),
         folder / "loss.png",
@@ -64,27 +64,27 @@ def baselines(dataset, latent_dim):
     """Return {baseline: {metric: value}} for the mean image and PCA with a code of equal size."""
     train, test = (x.reshape(len(x), -1) for x in (dataset.x_train, dataset.x_test))
     pca = PCA(latent_dim, svd_solver="covariance_eigh").fit(train)
-    rebuilt = pca.inverse_transform(pca.transform(test)).reshape(dataset.x_test.shape)
+    decoded = pca.inverse_transform(pca.transform(test)).reshape(dataset.x_test.shape)
     # Clipped, because one pixel that is certain and wrong would cost more than all the others.
     return {
         "mean image": quality(dataset.x_test, np.clip(dataset.x_train.mean(0), 0.01, 0.99)),
-        "PCA": quality(dataset.x_test, np.clip(rebuilt, 0.01, 0.99)),
+        "PCA": quality(dataset.x_test, np.clip(decoded, 0.01, 0.99)),
     }
 
 
 def evaluate(model, dataset, z_mean, z_log_var):
-    """Return {metric: value} on the test images, whose codes are z_mean and z_log_var."""
-    x, first = dataset.x_test, slice(IWAE_IMAGES)
+    """Return {metric: value} on the test images, whose codes are N(z_mean, exp(z_log_var))."""
+    x = dataset.x_test
     rng = np.random.default_rng(training.seed_for("test"))
     epsilon = rng.standard_normal(z_mean.shape, "float32")
     decoded = decode(model.decoder, z_mean + np.exp(z_log_var / 2) * epsilon)
     kl = 0.5 * np.sum(z_mean**2 + np.exp(z_log_var) - 1 - z_log_var, axis=-1)
+    first = slice(IWAE_IMAGES)  # not all, because 100 samples for each are slow
     of_all, of_first = quality(x, decoded), quality(x[first], decoded[first])
     results = {
         "negative_elbo": of_all["reconstruction"] + float(kl.mean()),
         "reconstruction": of_all["reconstruction"],
         "kl": float(kl.mean()),
-        # On the first images only: 100 samples for each are slow.
         "negative_elbo_first": of_first["reconstruction"] + float(kl[first].mean()),
         "importance_weighted_first": importance_weighted_bound(
             model.encoder, model.decoder, x[first]
@@ -126,7 +126,7 @@ def importance_weighted_bound(encoder, decoder, x, samples=100):
 
 
 def plot_plane(folder, decoder, dataset, codes):
-    """Plot the two most active latent dimensions: the decoded manifold, and the test codes."""
+    """Plot the manifold and the test codes in the two most active latent dimensions."""
     first, second = sorted(np.argsort(codes.var(0))[::-1][:2])
     note = ""
     if codes.shape[1] > 2:
@@ -134,10 +134,10 @@ def plot_plane(folder, decoder, dataset, codes):
             f" Shown are the two most active of {codes.shape[1]} dimensions, {first + 1} and"
             f" {second + 1}; in the manifold all others are zero."
         )
-    places = np.linspace(-PLANE_LIMIT, PLANE_LIMIT, PLANE_COUNT)
+    steps = np.linspace(-PLANE_LIMIT, PLANE_LIMIT, PLANE_COUNT)
     grid = np.zeros((PLANE_COUNT**2, codes.shape[1]), "float32")
-    grid[:, second] = np.repeat(places[::-1], PLANE_COUNT)
-    grid[:, first] = np.tile(places, PLANE_COUNT)
+    grid[:, second] = np.repeat(steps[::-1], PLANE_COUNT)
+    grid[:, first] = np.tile(steps, PLANE_COUNT)
 
     figure = Figure(figsize=(8.8, 9.2), layout="constrained")
     axis = figure.subplots()
@@ -189,7 +189,7 @@ def plot_reconstructions(folder, decoder, dataset, codes):
     )
 
 
-def plot_new(folder, settings, decoder, dataset, latent_dim):
+def plot_samples(folder, settings, decoder, dataset, latent_dim):
     """Plot fifty decoded samples from the prior."""
     rng = np.random.default_rng(training.seed_for(settings.seed, "new"))
     plotting.image_sheet(
@@ -202,13 +202,13 @@ def plot_new(folder, settings, decoder, dataset, latent_dim):
     )
 
 
-def plot_walks(folder, decoder, dataset, codes):
-    """Plot the decoded line between the codes of two test images, for several pairs of classes."""
-    central = {}
+def plot_interpolations(folder, decoder, dataset, codes):
+    """Plot decoded interpolations between the codes of two test images, for pairs of classes."""
+    central = {}  # {class: the code nearest to the median of its codes}
     for label in np.unique(dataset.y_test):
         distances = np.square(codes - np.median(codes[dataset.y_test == label], axis=0)).sum(1)
         central[label] = codes[np.argmin(distances)]
-    pairs = list(itertools.pairwise(central))[:4] if dataset.own else WALKS
+    pairs = list(itertools.pairwise(central))[:4] if dataset.own else CLASS_PAIRS
     steps, names, rows = np.linspace(0, 1, 10)[:, np.newaxis], dataset.class_names, {}
     for start, end in pairs:
         if start in central and end in central:
@@ -219,8 +219,8 @@ def plot_walks(folder, decoder, dataset, codes):
         plotting.image_grid(
             rows,
             folder / "walk.png",
-            title="Walks through latent space",
+            title="Interpolations in latent space",
             caption="Decoded points on the straight line between the codes of two test images,"
-            " each near the median of its class. Some walks lead through a third class."
+            " each near the median of its class. Some lines lead through a third class."
             f" Data: {dataset}.",
         )

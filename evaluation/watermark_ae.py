@@ -20,39 +20,42 @@ def report(folder, settings, model, digits, watermarks, logo=None):
         logo: a picture as a watermark, shape (28, 28, 1), to embed in all test images as well.
     """
     print(f"Evaluating on {len(digits.x_test):,} test images ...")
-    kind, images = settings.watermark, digits.x_test
-    marked, extract = embed(model, images, watermarks), extractor_of(model)
-    results = {"model": evaluate(kind, images, watermarks, marked, extract)}
-    results.update(evaluate_baselines(kind, images, watermarks, results["model"]["psnr"]))
-    plot_examples(
-        folder / "watermarks.png",
-        title="Embedded and extracted again",
-        kind=kind,
-        digits=digits,
-        watermarks=watermarks,
-        marked=marked,
-        extract=extract,
-        results=results["model"],
-    )
-    accuracies = [accuracy(kind, watermarks, extract(add_noise(marked, sigma))) for sigma in SIGMAS]
-    change = float(np.sqrt(np.mean(np.square(marked - images))))
-    plot_noise(folder, kind, digits, accuracies, change, results)
-    if logo is not None:
-        watermarks = np.repeat(logo[np.newaxis], len(images), axis=0)
-        marked = embed(model, images, watermarks)
-        logo_results = evaluate(kind, images, watermarks, marked, extract)
+    kind, images, extractor = settings.watermark, digits.x_test, model.get_layer("extractor")
+
+    def extract(marked):
+        return extractor.predict(marked, batch_size=500, verbose=0)
+
+    def embed_and_report(watermarks, path, title):
+        inputs = {"image": images, "watermark": watermarks}
+        marked = model.predict(inputs, batch_size=500, verbose=0)["marked"]
+        results = evaluate(kind, images, watermarks, marked, extract)
         plot_examples(
-            folder / "watermark_image.png",
-            title=f"{settings.watermark_image.name} in each image",
+            path,
+            title=title,
             kind=kind,
             digits=digits,
             watermarks=watermarks,
             marked=marked,
             extract=extract,
-            results=logo_results,
+            results=results,
         )
-        for name in ("psnr", metric_of(kind), f"{metric_of(kind)}_noise_0.1"):
-            results["model"][f"logo_{name}"] = logo_results[name]
+        return marked, results
+
+    marked, measured = embed_and_report(
+        watermarks, folder / "watermarks.png", "Embedded and extracted again"
+    )
+    results = {"model": measured} | evaluate_baselines(kind, images, watermarks, measured["psnr"])
+    qualities = [
+        watermark_quality(kind, watermarks, extract(add_noise(marked, sigma))) for sigma in SIGMAS
+    ]
+    rms_change = float(np.sqrt(np.mean(np.square(marked - images))))
+    plot_noise(folder, kind, digits, qualities, rms_change, results)
+    if logo is not None:
+        title = f"{settings.watermark_image.name} in each image"
+        logos = np.repeat(logo[np.newaxis], len(images), axis=0)
+        _, with_logo = embed_and_report(logos, folder / "watermark_image.png", title)
+        for name in ("psnr", metric_name(kind), f"{metric_name(kind)}_noise_0.1"):
+            measured[f"logo_{name}"] = with_logo[name]
     plotting.plot_history(
         training.read_history(folder),
         folder / "loss.png",
@@ -62,24 +65,12 @@ def report(folder, settings, model, digits, watermarks, logo=None):
     training.report(folder, settings, digits, model, results)
 
 
-def embed(model, images, watermarks):
-    """Return the marked images."""
-    inputs = {"image": images, "watermark": watermarks}
-    return model.predict(inputs, batch_size=500, verbose=0)["marked"]
-
-
-def extractor_of(model):
-    """Return a function that extracts the watermarks of marked images."""
-    extractor = model.get_layer("extractor")
-    return lambda images: extractor.predict(images, batch_size=500, verbose=0)
-
-
-def metric_of(kind):
-    """Return the name of the metric of the watermark."""
+def metric_name(kind):
+    """Return the name of `watermark_quality` in metrics.json."""
     return "bit_accuracy" if kind == "bits" else "watermark_psnr"
 
 
-def accuracy(kind, watermarks, recovered):
+def watermark_quality(kind, watermarks, recovered):
     """Return the share of correct bits, or the PSNR of gray values in dB."""
     function = metrics.bit_accuracy if kind == "bits" else metrics.psnr
     return function(watermarks, recovered)
@@ -93,19 +84,19 @@ def add_noise(marked, sigma):
 
 def evaluate(kind, images, watermarks, marked, extract):
     """Return {metric: value} of marked images and of what `extract` reads from them."""
-    name, recovered = metric_of(kind), extract(marked)
+    name, recovered = metric_name(kind), extract(marked)
     results = {
         "psnr": metrics.psnr(images, marked),
         "ssim": metrics.ssim(images, marked),
-        name: accuracy(kind, watermarks, recovered),
+        name: watermark_quality(kind, watermarks, recovered),
     }
     for sigma in (0.1, 0.25, 0.5):
-        through_noise = extract(add_noise(marked, sigma))
-        results[f"{name}_noise_{sigma}"] = accuracy(kind, watermarks, through_noise)
+        with_noise = extract(add_noise(marked, sigma))
+        results[f"{name}_noise_{sigma}"] = watermark_quality(kind, watermarks, with_noise)
     for part, mask in (("black", images == 0), ("stroke", images > 0)):
         if mask.any():  # photos may have no black pixel
             w, w_recovered = (x[mask].reshape(1, -1, 1, 1) for x in (watermarks, recovered))
-            results[f"{name}_{part}"] = accuracy(kind, w, w_recovered)
+            results[f"{name}_{part}"] = watermark_quality(kind, w, w_recovered)
     return results
 
 
@@ -118,7 +109,7 @@ def evaluate_baselines(kind, images, watermarks, psnr):
             "four last bits": evaluate(
                 kind, images, watermarks, marked, lambda images: extract_last_bits(images, 4)
             ),
-            "mean watermark": {metric_of(kind): accuracy(kind, watermarks, mean)},
+            "mean watermark": {metric_name(kind): watermark_quality(kind, watermarks, mean)},
         }
     marked, step = embed_by_quantization(images, watermarks, psnr)
     last_bits = embed_in_last_bits(images, watermarks)
@@ -131,7 +122,7 @@ def evaluate_baselines(kind, images, watermarks, psnr):
 
 
 def embed_in_last_bits(images, values, count=1):
-    """Return images with values, in [0, 1], in the last `count` bits of their 8-bit levels."""
+    """Return images whose last `count` of 8 bits hold the values, which are in [0, 1]."""
     levels, max_value = np.round(images * 255).astype(np.uint8), 2**count - 1
     kept_bits = levels & (255 - max_value)
     return (kept_bits | np.round(values * max_value).astype(np.uint8)) / np.float32(255)
@@ -145,10 +136,10 @@ def extract_last_bits(images, count=1):
 
 
 def embed_by_quantization(images, bits, psnr):
-    """Return images whose gray values are even or odd multiples of a step, by the bit; the step.
+    """Return (images, step): gray values are even multiples of the step for a 0, odd ones for a 1.
 
     Quantization index modulation, which withstands some noise: Chen and Wornell 2001,
-    https://doi.org/10.1109/18.923725. The step is the largest with this PSNR in dB, or more.
+    https://doi.org/10.1109/18.923725. The step is the largest that keeps the PSNR, in dB.
     """
 
     def quantize(step):
@@ -163,7 +154,7 @@ def embed_by_quantization(images, bits, psnr):
 
 
 def extract_quantized(images, step):
-    """Return 1 where a pixel is next to an odd multiple of the step, else 0."""
+    """Return 1 where an odd multiple of the step is nearest to a pixel, else 0."""
     return (np.round(images / step) % 2).astype("float32")
 
 
@@ -207,28 +198,25 @@ def plot_examples(path, *, title, kind, digits, watermarks, marked, extract, res
         "marked, with\nnoise 0.1": np.clip(noisy, 0, 1),
         "extracted\nfrom that": show(extract(noisy)),
     }
-    value, through_noise = results[metric_of(kind)], results[f"{metric_of(kind)}_noise_0.1"]
+    value, with_noise = results[metric_name(kind)], results[f"{metric_name(kind)}_noise_0.1"]
     if kind == "bits":
         caption = (
             f"Wrong bits are orange. {value:.1%} of the bits come back without noise, "
-            f"{through_noise:.1%} with noise of 0.1"
+            f"{with_noise:.1%} with noise of 0.1"
         )
     else:
         caption = (
-            f"The extracted watermark has {value:.1f} dB, with noise of 0.1 {through_noise:.1f} dB"
+            f"The extracted watermark has {value:.1f} dB, with noise of 0.1 {with_noise:.1f} dB"
         )
     caption += f"; the marked images have {results['psnr']:.1f} dB. Means over all test images."
     plotting.image_grid(rows, path, title=title, caption=f"{caption} Data: {digits}.")
 
 
-def plot_noise(folder, kind, digits, accuracies, change, results):
-    """Plot how much of the watermark comes back over the noise.
-
-    `change` is the root-mean-square change of a pixel by marking.
-    """
-    lines = {"the networks": (SIGMAS, accuracies)}
+def plot_noise(folder, kind, digits, qualities, rms_change, results):
+    """Plot how much of the watermark comes back against the noise."""
+    lines = {"the networks": (SIGMAS, qualities)}
     if kind == "bits":
-        limits = [one_pixel_limit(change, sigma) for sigma in SIGMAS]
+        limits = [one_pixel_limit(rms_change, sigma) for sigma in SIGMAS]
         lines["limit for one black pixel alone"] = SIGMAS, limits
         caption = (
             "The limit, Φ(r / (σ√2)) with r the root-mean-square change, is that of a detector "

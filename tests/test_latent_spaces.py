@@ -130,7 +130,7 @@ def test_the_linear_autoencoder_finds_the_space_of_pca():
     batches = tf.data.Dataset.from_tensors((x, x)).repeat()
     model.fit(batches, steps_per_epoch=2_000, verbose=0, shuffle=False)
     assert judge.angle_to_pca(model, pca) < 2
-    best = metrics.mse(x, judge.rebuild(pca, x, 3))
+    best = metrics.mse(x, judge.reconstruct(pca, x, 3))
     assert best == pytest.approx(np.square(scales[3:]).sum() / 784, rel=0.1)
     assert metrics.mse(x, np.asarray(model(x))) == pytest.approx(best, rel=1e-3)
 

@@ -278,7 +278,7 @@ def test_stacked_pages_show_every_pixel_of_every_page():
     rng = np.random.default_rng(0)
     pictures = [rng.integers(0, 256, (h, w, 1), dtype=np.uint8) for h, w in ((30, 50), (44, 33))]
     pages = [noisy_office.Page("", "", picture, 255 - picture) for picture in pictures]
-    dirty, clean = noisy_office.stack(pages)
+    dirty, clean = noisy_office.pad_and_stack(pages)
     assert dirty.shape == clean.shape == (2, 64, 64, 1)
     for picture, padded in zip(pictures, dirty, strict=True):
         height, width, _ = picture.shape

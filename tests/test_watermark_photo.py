@@ -53,7 +53,7 @@ def test_marked_images_are_clipped():
 
 def test_pictures_for_training_validation_and_test_differ():
     """Patches of a picture are found in it again, and in no other."""
-    patches = watermark_photo.load_pictures(watermark_photo.Train(limit=60))
+    patches = watermark_photo.load_patches(watermark_photo.Train(limit=60))
     assert patches.x_train.shape == patches.x_test.shape == (60, 64, 64, 1)
     names = [
         watermark_photo.TRAINING_PICTURES,
@@ -74,7 +74,7 @@ def test_pictures_for_training_validation_and_test_differ():
         assert sources(images) <= set(allowed)
     together = np.concatenate([x.reshape(len(x), -1) for x in splits])
     assert len(np.unique(together, axis=0)) == len(together)  # textures differ, too
-    synthetic = watermark_photo.load_pictures(watermark_photo.Train(synthetic=True, limit=10))
+    synthetic = watermark_photo.load_patches(watermark_photo.Train(synthetic=True, limit=10))
     assert synthetic.summary()["source"] == "synthetic"
 
 
