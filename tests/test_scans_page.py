@@ -8,8 +8,10 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from evaluation.clean_documents import old_test_pages
+from synthetic.digits import font
 from tools.scans import ink, page
 from tools.scans.document import Options, clean_file
+from tools.scans.ground import estimate_paper, find_dark_ground
 from tools.tiles import pad_to_multiple
 
 RED = (190, 30, 40)
@@ -185,6 +187,15 @@ def test_light_text_on_a_dark_band_stays_but_a_blot_does_not(color):
     assert (page.clean_page(erase, pixels)[0][70:100] == 255).all()
 
 
+def test_thick_black_letters_are_no_dark_ground():
+    image = Image.new("L", (400, 400), 235)
+    draw = ImageDraw.Draw(image)
+    for top in range(20, 340, 60):
+        draw.text((20, top), "Moneybags", 20, font("DejaVuSerif-Bold", 60))
+    pixels = np.asarray(image)[..., np.newaxis]
+    assert find_dark_ground(pixels, estimate_paper(pixels)[0]) is None
+
+
 @pytest.mark.parametrize("ground", [(45, 45, 45), (30, 60, 140)])
 def test_of_a_dark_page_the_negative_is_cleaned(ground):
     pixels = np.full((400, 400, 3), ground, np.uint8)
@@ -220,7 +231,7 @@ def test_a_clean_page_stays_as_it_is_and_dirt_on_it_is_removed(channels):
     pixels[300:340, 100:160] = 10  # as solid as a note's head
     pixels[1:][pixels[:-1] == 0] = 90  # a rim
     cleaned, lost = page.clean_page(corrected(darken_paper), pixels)
-    np.testing.assert_array_equal(cleaned, gray)
+    np.testing.assert_allclose(cleaned, gray, atol=8)  # broad ink counts a little as paper
     assert lost < 0.01
 
 

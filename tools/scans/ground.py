@@ -14,6 +14,7 @@ MIN_STROKE = 11  # pixels; the same on a small page
 DARK = 0.5  # of the paper: a ground with a channel that is darker than this can carry light text,
 MAX_LIGHTNESS = 0.6  # if it is in gray no lighter than this
 MIN_TEXT_CONTRAST = 0.3  # of light text to a dark ground, as a share of the paper's lightness
+MIN_DARK_STROKES = 30  # squares as wide as a broad stroke that a dark ground must cover
 MIN_LIGHT_SHARE, MAX_LIGHT_SHARE = 0.01, 0.6  # of a dark ground that its light text covers
 
 
@@ -123,11 +124,15 @@ def find_dark_ground(pixels, paper, with_text=True):
     if with_text:
         areas, count = ndimage.label(ground)
         index = np.arange(count + 1)
-        share = ndimage.mean(~dark, areas, index)
+        # Dark ground encloses its light text; the light between thick black letters is paper.
+        enclosed = ndimage.binary_fill_holes(dark) & ~dark
+        share = ndimage.mean(enclosed, areas, index)
         with np.errstate(invalid="ignore"):  # an area without light text
-            text = ndimage.mean(lightness, np.where(dark, -1, areas), index)
+            text = ndimage.mean(lightness, np.where(enclosed, areas, -1), index)
             contrast = text - ndimage.mean(lightness, np.where(dark, areas, -1), index)
         carries_text = (share > MIN_LIGHT_SHARE) & (share < MAX_LIGHT_SHARE)
+        carries_text &= share > ndimage.mean(~dark, areas, index) / 2
+        carries_text &= np.bincount(areas.ravel()) * step**2 > MIN_DARK_STROKES * stroke**2
         ground &= (carries_text & (contrast > MIN_TEXT_CONTRAST))[areas]
     if not ground.any():
         return None

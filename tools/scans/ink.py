@@ -12,6 +12,7 @@ from tools.scans.ground import bands, enlarge, estimate_paper
 MIN_PAPER = 0.6  # of the paper around it: what is darker is no paper, but broad ink
 NEARLY_WHITE = 0.93  # what the network makes of white paper is 0.96
 BLOCK = 8  # pixels; the side of a square that is blank if all of it is nearly white
+MAX_BLACK = 64  # of 255 on a page divided by its paper; no stain is as dark
 MIN_STRONG_DEPTH = 0.65  # of a page's strong ink; only beside such ink can other ink be faint
 MIN_FAINT_SHARE = 0.05  # of the ink: less may be dots and commas, which are faint for their size
 MAX_BLURRED = 0.9  # sharpness of what shows through, as a share of that of the strong ink
@@ -63,14 +64,18 @@ def keep_white(divided, grain, cleaned):
 
 
 def keep_clean_ink(divided, cleaned):
-    """Give ink on a page without grain all of it back, if the network kept more than half of it."""
+    """Give ink on a page without grain all of it back, if the network kept more than half of it.
+
+    Of solid black, such as the head of a note, a part is enough: the network may hollow it.
+    """
     strokes, count = ndimage.label(divided[..., 0] < 240, np.ones((3, 3)))
     index = np.arange(count + 1)
     before = 1 - ndimage.mean(divided[..., 0], strokes, index) / 255
     after = 1 - ndimage.mean(cleaned[..., 0], strokes, index)
-    kept = after > before / 2
-    kept[0] = False
-    kept = kept[strokes]
+    is_black = divided[..., 0] < MAX_BLACK
+    has_ink = ndimage.minimum(cleaned[..., 0], strokes, index) < 0.5
+    kept = (after > before / 2)[strokes] | (is_black & has_ink[strokes])
+    kept &= strokes > 0
     kept = ndimage.binary_dilation(kept, np.ones((3, 3))) & (kept | (strokes == 0))
     for rows in bands(len(cleaned)):
         page = divided[rows] / np.float32(255)
