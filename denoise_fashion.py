@@ -22,7 +22,7 @@ skip connections of `--architecture unet`, 90,817 parameters, whose output is ad
 image.
 
 Examples:
-  python denoise_fashion.py                       the article's network, two minutes
+  python denoise_fashion.py                       the article's network, in a minute or two
   python denoise_fashion.py --architecture unet   the U-Net, which beats the median filter
   python denoise_fashion.py --recipe published    train as the source article did
   python denoise_fashion.py --noise 0.3 --architecture unet

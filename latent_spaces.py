@@ -12,7 +12,7 @@ An autoencoder returns its input through a bottleneck: a code too limited to hol
 kinds differ in what limits the code, and so in what it is good for.
 
 Examples:
-  python latent_spaces.py                     all 20 trainings, in five minutes
+  python latent_spaces.py                     all 20 trainings, in a few minutes
   python latent_spaces.py --epochs 2          a quick try
   python latent_spaces.py --input samples/seven.png
                                               code and reconstruct a picture with each of the five
@@ -120,7 +120,7 @@ class TiedDense(layers.Layer):
 
     def build(self, input_shape):
         """Create the kernel, and a bias for each direction."""
-        # Small, because weights of border pixels, which are black in all digits, hardly change.
+        # Border pixels are black in all digits, so their weights hardly change: they start small.
         small = keras.initializers.RandomNormal(stddev=0.02)
         self.kernel = self.add_weight((input_shape[-1], self.units), small, name="w")
         self.bias = self.add_weight((self.units,), "zeros", name="b")
@@ -201,8 +201,10 @@ class Sample(layers.Layer):
 def build_variational(size=32, height=28, width=28, channels=1):
     """Return the variational autoencoder: (n, height, width, channels) to the same, in [0, 1].
 
-    Like build_plain, but each code is a normal distribution. The KL divergence pulls all of them
-    towards N(0, 1), which closes most gaps and can be sampled: see vae_fashion.py.
+    A plain latent space has three weaknesses: gaps between codes that decode to nothing, classes
+    that overlap, and no distribution to sample from. Here each code is a normal distribution, and
+    the KL divergence pulls all of them towards N(0, 1). That closes most gaps and can be sampled;
+    classes overlap as before. See vae_fashion.py.
     """
     image = keras.Input((height, width, channels), name="image")
     x = layers.Flatten()(image)

@@ -132,12 +132,12 @@ def build_decoder(
     return keras.Model(z, x, name="decoder")
 
 
-# The loss should be -log p(x), but p(x) is an integral over all z. The negative ELBO is an upper
-# bound on it, and can be estimated from one sample of z for each image:
+# The loss should be -log p(x), but p(x) is an integral over all z. The negative ELBO (evidence
+# lower bound) is an upper bound on it, and can be estimated from one sample of z for each image:
 #
 #     sum over pixels of BCE(x, decoded) + sum over latent dimensions of KL
 #
-# The article's loss is no such bound:
+# The article's loss is no such bound, and even --recipe published does not use it:
 #
 #     mean over pixels of BCE(x, decoded) + 5e-4 * mean over latent dimensions of KL
 #

@@ -18,7 +18,7 @@ network that embeds is called the decoder; in most papers the decoder is the net
 To embed a text in a photo, see watermark_photo.py.
 
 Examples:
-  python watermark_ae.py                       train for two minutes, evaluate, plot
+  python watermark_ae.py                       train for some minutes, evaluate, plot
   python watermark_ae.py --recipe published    train as the source article did
   python watermark_ae.py --image-weight 6      better images, fewer correct bits
   python watermark_ae.py --watermark gray --watermark-image samples/logo.png
@@ -59,8 +59,8 @@ FAST = {
 }
 RECIPES = {
     "bits": {"fast": FAST, "published": PUBLISHED},
-    # Gray values have a smaller squared error than bits. Beside an image weight of 3 it hardly
-    # counts, and the networks do not learn to embed them.
+    # Gray values have a smaller squared error than bits. With an image weight of 3 it is
+    # negligible, and the networks do not learn to embed them.
     "gray": {"fast": FAST | {"image_weight": 0.3}, "published": PUBLISHED},
 }
 
