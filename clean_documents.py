@@ -53,7 +53,7 @@ RECIPES = {
 }
 PATCH_SIDE = {"unet": 192, "autoencoder": 128}  # pixels
 PATCHES_PER_PAGE = 32  # in one pass over the training pages
-# Shares of training patches: synthetic pages like NoisyOffice's but with more fonts and dirt, and
+# Shares of training patches: pages like NoisyOffice's with synthetic dirt, most in more fonts, and
 # synthetic old pages. The rest is NoisyOffice.
 SYNTHETIC_SHARE = {"unet": 0.1, "autoencoder": 0.25}
 OLD_SHARE = {"unet": 0.45, "autoencoder": 0.0}
@@ -101,7 +101,7 @@ def build_unet(height=None, width=None, channels=1):
     divided = ops.minimum(dirty / ops.maximum(paper, 0.05), 1)
 
     # To tell a stain from a letter, or ink from show-through, the network has to see more than one
-    # letter: five halvings give a receptive field of about 350 pixels. It works at half resolution,
+    # letter: five halvings give a receptive field of about 460 pixels. It works at half resolution,
     # which makes a step four times cheaper while letters stay legible.
     x = layers.Concatenate()([dirty, divided])
     x = layers.Conv2D(32, 4, strides=2, **conv_args)(x)
