@@ -514,7 +514,7 @@ def message_tab(samples):
             with gr.Row():
                 read = gr.Button("Damage and read", variant="primary", min_width=80)
                 stop_reading = gr.Button("Stop", interactive=False, min_width=80)
-            message = status_box("Message that was read", "Hide a message first")
+            message = status_box("Message that was read", 'Press "Damage and read"')
             damaged = picture_box("What was read", height=420)
     outputs = [comparison, change, download, status]
     run_on([file.change, hide.click], embed, [file, text, key], outputs, stop_hiding)
