@@ -153,17 +153,18 @@ def main(argv=None):
     settings = cli.parse(__doc__, argv, Train, Apply)
     if isinstance(settings, Apply):
         return clean_files(settings)
+    if settings.model:
+        model = training.load_model(settings.model, *NAMES.values())
+        architecture = "unet" if model.name == NAMES["unet"] else "autoencoder"
+        settings = dataclasses.replace(settings, architecture=architecture)
     # Flags override the recipe.
     settings = cli.with_recipe(settings, RECIPES[settings.architecture][settings.recipe])
-    name = NAMES[settings.architecture]
     # Four dirty pages share one clean page, and all pages of a family share text and dirt. The
     # article splits by file, so its test pages leak into training. Here the test pages are a
     # separate family.
     office = noisy_office.load_noisy_office(settings)
-    folder = training.run_folder(settings, name)
-    if settings.model:
-        model = training.load_model(settings.model, name)
-    else:
+    folder = training.run_folder(settings, NAMES[settings.architecture])
+    if not settings.model:
         model = train(settings, office, folder)
     evaluation.clean_documents.report(folder, settings, model, office)
 

@@ -154,20 +154,21 @@ def main(argv=None):
     settings = cli.parse(__doc__, argv, Train, cli.Apply)
     if isinstance(settings, cli.Apply):
         return denoise_files(settings)
+    if settings.model:
+        model = training.load_model(settings.model, *NAMES.values())
+        architecture = "unet" if model.name == NAMES["unet"] else "autoencoder"
+        settings = dataclasses.replace(settings, architecture=architecture)
     # Flags override the recipe.
     settings = cli.with_recipe(settings, RECIPES[settings.architecture][settings.recipe])
-    name = NAMES[settings.architecture]
     if settings.patches:
         clothes = data.load_pictures(settings, patches=True)
     else:
         clothes = data.load_fashion_mnist(settings)
-    folder = training.run_folder(settings, name)
+    folder = training.run_folder(settings, NAMES[settings.architecture])
     # The same noise for every --seed, so that runs with different seeds are comparable.
     seed = training.seed_for("validation")
     noisy_val = noise.salt_and_pepper(clothes.x_val, settings.noise, seed)
-    if settings.model:
-        model = training.load_model(settings.model, name)
-    else:
+    if not settings.model:
         model = train(settings, clothes, noisy_val, folder)
     evaluation.denoise_fashion.report(folder, settings, model, clothes, noisy_val)
 

@@ -87,13 +87,13 @@ def main(argv=None):
     if isinstance(settings, Apply):
         return denoise_files(settings)
     settings = cli.with_recipe(settings, RECIPES[settings.recipe])  # flags override the recipe
+    if settings.model:
+        model = training.load_model(settings.model, NAME)
     digits = data.load_mnist(settings)
     folder = training.run_folder(settings, NAME)
     # The same noise for every --seed, so that runs with different seeds are comparable.
     noisy_val = noise.gaussian(digits.x_val, settings.noise, training.seed_for("validation"))
-    if settings.model:
-        model = training.load_model(settings.model, NAME)
-    else:
+    if not settings.model:
         model = train(settings, digits, noisy_val, folder)
     evaluation.denoise_mnist.report(folder, settings, model, digits, noisy_val)
 

@@ -232,15 +232,20 @@ def main(argv=None):
     settings = cli.parse(__doc__, argv, Train, Apply, Generate, Decode)
     if not isinstance(settings, Train):
         return apply(settings)
+    if settings.model:
+        model = training.load_model(settings.model, *NAMES.values())
+        settings = dataclasses.replace(
+            settings,
+            architecture="conv" if model.name == NAMES["conv"] else "dense",
+            latent_dim=model.decoder.input_shape[-1],
+            beta=model.beta,
+        )
     # Flags override the recipe.
     settings = cli.with_recipe(settings, RECIPES[settings.architecture][settings.recipe])
-    name = NAMES[settings.architecture]
     load = data.load_mnist if settings.dataset == "mnist" else data.load_fashion_mnist
     dataset = load(settings)
-    folder = training.run_folder(settings, name)
-    if settings.model:
-        model = training.load_model(settings.model, name)
-    else:
+    folder = training.run_folder(settings, NAMES[settings.architecture])
+    if not settings.model:
         model = train(settings, dataset, folder)
     # The decoder alone makes new images. The encoder alone turns each image into a few numbers,
     # z_mean: to find similar images, to plot a collection, or as features for a classifier.

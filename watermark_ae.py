@@ -148,17 +148,19 @@ def build_watermark(height=28, width=28, channels=1, noise=0.0, slope=0.2, name=
 
 def main(argv=None):
     settings = cli.parse(__doc__, argv, Train)
+    if settings.model:
+        model = training.load_model(settings.model, *NAMES.values())
+        kind = "bits" if model.name == NAMES["bits"] else "gray"
+        settings = dataclasses.replace(settings, watermark=kind)
     # Flags override the recipe.
     settings = cli.with_recipe(settings, RECIPES[settings.watermark][settings.recipe])
-    kind, name = settings.watermark, NAMES[settings.watermark]
+    kind = settings.watermark
     logo = None
     if settings.watermark_image:
         logo = read_watermark_image(settings.watermark_image, kind)
     digits = data.load_mnist(settings)
-    folder = training.run_folder(settings, name)
-    if settings.model:
-        model = training.load_model(settings.model, name)
-    else:
+    folder = training.run_folder(settings, NAMES[kind])
+    if not settings.model:
         model = train(settings, digits, folder)
     for part in ("encoder", "decoder", "extractor"):
         training.save_model(model.get_layer(part), folder / f"{part}.keras")

@@ -140,11 +140,11 @@ def main(argv=None):
     if not isinstance(settings, Train):
         return apply(settings)
     settings = cli.with_recipe(settings, RECIPE)  # flags override it
-    patches = load_patches(settings)
-    folder = training.run_folder(settings, NAME)
     if settings.model:
         model = training.load_model(settings.model, NAME)
-    else:
+    patches = load_patches(settings)
+    folder = training.run_folder(settings, NAME)
+    if not settings.model:
         model = train(settings, patches, folder)
     for name in ("encoder", "decoder", "extractor"):
         training.save_model(model.get_layer(name), folder / f"{name}.keras")

@@ -49,7 +49,7 @@ class Train:
     tensorboard: bool = False
     """also log for TensorBoard"""
     model: Path | None = None
-    """evaluate this model instead of training one; needs the flags it was trained with"""
+    """evaluate this model instead of training one"""
     arguments: Hidden[tuple[str, ...]] = ()  # the command line, saved in the run folder
 
     def __post_init__(self):

@@ -120,12 +120,10 @@ def run_folder(settings, name):
     """Create and return the run folder, and save the command line in it.
 
     It is the folder of --resume or --output-dir, or a new one in runs/. Raises UserError if there
-    are other files in it, or if --model is not a model with this name.
+    are other files in it.
     """
     if settings.resume:
         return settings.resume
-    if settings.model:
-        load_model(settings.model, name)  # raises UserError before a folder is made
     arguments = Path(settings.output_dir or "", "arguments.json")
     if settings.output_dir and settings.output_dir.exists():
         # A training that was interrupted in its first epoch left nothing to continue.
@@ -227,10 +225,7 @@ def load_model(path, *names):
             return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises whatever the parts of a model raise
         raise UserError(f"{path}: not a model that can be loaded ({error})") from None
-    raise UserError(
-        f"{path}: holds a model named {name}, not {' or '.join(names)}; "
-        "use its script, and the flags that it was trained with"
-    )
+    raise UserError(f"{path}: holds a model named {name}, not {' or '.join(names)}")
 
 
 def trained_on(path, name):

@@ -148,8 +148,8 @@ def test_the_loss_by_hand(flags, weight, monkeypatch):
 @pytest.mark.parametrize("kind", ["bits", "gray"])
 def test_a_picture_is_embedded_in_each_image(kind):
     arguments = ["--synthetic", "--limit", "20", "--watermark-image", write_logo()]
-    arguments += ["--epochs", "1", "--steps-per-epoch", "2", "--watermark", kind]
-    watermark_ae.main([*arguments, "--output-dir", "run"])
+    arguments += ["--epochs", "1", "--steps-per-epoch", "2"]
+    watermark_ae.main([*arguments, "--watermark", kind, "--output-dir", "run"])
     report, metric = metrics_of("run"), "bit_accuracy" if kind == "bits" else "watermark_psnr"
     assert report["settings"]["watermark"] == kind
     assert {"logo_psnr", f"logo_{metric}", f"logo_{metric}_noise_0.1"} <= {*report["test"]}
@@ -164,6 +164,7 @@ def test_a_picture_is_embedded_in_each_image(kind):
     assert training.load_model("run/model.keras", watermark_ae.NAMES[kind])
     watermark_ae.main([*arguments, "--model", "run/model.keras", "--output-dir", "again"])
     assert metrics_of("again")["test"] == pytest.approx(report["test"], rel=1e-5)
+    assert metrics_of("again")["settings"]["watermark"] == kind
 
 
 def test_a_logo_that_cannot_be_read_stops_everything(error_of, tmp_path):

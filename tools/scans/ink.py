@@ -34,7 +34,9 @@ def divide_by_paper(page):
     paper, grain = estimate_paper(divided, side=800, window=21)
     wide_paper, _ = estimate_paper(divided)
     for rows in bands(len(page)):
-        light = np.maximum(paper(rows), MIN_PAPER * wide_paper(rows))
+        light, wide = paper(rows), wide_paper(rows)
+        beside_ink = wide if grain == 0 else MIN_PAPER * wide  # a clean page stays as it is
+        light = np.where(light < MIN_PAPER * wide, beside_ink, light)
         divided[rows] = np.round(np.minimum(page[rows] * 255 * 255 / np.maximum(light, 1), 255))
     return divided, grain
 
