@@ -192,15 +192,18 @@ def train(settings, clothes, noisy_val, folder):
     # Shuffles, and calls make_batch(indices, seed) for each step; its length is steps per epoch.
     batches = training.Batches(make_batch, len(clean), settings)
     keras.utils.set_random_seed(settings.seed)
-    model = build_unet() if settings.architecture == "unet" else build_autoencoder()
+    if settings.architecture == "unet":
+        model = build_unet()
+    elif settings.recipe == "published":
+        model = build_autoencoder()
+    else:
+        # He et al. 2015, for layers with ReLU: https://arxiv.org/abs/1502.01852
+        model = build_autoencoder(initializer="he_normal")
+        training.init_output_bias(model, clean)  # untrained, it outputs about the mean pixel
     if settings.recipe == "published":
         optimizer = keras.optimizers.Adam(settings.learning_rate)
         patience = 10  # early stopping: after ten epochs without a lower validation loss
     else:
-        if settings.architecture == "autoencoder":
-            # He et al. 2015, for layers with ReLU: https://arxiv.org/abs/1502.01852
-            model = build_autoencoder(initializer="he_normal")
-            training.init_output_bias(model, clean)  # untrained, it outputs about the mean pixel
         schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * len(batches))
         # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)

@@ -43,7 +43,8 @@ def round_weight(weight, rounding):
 def ship(model, report, rounding):
     """Write a model and its report to models/."""
     model.set_weights([round_weight(weight, rounding) for weight in model.get_weights()])
-    path = training.MODELS / f"{model.name}.keras"
+    suffix = "_published" if report["settings"].get("recipe") == "published" else ""
+    path = training.MODELS / f"{model.name}{suffix}.keras"
     training.save_model(model, path)
     with zipfile.ZipFile(path) as archive:
         entries = {name: archive.read(name) for name in archive.namelist()}

@@ -4,9 +4,15 @@ import numpy as np
 
 from common import metrics, noise, plotting, training
 
-LABELS = {"denoise_fashion": "autoencoder", "denoise_fashion_unet": "U-Net"}
+# {label: model in models/}
+NETWORKS = {
+    "as published": "denoise_fashion_published",
+    "autoencoder": "denoise_fashion",
+    "U-Net": "denoise_fashion_unet",
+}
 REMARKS = {
-    "autoencoder": "The autoencoder redraws the entire image from 256 numbers. ",
+    "as published": "As published, the autoencoder is hardly trained. ",
+    "autoencoder": "It redraws the entire image from 256 numbers, however long it is trained. ",
     "U-Net": "The U-Net copies the pixels that were not replaced. ",
 }
 SHARES = [0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5]
@@ -16,13 +22,17 @@ def report(folder, settings, model, clothes, noisy_val):
     """Measure a model on the test set, write figures and metrics.json, and print the table."""
     print(f"Evaluating on {len(clothes.x_test):,} test images ...", flush=True)
     noisy = noise.salt_and_pepper(clothes.x_test, settings.noise, training.seed_for("test"))
-    networks = {LABELS[model.name]: model} | load_other_network(settings, model, clothes)
+    if settings.architecture == "unet":
+        row = "U-Net"
+    else:
+        row = "as published" if settings.recipe == "published" else "autoencoder"
+    networks = load_shipped(settings, clothes) | {row: model}
     methods = {
         "noisy": lambda images: images,
         "median 3x3": metrics.median_3x3,
         "outlier median": fit_outlier_median(noisy_val[:500], clothes.x_val[:500]),
     }
-    for label in LABELS.values():
+    for label in NETWORKS:
         if label in networks:
             methods[label] = predictor(networks[label])
     candidates = {label: restore(noisy) for label, restore in methods.items()}
@@ -37,17 +47,16 @@ def report(folder, settings, model, clothes, noisy_val):
         ylabel="mean squared error",
         caption=f"Data: {clothes}.",
     )
-    training.report(
-        folder, settings, clothes, model, results, row=LABELS[model.name], networks=networks
-    )
+    training.report(folder, settings, clothes, model, results, row=row, networks=networks)
 
 
-def load_other_network(settings, model, clothes):
-    """Return {label: the other network in models/} if it was trained on the same data, else {}."""
-    [name] = set(LABELS) - {model.name}
-    if settings.noise != 0.1 or training.trained_on(None, name) != clothes.name:
-        return {}
-    return {LABELS[name]: training.load_model(None, name)}
+def load_shipped(settings, clothes):
+    """Return {label: network in models/}, without those trained on other data or noise."""
+    return {
+        label: training.load_model(None, name, "denoise_fashion")
+        for label, name in NETWORKS.items()
+        if settings.noise == 0.1 and training.trained_on(None, name) == clothes.name
+    }
 
 
 def predictor(network):

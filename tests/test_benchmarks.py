@@ -65,7 +65,7 @@ def test_summary_row_shows_means_and_ranges_over_seeds():
         "denoise_mnist/fast/0": run_of([10, 20], [0.1, 0.05], psnr=20.0),
         "denoise_mnist/fast/1": run_of([10, 20], [0.2, 0.1], psnr=20.1),
     }
-    cells = tables.summary_row("denoise_mnist", runs)
+    cells = tables.summary_row("denoise_mnist", "fast", runs)
     assert cells[1:9] == [
         "MNIST, 9,000",
         "28,353",
@@ -78,7 +78,7 @@ def test_summary_row_shows_means_and_ranges_over_seeds():
     ]
     assert cells[-1] == "23.0 (16.0 to 30.0)"
     del runs["denoise_mnist/published/1"]
-    assert tables.summary_row("denoise_mnist", runs)[-1] == "30.0"
+    assert tables.summary_row("denoise_mnist", "fast", runs)[-1] == "30.0"
 
 
 def test_table_has_baselines_and_the_trainings_that_were_measured():
