@@ -139,7 +139,9 @@ def watermark():
 def autoencoders():
     """Return {kind: (encoder, decoder)} of latent_spaces.py."""
     kinds = latent_spaces.KINDS
-    return {kind: latent_spaces.split(model(f"latent_spaces_{kind}")) for kind in kinds}
+    return {
+        kind: latent_spaces.encoder_and_decoder(model(f"latent_spaces_{kind}")) for kind in kinds
+    }
 
 
 # ---------------------------------------------------------------- pictures

@@ -43,6 +43,7 @@ from synthetic import old_pages, pages
 from tools.scans import batch, document
 
 NAMES = {"unet": "clean_documents", "autoencoder": "clean_documents_autoencoder"}
+# Values of --epochs, --batch-size, --learning-rate and --steps-per-epoch that were not given.
 PUBLISHED = {"epochs": 200, "batch_size": 16, "learning_rate": 0.001}
 FAST = {"epochs": 10, "batch_size": 8, "learning_rate": 0.005, "steps_per_epoch": 100}
 FAST_UNET = {"epochs": 15, "batch_size": 8, "learning_rate": 0.003, "steps_per_epoch": 200}
@@ -53,21 +54,22 @@ RECIPES = {
 }
 PATCH_SIDE = {"unet": 192, "autoencoder": 128}  # pixels
 PATCHES_PER_PAGE = 32  # in one pass over the training pages
-# Shares of training patches: pages like NoisyOffice's with synthetic dirt, most in more fonts, and
-# synthetic old pages. The rest is NoisyOffice.
+# Shares of training patches. Synthetic: pages in other typefaces, and NoisyOffice's clean pages
+# with new stains. Old: synthetic old pages. The rest is NoisyOffice.
 SYNTHETIC_SHARE = {"unet": 0.1, "autoencoder": 0.25}
 OLD_SHARE = {"unet": 0.45, "autoencoder": 0.0}
 SYNTHETIC_PAGES = 120  # to make for a training
 OLD_SHEETS = 500  # to make for a training
-# Loss weight of all but old pages, whose error stays about twenty times as large and would
-# dominate.
-MAIN_WEIGHT = 10.0
+# Loss weight of all patches but those of old pages, which have weight 1: their error stays about
+# twenty times as large and would dominate.
+OFFICE_WEIGHT = 10.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Train(cli.Train):
     recipe: Literal["fast", "shipped", "published"] = "fast"
-    """published trains as in the article, fast is our tuned recipe, shipped made models/'s U-Net"""
+    """published trains as in the article, fast is our tuned recipe, shipped a longer one, of the
+    U-Net in models/"""
     architecture: Literal["unet", "autoencoder"] = "unet"
     """U-Net, or the article's autoencoder"""
 
@@ -89,14 +91,13 @@ def build_unet(height=None, width=None, channels=1):
     dirty = keras.Input((height, width, channels), name="dirty")
 
     # Ink on dark paper and dirt on white paper can have the same gray value; after division by the
-    # paper's brightness they differ. A morphological closing estimates that brightness: a maximum
-    # filter and then a minimum filter remove everything narrower than 52 pixels. A quarter of the
-    # resolution is enough.
+    # paper's brightness they differ. A morphological closing, a classical way to estimate a page's
+    # background, removes everything narrower than 52 pixels. A quarter of the resolution is enough.
     paper = layers.AveragePooling2D(4)(dirty)
-    paper = layers.MaxPooling2D(13, **pool_args)(paper)
-    paper = -layers.MaxPooling2D(13, **pool_args)(-paper)
+    paper = layers.MaxPooling2D(13, **pool_args)(paper)  # maximum filter
+    paper = -layers.MaxPooling2D(13, **pool_args)(-paper)  # minimum filter
     paper = layers.AveragePooling2D(9, **pool_args)(paper)
-    for _ in range(2):
+    for _ in range(2):  # back to full resolution, smoothly
         paper = layers.AveragePooling2D(3, **pool_args)(layers.UpSampling2D(2)(paper))
     divided = ops.minimum(dirty / ops.maximum(paper, 0.05), 1)
 
@@ -114,18 +115,18 @@ def build_unet(height=None, width=None, channels=1):
         x = layers.Conv2D(filters, 3, **conv_args)(x)
     x = layers.Conv2D(96, 3, **conv_args)(x)
     for filters in (96, 64, 48, 32):
-        x = layers.Conv2D(filters, 1, **conv_args)(x)
+        x = layers.Conv2D(filters, 1, **conv_args)(x)  # as many channels as the skip has
         x = layers.UpSampling2D(2)(x) + skips.pop()  # cheaper than concatenating them
         x = layers.Conv2D(filters, 3, **conv_args)(x)
         x = layers.Conv2D(filters, 3, **conv_args)(x)
 
     # Initialized to zero, so that training starts from the divided page.
-    correction = layers.Conv2DTranspose(
+    change = layers.Conv2DTranspose(
         channels, 4, strides=2, padding="same", kernel_initializer="zeros", name="change"
     )
-    clean = divided + correction(x)
-    # Clipped in the forward pass only. A plain clip has zero gradient outside [0, 1], so a pixel
-    # there would never be corrected.
+    clean = divided + change(x)
+    # Clipped in the forward pass only (a straight-through estimator). A plain clip has no gradient
+    # outside [0, 1], so a pixel there would never be corrected.
     clean = clean + ops.stop_gradient(ops.clip(clean, 0, 1) - clean)
     return keras.Model(dirty, clean, name="clean_documents")
 
@@ -153,16 +154,17 @@ def main(argv=None):
     settings = cli.parse(__doc__, argv, Train, Apply)
     if isinstance(settings, Apply):
         return clean_files(settings)
-    if settings.model:
+    if settings.model:  # evaluate this one; loaded first, so that a bad file is reported at once
         model = training.load_model(settings.model, *NAMES.values())
         architecture = "unet" if model.name == NAMES["unet"] else "autoencoder"
         settings = dataclasses.replace(settings, architecture=architecture)
-    # Flags override the recipe.
+    # A flag that was not given takes the recipe's value.
     settings = cli.with_recipe(settings, RECIPES[settings.architecture][settings.recipe])
-    # Four dirty pages share one clean page, and all pages of a family share text and dirt. The
-    # article splits by file, so its test pages leak into training. Here the test pages are a
-    # separate family.
-    office = noisy_office.load_noisy_office(settings)
+    # Four dirty pages share one clean page, and a family of pages shares text and dirt. The article
+    # splits by file: it trains on the text and dirt of its test pages, and its test error comes out
+    # too low. Here the test pages are a family of their own.
+    office = noisy_office.load_noisy_office(settings)  # its splits are lists of `Page`
+    # Results go to --output-dir, or to a new folder in runs/.
     folder = training.run_folder(settings, NAMES[settings.architecture])
     if not settings.model:
         model = train(settings, office, folder)
@@ -174,7 +176,7 @@ def train(settings, office, folder):
     keras.utils.set_random_seed(settings.seed)
     model = build_unet() if settings.architecture == "unet" else build_autoencoder()
     if settings.recipe == "published":
-        # The article trains on full pages.
+        # The article trains on full pages; smaller ones are padded by mirroring.
         dirty_pages, clean_pages = noisy_office.pad_and_stack(office.train)
 
         def make_batch(indices, seed):
@@ -184,9 +186,12 @@ def train(settings, office, folder):
         optimizer = keras.optimizers.Adam(settings.learning_rate)
         patience = 5  # early stopping: after five epochs without a lower validation loss
     else:
+        # A batch of patches costs less than one of pages, and comes from more pages.
         make_batch = patch_maker(settings, office.train)
-        # Shuffles, and calls make_batch(indices, seed) for each step. Its length: steps per epoch.
+        # Shuffles, and calls make_batch(indices, seed) for each step, with a new seed. Its length
+        # is the number of steps per epoch.
         batches = training.Batches(make_batch, PATCHES_PER_PAGE * len(office.train), settings)
+        # rises to the learning rate, then falls to zero along a cosine
         schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * len(batches))
         # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
@@ -199,24 +204,25 @@ def train(settings, office, folder):
         shuffle=False,  # batches are already shuffled
         validation_data=noisy_office.pad_and_stack(office.validation),
         validation_batch_size=4,
-        # save the best epoch as model.keras, history.csv, and a backup for --resume
+        # Save after each epoch: history.csv, the best model so far as model.keras, and a backup for
+        # --resume to continue from.
         callbacks=training.callbacks(folder, settings, batches, patience),
-        verbose=2,
+        verbose=2,  # one line per epoch
     )
     return training.best_model(folder, NAMES[settings.architecture])
 
 
 def patch_maker(settings, office_pages):
-    """Return make_batch(indices, seed), which cuts patches from four sources.
+    """Return make_batch(indices, seed), which cuts patches from three sources.
 
-    They are training pages, synthetic pages, training pages with synthetic stains, and (U-Net only)
-    synthetic old pages.
+    They are NoisyOffice's training pages, synthetic pages (including NoisyOffice's with synthetic
+    stains), and, for the U-Net, synthetic old pages.
     """
     print("Making synthetic pages ...", flush=True)
     count = 12 if settings.limit else SYNTHETIC_PAGES
     made = pages.pages(count, seed=training.seed_for(settings.seed, "pages"))
     synthetic = [Page("", kind, dirty, clean) for dirty, clean, kind, _ in made]
-    for number, page in enumerate(office_pages[::2]):
+    for number, page in enumerate(office_pages[::2]):  # half of them
         dirty = pages.add_stains(page.clean, training.seed_for(settings.seed, "stains", number))
         synthetic.append(Page(page.name, "", dirty, page.clean))
     side = PATCH_SIDE[settings.architecture]
@@ -230,19 +236,21 @@ def patch_maker(settings, office_pages):
         rng = np.random.default_rng(seed)
         patches, weights = [], []
         for index in indices:
-            draw, weight = rng.random(), MAIN_WEIGHT
+            draw, weight = rng.random(), OFFICE_WEIGHT
             if draw < old_share:
                 patch, weight = sheets.patch(rng, side), 1.0
             elif draw < old_share + synthetic_share:
                 page = synthetic[rng.integers(len(synthetic))]
                 patch = cut_patch(page, side, rng, vary=True)
             else:
+                # indices count patches, PATCHES_PER_PAGE of each page
                 patch = cut_patch(office_pages[index // PATCHES_PER_PAGE], side, rng)
             patches.append(patch)
             weights.append(weight)
         dirty, clean = np.stack(patches, axis=1)[..., np.newaxis]
         if not old_share:
             return dirty, clean
+        # Keras weighs the loss by the third; it needs a number for each pixel, or axes of length 1.
         return dirty, clean, np.array(weights, "float32")[:, np.newaxis, np.newaxis]
 
     return make_batch
@@ -251,7 +259,8 @@ def patch_maker(settings, office_pages):
 def cut_patch(page, side, rng, vary=False):
     """Return (dirty, clean), each float32 (side, side) in [0, 1], from a random place in a page.
 
-    Patches are flipped at random. With `vary`, scale, brightness and contrast vary, too.
+    Patches are flipped at random; that letters are mirrored does no harm, since nothing reads them.
+    With `vary`, scale, brightness and contrast vary, too.
     """
     zoom = rng.uniform(0.7, 2.5) if vary and rng.random() < 0.3 else 1
     height, width = page.dirty.shape[:2]
@@ -280,7 +289,7 @@ class Apply(cli.Apply):
     gray: bool = False
     """write gray instead of color"""
     force: bool = False
-    """overwrite files cleaned into --output-dir before"""
+    """overwrite the results of an earlier run in --output-dir"""
     dask: str | None = None
     """clean in parallel with dask: on all cores (`local`) or on the workers of tcp://HOST:PORT"""
 

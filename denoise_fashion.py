@@ -17,8 +17,9 @@
       Conv 1 3x3       (28, 28, 1)
     clean image        (28, 28, 1)
 
-The left column is `--architecture autoencoder`, 49,761 parameters. The lines on the right are the
-skip connections of `--architecture unet`, 90,817 parameters, whose output is added to the noisy
+The left column is `--architecture autoencoder`, 49,761 parameters. What is on the right belongs to
+`--architecture unet`, 90,817 parameters, alone: skip connections to concatenate (upsampled layers
+are cropped to the skip's size), one more convolution, and an output that is added to the noisy
 image.
 
 Examples:
@@ -47,12 +48,13 @@ from common import cli, data, images, noise, training
 from tools import tiles
 
 NAMES = {"autoencoder": "denoise_fashion", "unet": "denoise_fashion_unet"}
+# Values of --epochs, --batch-size, --learning-rate and --steps-per-epoch that were not given.
 RECIPES = {
     "autoencoder": {
         "fast": {"epochs": 10, "batch_size": 64, "learning_rate": 0.004, "steps_per_epoch": 150},
         "published": {"epochs": 20, "batch_size": 2048, "learning_rate": 0.001},
     },
-    "unet": {
+    "unet": {  # `published`: the article's recipe on our network
         "fast": {"epochs": 20, "batch_size": 32, "learning_rate": 0.005, "steps_per_epoch": 250},
         "published": {"epochs": 20, "batch_size": 2048, "learning_rate": 0.001},
     },
@@ -64,7 +66,7 @@ class Train(cli.Train):
     architecture: Literal["autoencoder", "unet"] = "autoencoder"
     """`unet` has skip connections, and adds its output to its input"""
     noise: float = 0.1
-    """share of pixels to replace"""
+    """share of pixels to replace by imgaug's salt and pepper, gray values near black and white"""
     patches: bool = False
     """train the U-Net on patches of 28x28 pixels from the full-size pictures in --data-dir"""
 
@@ -79,7 +81,7 @@ class Train(cli.Train):
 def build_autoencoder(height=28, width=28, channels=1, initializer="glorot_uniform"):
     """Return the article's autoencoder: (n, height, width, channels) to the same, in [0, 1].
 
-    Height and width must be 8k + 4 (28, 36, ...), or None for any such size.
+    Height and width must be 4 more than a multiple of 8 (28, 36, ...), or None for any such size.
 
     All it knows of an image passes through a latent of 256 numbers, so the decoder must redraw all
     784 pixels, including the 90% that were clean.
@@ -130,12 +132,12 @@ def build_unet(height=28, width=28, channels=1):
     x = upsample_like(skip_1, x)
     x = layers.Concatenate()([x, skip_1])
     x = layers.Conv2D(16, 3, activation="relu", padding="same")(x)
-    # The network predicts the change from noisy to clean, which is zero for nine pixels in ten
+    # The network predicts the residual, the change from noisy to clean, zero for nine pixels in ten
     # (Zhang et al. 2017, https://arxiv.org/abs/1608.03981). Untrained, it returns its input.
     change = layers.Conv2D(channels, 3, padding="same", kernel_initializer="zeros", name="change")
     x = noisy + change(x)
-    # Clipped in the forward pass only. A plain clip has zero gradient outside [0, 1], so a pixel
-    # there would never be corrected.
+    # Clipped in the forward pass only (a straight-through estimator). A plain clip has no gradient
+    # outside [0, 1], so a pixel there would never be corrected.
     x = x + ops.stop_gradient(ops.clip(x, 0, 1) - x)
     return keras.Model(noisy, x, name="denoise_fashion_unet")
 
@@ -154,18 +156,20 @@ def main(argv=None):
     settings = cli.parse(__doc__, argv, Train, cli.Apply)
     if isinstance(settings, cli.Apply):
         return denoise_files(settings)
-    if settings.model:
+    if settings.model:  # evaluate this one; loaded first, so that a bad file is reported at once
         model = training.load_model(settings.model, *NAMES.values())
         architecture = "unet" if model.name == NAMES["unet"] else "autoencoder"
         settings = dataclasses.replace(settings, architecture=architecture)
-    # Flags override the recipe.
+    # A flag that was not given takes the recipe's value.
     settings = cli.with_recipe(settings, RECIPES[settings.architecture][settings.recipe])
     if settings.patches:
         clothes = data.load_pictures(settings, patches=True)
     else:
         clothes = data.load_fashion_mnist(settings)
+    # Results go to --output-dir, or to a new folder in runs/.
     folder = training.run_folder(settings, NAMES[settings.architecture])
-    # The same noise for every --seed, so that runs with different seeds are comparable.
+    # The same noise for every --seed, so that runs with different seeds are comparable; `seed_for`
+    # derives a number from its arguments.
     seed = training.seed_for("validation")
     noisy_val = noise.salt_and_pepper(clothes.x_val, settings.noise, seed)
     if not settings.model:
@@ -181,15 +185,16 @@ def train(settings, clothes, noisy_val, folder):
         noise_seed = training.seed_for(settings.seed, "train")
         noisy = noise.salt_and_pepper(clean, settings.noise, noise_seed)
 
-        def make_batch(indices, seed):
+        def make_batch(indices, seed):  # the noise is fixed, so it needs no seed
             return noisy[indices], clean[indices]
     else:
         # Noise that is fresh in every batch cannot be memorized, and makes many training images out
-        # of each one. It allows a higher learning rate.
+        # of each one.
         def make_batch(indices, seed):
             return noise.salt_and_pepper(clean[indices], settings.noise, seed), clean[indices]
 
-    # Shuffles, and calls make_batch(indices, seed) for each step; its length is steps per epoch.
+    # Shuffles, and calls make_batch(indices, seed) for each step, with a new seed. Its length is
+    # the number of steps per epoch.
     batches = training.Batches(make_batch, len(clean), settings)
     keras.utils.set_random_seed(settings.seed)
     if settings.architecture == "unet":
@@ -204,6 +209,7 @@ def train(settings, clothes, noisy_val, folder):
         optimizer = keras.optimizers.Adam(settings.learning_rate)
         patience = 10  # early stopping: after ten epochs without a lower validation loss
     else:
+        # rises to the learning rate, then falls to zero along a cosine
         schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * len(batches))
         # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
@@ -216,9 +222,10 @@ def train(settings, clothes, noisy_val, folder):
         shuffle=False,  # batches are already shuffled
         validation_data=(noisy_val, clothes.x_val),
         validation_batch_size=500,
-        # save the best epoch as model.keras, history.csv, and a backup for --resume
+        # Save after each epoch: history.csv, the best model so far as model.keras, and a backup for
+        # --resume to continue from.
         callbacks=training.callbacks(folder, settings, batches, patience),
-        verbose=2,
+        verbose=2,  # one line per epoch
     )
     return training.best_model(folder, NAMES[settings.architecture])
 

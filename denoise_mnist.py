@@ -37,6 +37,7 @@ from common import cli, data, files, images, noise, training
 from tools import small_images, tiles
 
 NAME = "denoise_mnist"
+# Values of --epochs, --batch-size, --learning-rate and --steps-per-epoch that were not given.
 RECIPES = {
     "fast": {"epochs": 12, "batch_size": 32, "learning_rate": 0.01, "steps_per_epoch": 140},
     "published": {"epochs": 100, "batch_size": 128, "learning_rate": 0.001},
@@ -46,7 +47,7 @@ RECIPES = {
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Train(cli.Train):
     noise: float = 0.5
-    """standard deviation of the noise; pixels are in [0, 1]"""
+    """standard deviation of the noise, before the result is clipped to [0, 1]"""
 
     def __post_init__(self):
         super().__post_init__()
@@ -59,10 +60,10 @@ def build_denoiser(height=28, width=28, channels=1):
 
     Height and width must be multiples of 4, or None for any such size.
 
-    An autoencoder's bottleneck is usually narrow. This one is not: the latent holds 7 * 7 * 32 =
-    1,568 numbers, twice as many as there are pixels. It need not be, because a copy of the noisy
-    input has a high loss. Denoising works because noise is independent between pixels while strokes
-    are not: the loss is lowest when each output pixel is its expected clean value given the noisy
+    An autoencoder's bottleneck is usually narrow. This one is wide: the latent holds 7 * 7 * 32 =
+    1,568 numbers, twice as many as there are pixels. That does no harm: a copy of the noisy input
+    has a high loss. Denoising works because noise is independent between pixels, while strokes are
+    not. The loss is lowest when each output pixel is its expected clean value, given the noisy
     pixels around it, here a window of about 24 x 24.
     """
     if (height or 0) % 4 or (width or 0) % 4:
@@ -86,12 +87,15 @@ def main(argv=None):
     settings = cli.parse(__doc__, argv, Train, Apply)
     if isinstance(settings, Apply):
         return denoise_files(settings)
-    settings = cli.with_recipe(settings, RECIPES[settings.recipe])  # flags override the recipe
-    if settings.model:
+    # A flag that was not given takes the recipe's value.
+    settings = cli.with_recipe(settings, RECIPES[settings.recipe])
+    if settings.model:  # evaluate this one; loaded first, so that a bad file is reported at once
         model = training.load_model(settings.model, NAME)
-    digits = data.load_mnist(settings)
+    digits = data.load_mnist(settings)  # images: float32 in [0, 1], shape (n, 28, 28, 1)
+    # Results go to --output-dir, or to a new folder in runs/.
     folder = training.run_folder(settings, NAME)
-    # The same noise for every --seed, so that runs with different seeds are comparable.
+    # The same noise for every --seed, so that runs with different seeds are comparable; `seed_for`
+    # derives a number from its arguments.
     noisy_val = noise.gaussian(digits.x_val, settings.noise, training.seed_for("validation"))
     if not settings.model:
         model = train(settings, digits, noisy_val, folder)
@@ -105,15 +109,16 @@ def train(settings, digits, noisy_val, folder):
         # The article adds the noise once, before training, so the network can memorize it.
         noisy = noise.gaussian(clean, settings.noise, training.seed_for(settings.seed, "train"))
 
-        def make_batch(indices, seed):
+        def make_batch(indices, seed):  # the noise is fixed, so it needs no seed
             return noisy[indices], clean[indices]
     else:
         # Noise that is fresh in every batch cannot be memorized, and makes many training images out
-        # of each one. It allows a learning rate ten times as high.
+        # of each one.
         def make_batch(indices, seed):
             return noise.gaussian(clean[indices], settings.noise, seed), clean[indices]
 
-    # Shuffles, and calls make_batch(indices, seed) for each step; its length is steps per epoch.
+    # Shuffles, and calls make_batch(indices, seed) for each step, with a new seed. Its length is
+    # the number of steps per epoch.
     batches = training.Batches(make_batch, len(clean), settings)
     keras.utils.set_random_seed(settings.seed)
     model = build_denoiser()
@@ -121,12 +126,13 @@ def train(settings, digits, noisy_val, folder):
         optimizer = keras.optimizers.Adam(settings.learning_rate)
     else:
         training.init_output_bias(model, clean)  # untrained, it outputs about the mean pixel
+        # Rises to a learning rate ten times as high, then falls to zero along a cosine.
         schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * len(batches))
         # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
     # For a clean pixel x and an output y the loss is -x * log(y) - (1 - x) * log(1 - y). It is
-    # lowest at y = x, although not zero there if x is gray. Its gradient before the sigmoid is
-    # y - x; that of the squared error would vanish where an output is certain and wrong.
+    # lowest at y = x, although not zero there if x is gray. Its derivative with respect to the
+    # sigmoid's input is y - x; the squared error's vanishes where an output is certain and wrong.
     model.compile(optimizer, loss="binary_crossentropy")
     model.summary()
     model.fit(
@@ -135,9 +141,10 @@ def train(settings, digits, noisy_val, folder):
         shuffle=False,  # batches are already shuffled
         validation_data=(noisy_val, digits.x_val),
         validation_batch_size=500,
-        # save the best epoch as model.keras, history.csv, and a backup for --resume
+        # Save after each epoch: history.csv, the best model so far as model.keras, and a backup for
+        # --resume to continue from.
         callbacks=training.callbacks(folder, settings, batches),
-        verbose=2,
+        verbose=2,  # one line per epoch
     )
     return training.best_model(folder, NAME)
 

@@ -3,7 +3,7 @@
     image (28, 28, 1) -> flat (784) -> code (k) -> flat (784) -> reconstruction (28, 28, 1)
 
     linear        Dense k             Dense 784       spans the PCA subspace
-    plain         Dense 256, k        Dense 256, 784  curves it: less error at equal k
+    plain         Dense 256, k        Dense 256, 784  spans a curved surface, with less error
     sparse        Dense 1,024         its transpose   keeps only the 51 largest of 1,024
     contractive   Dense 128, sigmoid  its transpose   penalizes codes that change with the image
     variational   Dense 256, k        Dense 256, 784  codes are distributions, not points
@@ -72,19 +72,20 @@ class Experiment:
     build: Callable  # returns the model
     loss: Callable
     peak_learning_rate: float
-    steps: int  # per epoch, for any number of images
+    steps: int  # per epoch, however many images there are
     batch_size: int = 128
 
 
 def build_linear(size=32, height=28, width=28, channels=1):
     """Return the linear autoencoder: (n, height, width, channels) to the same shape.
 
-    Without a nonlinearity the two layers are one matrix of rank `size`. The best such matrix
-    projects onto the leading principal components. Gradient descent finds the same subspace, but
-    not the components: any other basis fits as well.
+    Without a nonlinearity the two layers are one matrix of rank at most `size`. The best such
+    matrix projects onto the subspace of the leading principal components. Gradient descent finds
+    that subspace, but not the components: any other basis of it fits as well.
     """
     image = keras.Input((height, width, channels), name="image")
     code = layers.Dense(size, name="code")(layers.Flatten()(image))
+    # The rows of this layer's kernel are the axes of the subspace.
     x = layers.Dense(height * width * channels, name="rows")(code)
     x = layers.Reshape((height, width, channels))(x)
     return keras.Model(image, x, name="latent_spaces_linear")
@@ -110,7 +111,8 @@ def build_plain(size=32, height=28, width=28, channels=1):
 class TiedDense(layers.Layer):
     """A Dense layer that can also be applied backwards, with the transposed kernel (tied weights).
 
-    With untied weights the decoder could rescale to undo the penalty on the encoder.
+    `contraction` is the weight of the contractive penalty, which needs a sigmoid. With untied
+    weights the encoder could shrink its weights to avoid it, and the decoder enlarge its own.
     """
 
     def __init__(self, units, activation=None, contraction=0.0, **kwargs):
@@ -150,7 +152,7 @@ class KeepLargest(layers.Layer):
 
     def call(self, code):
         """Return the sparse code, shape (n, units)."""
-        smallest_kept = ops.top_k(code, self.k)[0][:, -1:]
+        smallest_kept = ops.top_k(code, self.k)[0][:, -1:]  # the k-th largest of each code
         return ops.where(code >= smallest_kept, code, 0.0)
 
 
@@ -172,18 +174,18 @@ def build_contractive(units=128, contraction=0.05, height=28, width=28, channels
     """Return the contractive autoencoder: (n, height, width, channels) to the same, in [0, 1].
 
     The loss adds `contraction` times the squared norm of the encoder's Jacobian ∂h/∂x.
-    Reconstruction needs codes that differ between images; the penalty makes a code insensitive to
-    changes of its image. What remains is what reconstruction needs, so noise moves a code less.
+    It makes codes insensitive to changes of the image, except those that reconstruction needs. So
+    noise moves a code less.
     """
     image = keras.Input((height, width, channels), name="image")
     tied = TiedDense(units, "sigmoid", contraction, name="tied")
-    code = layers.Identity(name="code")(tied(layers.Flatten()(image)))  # names the code for split()
+    code = layers.Identity(name="code")(tied(layers.Flatten()(image)))  # names the code
     x = layers.Reshape((height, width, channels))(tied(code, back=True))
     return keras.Model(image, x, name="latent_spaces_contractive")
 
 
 @keras.saving.register_keras_serializable("latent_spaces")
-class Sample(layers.Layer):
+class Sampling(layers.Layer):
     """Samples a code from N(z_mean, exp(z_log_var)) and adds the KL divergence to the loss."""
 
     def __init__(self, **kwargs):
@@ -203,22 +205,22 @@ def build_variational(size=32, height=28, width=28, channels=1):
 
     A plain latent space has three weaknesses: gaps between codes that decode to nothing, classes
     that overlap, and no distribution to sample from. Here each code is a normal distribution, and
-    the KL divergence pulls all of them towards N(0, 1). That closes most gaps and can be sampled;
-    classes overlap as before. See vae_fashion.py.
+    the KL divergence pulls all of them towards N(0, 1). That closes most gaps, and N(0, 1) can be
+    sampled; classes overlap slightly more. See vae_fashion.py.
     """
     image = keras.Input((height, width, channels), name="image")
     x = layers.Flatten()(image)
     x = layers.Dense(256, activation="relu", kernel_initializer="he_normal")(x)
     z_mean = layers.Dense(size)(x)
     z_log_var = layers.Dense(size)(x)
-    code = Sample(name="code")(z_mean, z_log_var)
+    code = Sampling(name="code")(z_mean, z_log_var)
     x = layers.Dense(256, activation="relu", kernel_initializer="he_normal")(code)
     x = layers.Dense(height * width * channels, activation="sigmoid")(x)
     x = layers.Reshape((height, width, channels))(x)
     return keras.Model(image, x, name="latent_spaces_variational")
 
 
-def split(model):
+def encoder_and_decoder(model):
     """Return the encoder and the decoder of an autoencoder, cut after its layer `code`."""
     code = model.get_layer("code").output
     return keras.Model(model.input, code), keras.Model(code, model.output)
@@ -234,7 +236,8 @@ def cross_entropy(image, output):
     return ops.sum(ops.binary_crossentropy(image, output), axis=(1, 2, 3))
 
 
-# The trainings of a loop differ in one thing alone.
+# The trainings of a loop differ in one thing alone. The variational ones take the cross-entropy, in
+# nats, because the KL divergence adds to it.
 EXPERIMENTS = {}
 for size in SIZES:
     EXPERIMENTS[f"linear_{size}"] = Experiment(
@@ -266,7 +269,8 @@ def main(argv=None):
     settings = cli.parse(__doc__, argv, Train, Apply)
     if isinstance(settings, Apply):
         return apply(settings)
-    digits = data.load_mnist(settings)
+    digits = data.load_mnist(settings)  # images: float32 in [0, 1], shape (n, 28, 28, 1)
+    # Results go to --output-dir, or to a new folder in runs/.
     folder = training.run_folder(settings, NAME)
     models, log = {}, {}
     for name, experiment in EXPERIMENTS.items():
@@ -275,7 +279,7 @@ def main(argv=None):
         print(f"{name}: validation loss {loss:.4g} after {seconds:.0f} s", flush=True)
     for kind, name in KINDS.items():
         training.save_model(models[name], folder / f"{kind}.keras")
-    parts = {name: split(model) for name, model in models.items()}
+    parts = {name: encoder_and_decoder(model) for name, model in models.items()}
     evaluation.latent_spaces.report(folder, settings, digits, models, parts, log)
 
 
@@ -284,7 +288,7 @@ def train(experiment, settings, digits):
     start = time.perf_counter()
     steps = settings.epochs * experiment.steps
     # Shuffled passes, so that each image is seen equally often. With independently sampled images
-    # the linear autoencoder's subspace stayed several times as far from PCA's.
+    # the linear autoencoder's subspace stayed several times farther from PCA's.
     rng = np.random.default_rng(training.seed_for(settings.seed, "order"))
     count = steps * experiment.batch_size
     passes = math.ceil(count / len(digits.x_train))
@@ -295,11 +299,13 @@ def train(experiment, settings, digits):
         image = tf.gather(images, indices)
         return image, image  # input and target
 
+    # each row holds the indices of one batch
     batches = tf.data.Dataset.from_tensor_slices(order[:count].reshape(steps, -1))
     batches = batches.map(make_batch).prefetch(2)
 
     keras.utils.set_random_seed(settings.seed)
     model = experiment.build()
+    # rises to the learning rate, then falls to zero along a cosine
     schedule = training.warmup_cosine(experiment.peak_learning_rate, steps)
     optimizer = keras.optimizers.Adam(schedule)
     # 20 steps per call, because Python's overhead would exceed the training of such small networks.
@@ -308,7 +314,7 @@ def train(experiment, settings, digits):
         batches,
         epochs=settings.epochs,
         steps_per_epoch=experiment.steps,
-        shuffle=False,
+        shuffle=False,  # batches are already shuffled
         verbose=0,
     )
     val_loss = model.evaluate(digits.x_val, digits.x_val, batch_size=500, verbose=0)
@@ -334,7 +340,7 @@ def apply(settings):
         models = [training.load_model(settings.model, *names)]
     else:
         models = [training.load_model(None, name) for name in names]
-    parts = {model.name.removeprefix(f"{NAME}_"): split(model) for model in models}
+    parts = {model.name.removeprefix(f"{NAME}_"): encoder_and_decoder(model) for model in models}
     dataset_name = training.trained_on(settings.model, models[0].name)
     latents.encode_with_each(parts, dataset_name, settings)
 

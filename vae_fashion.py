@@ -38,6 +38,7 @@ from common import cli, data, training
 from tools import explorer, latents
 
 NAMES = {"conv": "vae_fashion", "dense": "vae_fashion_dense"}
+# Values of --epochs, --batch-size, --learning-rate and --steps-per-epoch that were not given.
 RECIPES = {
     "conv": {
         "fast": {"epochs": 12, "batch_size": 16, "learning_rate": 0.005, "steps_per_epoch": 875},
@@ -53,13 +54,13 @@ RECIPES = {
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Train(cli.Train):
     architecture: Literal["conv", "dense"] = "conv"
-    """convolutional, which knows neighboring pixels, or dense, as in Keras's old example"""
+    """convolutional, or dense as in Keras's old example"""
     dataset: Literal["fashion", "mnist"] = "fashion"
     """Fashion-MNIST or MNIST"""
     latent_dim: int = 2
     """number of latent dimensions"""
     beta: float = 1.0
-    """weight of the KL divergence; with 1 the loss is the negative ELBO, below 1 it is no bound"""
+    """weight of the KL divergence; 1 gives the negative ELBO; below 1 the loss is not a bound"""
 
     def __post_init__(self):
         super().__post_init__()
@@ -91,7 +92,11 @@ class Sampling(layers.Layer):
 def build_encoder(
     architecture="conv", latent_dim=2, height=28, width=28, channels=1, initializer="he_normal"
 ):
-    """Return the encoder: images to [z_mean, z_log_var, z], each (n, latent_dim)."""
+    """Return the encoder: images to [z_mean, z_log_var, z], each (n, latent_dim).
+
+    A dense layer has a weight for each pixel and cannot know which pixels are neighbors. A
+    convolution applies the same few weights at every place, so it can have fewer.
+    """
     relu = {"activation": "relu", "kernel_initializer": initializer}
     image = keras.Input((height, width, channels), name="image")
     if architecture == "conv":
@@ -102,10 +107,11 @@ def build_encoder(
         x = layers.Dense(32, **relu)(layers.Flatten()(x))
     else:
         x = layers.Dense(512, **relu)(layers.Flatten()(image))
-    # An image's code is a normal distribution, not a point: z_mean is its mean, z_log_var the log
-    # of its variance (a layer may output any number, but a variance must be positive), z a sample.
-    # Training decodes z, so that the decoder learns the surroundings of z_mean, too. Figures decode
-    # z_mean, the best single guess; new images are decoded samples of N(0, 1).
+    # An image's code is a normal distribution, not a point: the approximate posterior q(z|x).
+    # z_mean is its mean, z_log_var the logarithm of its variance, and z a sample of it. The
+    # logarithm, because a layer may output any number, but a variance must be positive. Training
+    # decodes z, so that the decoder learns the surroundings of z_mean, too. Figures decode z_mean,
+    # the best single guess. New images are decoded samples of the prior, N(0, 1).
     z_mean = layers.Dense(latent_dim, name="z_mean")(x)
     z_log_var = layers.Dense(latent_dim, name="z_log_var")(x)
     z = Sampling(name="z")([z_mean, z_log_var])
@@ -132,18 +138,21 @@ def build_decoder(
     return keras.Model(z, x, name="decoder")
 
 
-# The loss should be -log p(x), but p(x) is an integral over all z. The negative ELBO (evidence
-# lower bound) is an upper bound on it, and can be estimated from one sample of z for each image:
+# The evidence is p(x), the probability of an image. The loss should be -log p(x), but p(x) is an
+# integral over all z. The ELBO (evidence lower bound) is a lower bound on log p(x), so its negative
+# is an upper bound on -log p(x). One sample of z for each image estimates it:
 #
 #     sum over pixels of BCE(x, decoded) + sum over latent dimensions of KL
 #
-# The article's loss is no such bound, and even --recipe published does not use it:
+# It is in nats, 1 nat = 1.44 bits, as logarithms are natural. The article's loss is no such bound,
+# and even --recipe published does not use it:
 #
 #     mean over pixels of BCE(x, decoded) + 5e-4 * mean over latent dimensions of KL
 #
-# Both means should be sums. Multiplied by 784 pixels, it weighs the KL with 784 * 5e-4 / 2, a β of
-# 0.2: the codes spread beyond the prior, and its samples reach only some of them. Also, the article
-# takes exp(z_log_var) for the standard deviation when it samples, and for the variance in the KL.
+# Both means should be sums. Times 784 that is the sum over pixels plus 784 * 5e-4 / 2 = 0.2 times
+# the summed KL, a β of 0.2. The codes then spread beyond the prior, and samples of the prior miss
+# many of them. Also, the article takes exp(z_log_var) for the standard deviation when it samples,
+# and for the variance in the KL.
 
 
 @keras.saving.register_keras_serializable("vae_fashion")
@@ -176,7 +185,7 @@ class VAE(keras.Model):
         self.kl = keras.metrics.Mean("kl")
 
     def call(self, image):
-        """Return the decoded z; the KL divergence is added to the loss."""
+        """Return the decoded z, sampled in prediction as in training; add the KL to the loss."""
         z_mean, z_log_var, z = self.encoder(image)
         kl = kl_divergence(z_mean, z_log_var)
         self.add_loss(self.beta * ops.mean(kl))
@@ -218,7 +227,8 @@ def init_first_layer(decoder, seed):
     """Initialize the decoder's first layer so that its ReLUs switch on all over the latent space.
 
     A unit switches on where w·z + b = 0. With Keras's b = 0 all of these lines pass through the
-    origin, and training has to move them outwards.
+    origin, and training has to move them outwards. Only the biases are new: the weights are drawn
+    as by he_normal.
     """
     dense = decoder.layers[1]
     rng = np.random.default_rng(training.seed_for(seed, "first layer"))
@@ -232,7 +242,7 @@ def main(argv=None):
     settings = cli.parse(__doc__, argv, Train, Apply, Generate, Decode)
     if not isinstance(settings, Train):
         return apply(settings)
-    if settings.model:
+    if settings.model:  # evaluate this one; loaded first, so that a bad file is reported at once
         model = training.load_model(settings.model, *NAMES.values())
         settings = dataclasses.replace(
             settings,
@@ -240,10 +250,11 @@ def main(argv=None):
             latent_dim=model.decoder.input_shape[-1],
             beta=model.beta,
         )
-    # Flags override the recipe.
+    # A flag that was not given takes the recipe's value.
     settings = cli.with_recipe(settings, RECIPES[settings.architecture][settings.recipe])
     load = data.load_mnist if settings.dataset == "mnist" else data.load_fashion_mnist
-    dataset = load(settings)
+    dataset = load(settings)  # images: float32 in [0, 1], shape (n, 28, 28, 1)
+    # Results go to --output-dir, or to a new folder in runs/.
     folder = training.run_folder(settings, NAMES[settings.architecture])
     if not settings.model:
         model = train(settings, dataset, folder)
@@ -251,6 +262,7 @@ def main(argv=None):
     # z_mean: to find similar images, to plot a collection, or as features for a classifier.
     training.save_model(model.encoder, folder / "encoder.keras")
     training.save_model(model.decoder, folder / "decoder.keras")
+    # A page with the latent plane, to drag a point over.
     explorer.write(folder / "explorer.html", model.encoder, model.decoder, dataset)
     evaluation.vae_fashion.report(folder, settings, model, dataset)
 
@@ -259,9 +271,10 @@ def train(settings, dataset, folder):
     """Return the model with the lowest validation loss."""
 
     def make_batch(indices, seed):
-        return dataset.x_train[indices], dataset.x_train[indices]
+        return dataset.x_train[indices], dataset.x_train[indices]  # input and target
 
-    # Shuffles, and calls make_batch(indices, seed) for each step; its length is steps per epoch.
+    # Shuffles, and calls make_batch(indices, seed) for each step, with a new seed. Its length is
+    # the number of steps per epoch.
     batches = training.Batches(make_batch, len(dataset.x_train), settings)
     keras.utils.set_random_seed(settings.seed)
     model = build_vae(
@@ -272,8 +285,10 @@ def train(settings, dataset, folder):
     )
     if settings.recipe == "fast":
         init_first_layer(model.decoder, settings.seed)
-        training.init_output_bias(model.decoder, dataset.x_train)  # untrained: the mean pixel
+        # The untrained decoder outputs about the mean pixel.
+        training.init_output_bias(model.decoder, dataset.x_train)
         steps = settings.epochs * len(batches)
+        # rises to the learning rate, then falls to zero along a cosine
         schedule = training.warmup_cosine(settings.learning_rate, steps, warmup=0.05)
         # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
@@ -281,6 +296,7 @@ def train(settings, dataset, folder):
         optimizer = keras.optimizers.RMSprop(settings.learning_rate)
     else:
         optimizer = keras.optimizers.Adam(settings.learning_rate)
+    # VAE.call adds the KL divergence to the loss; the metric shows the reconstruction alone.
     model.compile(optimizer, loss=reconstruction, metrics=[reconstruction])
     model.encoder.summary()
     model.decoder.summary()
@@ -290,9 +306,10 @@ def train(settings, dataset, folder):
         shuffle=False,  # batches are already shuffled
         validation_data=(dataset.x_val, dataset.x_val),
         validation_batch_size=500,
-        # save the best epoch as model.keras, history.csv, and a backup for --resume
+        # Save after each epoch: history.csv, the best model so far as model.keras, and a backup for
+        # --resume to continue from.
         callbacks=training.callbacks(folder, settings, batches),
-        verbose=2,
+        verbose=2,  # one line per epoch
     )
     return training.best_model(folder, NAMES[settings.architecture])
 

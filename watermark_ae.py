@@ -42,6 +42,7 @@ from common import cli, data, images, metrics, training
 from common.cli import UserError
 
 NAMES = {"bits": "watermark_ae", "gray": "watermark_ae_gray"}
+# Values of flags that were not given.
 PUBLISHED = {
     "epochs": 5,
     "batch_size": 64,
@@ -59,8 +60,8 @@ FAST = {
 }
 RECIPES = {
     "bits": {"fast": FAST, "published": PUBLISHED},
-    # Gray values have a smaller squared error than bits. With an image weight of 3 it is
-    # negligible, and the networks do not learn to embed them.
+    # Gray values have a smaller squared error than bits. Beside an image weight of 3 it would be
+    # negligible, and the networks would not learn to embed them.
     "gray": {"fast": FAST | {"image_weight": 0.3}, "published": PUBLISHED},
 }
 
@@ -130,14 +131,22 @@ def build_extractor(height=28, width=28, channels=1, slope=0.2, activation="sigm
     return keras.Model(marked, last(x), name="extractor")
 
 
-def build_watermark(height=28, width=28, channels=1, noise=0.0, slope=0.2, name="watermark_ae"):
+def build_watermark(
+    height=28,
+    width=28,
+    channels=1,
+    noise=0.0,
+    slope=0.2,
+    activation="sigmoid",
+    name="watermark_ae",
+):
     """Return one model of all three: {image, watermark} to {marked, recovered}.
 
     Each is called like a layer; get_layer("encoder") and so on return them.
     """
     encoder = build_encoder(height, width, channels, slope)
     decoder = build_decoder(height, width, channels, slope)
-    extractor = build_extractor(height, width, channels, slope)
+    extractor = build_extractor(height, width, channels, slope, activation)
     image = keras.Input((height, width, channels), name="image")
     watermark = keras.Input((height, width, 1), name="watermark")
     marked = decoder([encoder(image), watermark])
@@ -148,17 +157,18 @@ def build_watermark(height=28, width=28, channels=1, noise=0.0, slope=0.2, name=
 
 def main(argv=None):
     settings = cli.parse(__doc__, argv, Train)
-    if settings.model:
+    if settings.model:  # evaluate this one; loaded first, so that a bad file is reported at once
         model = training.load_model(settings.model, *NAMES.values())
-        kind = "bits" if model.name == NAMES["bits"] else "gray"
-        settings = dataclasses.replace(settings, watermark=kind)
-    # Flags override the recipe.
+        values = "bits" if model.name == NAMES["bits"] else "gray"
+        settings = dataclasses.replace(settings, watermark=values)
+    # A flag that was not given takes the recipe's value.
     settings = cli.with_recipe(settings, RECIPES[settings.watermark][settings.recipe])
     kind = settings.watermark
     logo = None
     if settings.watermark_image:
         logo = read_watermark_image(settings.watermark_image, kind)
-    digits = data.load_mnist(settings)
+    digits = data.load_mnist(settings)  # images: float32 in [0, 1], shape (n, 28, 28, 1)
+    # Results go to --output-dir, or to a new folder in runs/.
     folder = training.run_folder(settings, NAMES[kind])
     if not settings.model:
         model = train(settings, digits, folder)
@@ -171,26 +181,27 @@ def main(argv=None):
 def train(settings, digits, folder):
     """Return the model with the lowest validation loss."""
 
-    def with_watermarks(images, seed):
-        watermarks = random_watermarks(settings.watermark, images.shape, seed)
-        inputs = {"image": images, "watermark": watermarks}
-        return inputs, {"marked": images, "recovered": watermarks}
+    def with_watermarks(x, seed):
+        watermarks = random_watermarks(settings.watermark, x.shape, seed)
+        return {"image": x, "watermark": watermarks}, {"marked": x, "recovered": watermarks}
 
     def make_batch(indices, seed):
         return with_watermarks(digits.x_train[indices], seed)
 
-    # Shuffles, and calls make_batch(indices, seed) for each step; its length is steps per epoch.
+    # Shuffles, and calls make_batch(indices, seed) for each step, with a new seed. Its length is
+    # the number of steps per epoch.
     batches = training.Batches(make_batch, len(digits.x_train), settings)
     keras.utils.set_random_seed(settings.seed)
     name = NAMES[settings.watermark]
     if settings.recipe == "published":
-        # It does not learn to embed: half of the bits come back, which is chance. The noise is what
-        # prevents it; without it the same networks, losses and optimizer can learn to.
-        # docs/results.md changes one thing at a time.
+        # It does not learn to embed: half of the bits come back, which is chance. What prevents it
+        # is the noise, in which a change small enough to hide is lost; without it the same
+        # networks, losses and optimizer can learn to. docs/results.md changes one thing at a time.
         model = build_watermark(noise=settings.noise, slope=0.0, name=name)
         optimizer = keras.optimizers.Adadelta(settings.learning_rate)
     else:
         model = build_watermark(noise=settings.noise, name=name)
+        # rises to the learning rate, then falls to zero along a cosine
         schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * len(batches))
         # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
@@ -212,9 +223,10 @@ def train(settings, digits, folder):
         shuffle=False,  # batches are already shuffled
         validation_data=with_watermarks(digits.x_val, training.seed_for("validation")),
         validation_batch_size=500,
-        # save the best epoch as model.keras, history.csv, and a backup for --resume
+        # Save after each epoch: history.csv, the best model so far as model.keras, and a backup for
+        # --resume to continue from.
         callbacks=training.callbacks(folder, settings, batches),
-        verbose=2,
+        verbose=2,  # one line per epoch
     )
     return training.best_model(folder, name)
 
@@ -255,7 +267,7 @@ def read_watermark_image(path, kind):
     gray = images.fit_square(picture, 28)
     if np.ptp(gray) < 0.02:
         raise UserError(f"{path}: uniformly gray; --watermark-image needs a picture")
-    watermark = 1 - metrics.ink(gray) if kind == "bits" else gray
+    watermark = 1 - metrics.ink(gray) if kind == "bits" else gray  # ink is 1 where it is dark
     return watermark.astype("float32")
 
 

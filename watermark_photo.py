@@ -4,14 +4,16 @@
       encoder: Conv 16 5x5 relu, Conv 16 3x3   |
     encoded (height, width, 16)                Conv2DTranspose 16 8x8, stride 8
       decoder: both concatenated, Conv 16 3x3 relu, Conv 1 3x3 tanh, times --strength
-    marked image = image + decoder output; tools/messages changes smooth areas of photos less
+    marked image = image + decoder output
       GaussianNoise, blur                    simulated damage, in training only
       extractor: Conv 24 5x5, Conv 24 3x3, Conv 64 8x8 stride 8, Conv 64 1x1, Conv 1 1x1 sigmoid
     recovered W                              the probability of a 1 in each cell
 
-The bits encode a text with an error-correcting code, permuted by a key, in repeating tiles. A
-quarter of the cells are pilots: their known bits locate the cells after cropping, scaling and
-rotation. Each message is read back before the marked photo is written.
+As in watermark_ae.py, the decoder embeds and the extractor reads. The bits are a text in an
+error-correcting code, permuted by a key; they fill a tile that repeats over the photo. A quarter of
+its cells are pilots, known bits by which the cells are found after cropping, scaling and rotation.
+tools/messages changes smooth areas of photos less, and reads each message back before the marked
+photo is written.
 
 Examples:
   python watermark_photo.py --input samples/photo.jpg --message "© 2026 me" --key secret
@@ -38,6 +40,7 @@ from tools.messages import files as message_files
 from tools.messages import photo
 
 NAME = "watermark_photo"
+# Values of --epochs, --batch-size, --learning-rate and --steps-per-epoch that were not given.
 RECIPE = {"epochs": 10, "batch_size": 16, "learning_rate": 0.003, "steps_per_epoch": 200}
 # From scikit-image.
 TRAINING_PICTURES = [
@@ -105,7 +108,8 @@ def build_photo_watermark(height=None, width=None, channels=1, noise=0.1, streng
 
     encoded = keras.Input((height, width, 16), name="encoded")
     watermark = keras.Input((height and height // 8, width and width // 8, 1), name="watermark")
-    signs = layers.Rescaling(2, -1)(watermark)
+    signs = layers.Rescaling(2, -1)(watermark)  # -1 and 1 for 0 and 1
+    # Each sign adds or subtracts a learned pattern of 8x8 pixels.
     pattern = layers.Conv2DTranspose(16, 8, strides=8, use_bias=False)(signs)
     x = layers.Concatenate()([encoded, pattern])
     x = conv(16, 3)(x)
@@ -121,8 +125,8 @@ def build_photo_watermark(height=None, width=None, channels=1, noise=0.1, streng
     extractor = keras.Model(marked, recovered, name="extractor")
 
     marked = image + decoder([encoder(image), watermark])
-    # Clipped in the forward pass only. A plain clip has zero gradient outside [0, 1], so a pixel
-    # there would never be corrected.
+    # Clipped in the forward pass only (a straight-through estimator). A plain clip has no gradient
+    # outside [0, 1], so nothing would be learned from black and white pixels.
     marked = marked + ops.stop_gradient(ops.clip(marked, 0, 1) - marked)
     blurred = layers.AveragePooling2D(3, strides=1, padding="same")(marked)
     outputs = {
@@ -139,10 +143,11 @@ def main(argv=None):
     settings = cli.parse(__doc__, argv, Train, Apply, Capacity)
     if not isinstance(settings, Train):
         return apply(settings)
-    settings = cli.with_recipe(settings, RECIPE)  # flags override it
-    if settings.model:
+    settings = cli.with_recipe(settings, RECIPE)  # a flag that was not given takes its value
+    if settings.model:  # evaluate this one; loaded first, so that a bad file is reported at once
         model = training.load_model(settings.model, NAME)
     patches = load_patches(settings)
+    # Results go to --output-dir, or to a new folder in runs/.
     folder = training.run_folder(settings, NAME)
     if not settings.model:
         model = train(settings, patches, folder)
@@ -163,10 +168,12 @@ def train(settings, patches, folder):
     def make_batch(indices, seed):
         return with_bits(patches.x_train[indices], seed)
 
-    # Shuffles, and calls make_batch(indices, seed) for each step; its length is steps per epoch.
+    # Shuffles, and calls make_batch(indices, seed) for each step, with a new seed. Its length is
+    # the number of steps per epoch.
     batches = training.Batches(make_batch, len(patches.x_train), settings)
     keras.utils.set_random_seed(settings.seed)
     model = build_photo_watermark(noise=settings.noise, strength=settings.strength)
+    # rises to the learning rate, then falls to zero along a cosine
     schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * len(batches))
     # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000.
     optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
@@ -185,12 +192,13 @@ def train(settings, patches, folder):
         batches.dataset(),
         epochs=settings.epochs,
         shuffle=False,  # batches are already shuffled
-        # These bits are the same for every --seed; the patches are not.
+        # Runs with different seeds are not comparable: their patches differ, not these bits.
         validation_data=with_bits(patches.x_val, training.seed_for("validation")),
         validation_batch_size=500,
-        # save the best epoch as model.keras, history.csv, and a backup for --resume
+        # Save after each epoch: history.csv, the best model so far as model.keras, and a backup for
+        # --resume to continue from.
         callbacks=training.callbacks(folder, settings, batches),
-        verbose=2,
+        verbose=2,  # one line per epoch
     )
     return training.best_model(folder, NAME)
 
@@ -198,7 +206,7 @@ def train(settings, patches, folder):
 def load_patches(settings):
     """Return 64x64 patches as `data.Images`: half of them textures, half cut from pictures.
 
-    The splits share neither pictures nor textures.
+    The splits share neither pictures nor textures. There are no classes, so all labels are 0.
     """
     x_train = make_patches(settings, 0, 6_000, TRAINING_PICTURES)
     x_val = make_patches(settings, 1, 500, VALIDATION_PICTURES)

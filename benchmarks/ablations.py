@@ -160,10 +160,10 @@ def noise_once(settings, steps=2_000):
         lines,
         path,
         title="Why each batch gets fresh noise",
-        caption="The same network, learning rate and 1,000 images; only the noise differs. Noise"
-        " that is added once is memorized: the training loss falls, the validation loss does not."
-        " With fresh noise no input comes twice, and each image serves as many"
-        " training examples."
+        caption="The same network, learning rate and 1,000 of the images; only the noise differs."
+        " Noise that is added once is memorized: the training loss falls, the validation loss does"
+        " not. With fresh noise no input comes twice, and each image serves as many training"
+        " examples."
         f" Data: {digits}.",
         xlabel="steps of 32 images",
         ylabel="cross-entropy (nats per pixel)",

@@ -149,9 +149,10 @@ def plot_plane(folder, decoder, dataset, codes):
     plotting.save(
         figure,
         folder / "manifold.png",
-        "The decoder can draw the images of this surface, the manifold, and no others. Each image"
-        " is a decoded point, at its place in the scatter plot of latent.png. Neighbors"
-        f" look alike; where two classes meet, the decoder mixes them.{note} Data: {dataset}.",
+        "The decoder can draw the images of this surface, the manifold, and no others. Shown is its"
+        " middle; the surface goes on beyond. Each image is a decoded point, at its place in the"
+        " scatter plot of latent.png. Neighbors look alike; where two classes meet, the decoder"
+        f" mixes them.{note} Data: {dataset}.",
     )
 
     figure = Figure(figsize=(7.6, 6), layout="constrained")

@@ -220,7 +220,8 @@ def plot_noise(folder, kind, digits, qualities, rms_change, results):
         lines["limit for one black pixel alone"] = SIGMAS, limits
         caption = (
             "The limit, Φ(r / (σ√2)) with r the root-mean-square change, is that of a detector "
-            "that looks at one pixel on black."
+            "that looks at one pixel on black: a bit makes it 0 or r√2, and a guess takes the "
+            "nearer one."
         )
     else:
         mean = results["mean watermark"]["watermark_psnr"]

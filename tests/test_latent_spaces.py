@@ -54,7 +54,7 @@ def test_a_model_is_its_encoder_and_decoder_also_when_loaded(kind, tmp_path):
     expected = np.asarray(model(x))
     training.save_model(model, tmp_path / "model.keras")
     loaded = training.load_model(tmp_path / "model.keras", f"latent_spaces_{kind}")
-    encoder, decoder = latent_spaces.split(loaded)
+    encoder, decoder = latent_spaces.encoder_and_decoder(loaded)
     np.testing.assert_allclose(np.asarray(decoder(encoder(x))), expected, atol=1e-6)
     assert loaded.count_params() == model.count_params()
 
@@ -77,7 +77,7 @@ def test_experiments():
 
 def test_the_contraction_is_the_squared_norm_of_the_jacobian_by_automatic_differentiation():
     model, x = latent_spaces.build_contractive(6, 0.7), tf.constant(noise_images(4))
-    encoder, _ = latent_spaces.split(model)
+    encoder, _ = latent_spaces.encoder_and_decoder(model)
     with tf.GradientTape() as tape:
         tape.watch(x)
         h = encoder(x)
@@ -100,7 +100,7 @@ def test_keep_largest_by_hand():
 
 
 def test_a_code_is_sampled_in_training_only_and_the_kl_joins_the_loss():
-    layer = latent_spaces.Sample()
+    layer = latent_spaces.Sampling()
     z_mean, z_log_var = np.full((50_000, 1), 1.5, "f"), np.full((50_000, 1), np.log(0.25), "f")
     assert np.asarray(layer(z_mean, z_log_var)).std() == 0
     z = np.asarray(layer(z_mean, z_log_var, training=True))
@@ -136,7 +136,7 @@ def test_the_linear_autoencoder_finds_the_space_of_pca():
 
 
 def test_sparsity_counted_by_hand():
-    encoder, _ = latent_spaces.split(latent_spaces.build_sparse(40, 5))
+    encoder, _ = latent_spaces.encoder_and_decoder(latent_spaces.build_sparse(40, 5))
     x = noise_images(30)
     codes = np.asarray(encoder(x))
     assert ((codes != 0).sum(1) == 5).all()
@@ -269,7 +269,7 @@ def test_input_gives_codes_and_reconstructions_by_each(error_of):
     with Path("out/plain.csv").open(newline="") as file:
         [row] = list(csv.DictReader(file))
     assert row.pop("name") == "seven"
-    encoder, _ = latent_spaces.split(training.load_model(None, "latent_spaces_plain"))
+    encoder, _ = latent_spaces.encoder_and_decoder(training.load_model(None, "latent_spaces_plain"))
     code = np.asarray(encoder(images.read_gray("seven.png")[np.newaxis]))[0]
     np.testing.assert_allclose([float(value) for value in row.values()], code, rtol=1e-4, atol=1e-4)
     assert "exists; use another --output-dir" in error_of(latent_spaces.main, *arguments)
