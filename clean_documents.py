@@ -1,7 +1,7 @@
 """Train a network that cleans scanned pages: stains, folds, shadows, dark paper, faint ink.
 
     dirty page                 (192, 192, 1)      any height and width divisible by 32
-      and divided by its paper (192, 192, 2)
+      and divided by its paper (192, 192, 2)        as a second channel
       Conv 32 4x4, stride 2    (96, 96, 32)
       Conv 32 3x3              (96, 96, 32) --------------------------------------.
       MaxPool, 2 x Conv 48     (48, 48, 48) ------------------------------.       |
@@ -60,8 +60,8 @@ SYNTHETIC_SHARE = {"unet": 0.1, "autoencoder": 0.25}
 OLD_SHARE = {"unet": 0.45, "autoencoder": 0.0}
 SYNTHETIC_PAGES = 120  # to make for a training
 OLD_SHEETS = 500  # to make for a training
-# Loss weight of all patches but those of old pages, which have weight 1: their error stays about
-# twenty times as large and would dominate.
+# Loss weight of all other patches. Those of old pages have weight 1, because their error stays
+# about twenty times as large and would dominate.
 OFFICE_WEIGHT = 10.0
 
 
@@ -90,9 +90,10 @@ def build_unet(height=None, width=None, channels=1):
     pool_args = {"strides": 1, "padding": "same"}
     dirty = keras.Input((height, width, channels), name="dirty")
 
-    # Ink on dark paper and dirt on white paper can have the same gray value; after division by the
-    # paper's brightness they differ. A morphological closing, a classical way to estimate a page's
-    # background, removes everything narrower than 52 pixels. A quarter of the resolution is enough.
+    # Ink on dark paper and a wide stain on white paper can have the same gray value; after division
+    # by the paper's brightness they differ. A morphological closing, a classical way to estimate a
+    # page's background, removes everything dark that is narrower than 52 pixels. It is computed at
+    # a quarter of the resolution, which is enough.
     paper = layers.AveragePooling2D(4)(dirty)
     paper = layers.MaxPooling2D(13, **pool_args)(paper)  # maximum filter
     paper = -layers.MaxPooling2D(13, **pool_args)(-paper)  # minimum filter
@@ -250,7 +251,7 @@ def patch_maker(settings, office_pages):
         dirty, clean = np.stack(patches, axis=1)[..., np.newaxis]
         if not old_share:
             return dirty, clean
-        # Keras weighs the loss by the third; it needs a number for each pixel, or axes of length 1.
+        # Keras multiplies the loss of each pixel by the third array; axes of length 1 broadcast.
         return dirty, clean, np.array(weights, "float32")[:, np.newaxis, np.newaxis]
 
     return make_batch

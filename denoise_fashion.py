@@ -17,10 +17,10 @@
       Conv 1 3x3       (28, 28, 1)
     clean image        (28, 28, 1)
 
-The left column is `--architecture autoencoder`, 49,761 parameters. What is on the right belongs to
-`--architecture unet`, 90,817 parameters, alone: skip connections to concatenate (upsampled layers
-are cropped to the skip's size), one more convolution, and an output that is added to the noisy
-image.
+The left column is `--architecture autoencoder`, 49,761 parameters. Only `--architecture unet`,
+90,817 parameters, has what is on the right: skip connections, which are concatenated, and one more
+convolution. Its upsampled layers are cropped to 7x7 and 14x14, its Conv 64 is padded, and its last
+convolution's output is added to the noisy image.
 
 Examples:
   python denoise_fashion.py                       the article's network, in a minute or two

@@ -60,9 +60,9 @@ def build_denoiser(height=28, width=28, channels=1):
 
     Height and width must be multiples of 4, or None for any such size.
 
-    An autoencoder's bottleneck is usually narrow. This one is wide: the latent holds 7 * 7 * 32 =
-    1,568 numbers, twice as many as there are pixels. That does no harm: a copy of the noisy input
-    has a high loss. Denoising works because noise is independent between pixels, while strokes are
+    An autoencoder usually has a bottleneck. This one has none: the latent holds 7 * 7 * 32 = 1,568
+    numbers, twice as many as there are pixels. It needs none, because a copy of the noisy input has
+    a high loss. Denoising works because noise is independent between pixels, while strokes are
     not. The loss is lowest when each output pixel is its expected clean value, given the noisy
     pixels around it, here a window of about 24 x 24.
     """
@@ -126,13 +126,15 @@ def train(settings, digits, noisy_val, folder):
         optimizer = keras.optimizers.Adam(settings.learning_rate)
     else:
         training.init_output_bias(model, clean)  # untrained, it outputs about the mean pixel
-        # Rises to a learning rate ten times as high, then falls to zero along a cosine.
+        # Rises to the learning rate, ten times that of `published`, then falls to zero along a
+        # cosine.
         schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * len(batches))
         # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
     # For a clean pixel x and an output y the loss is -x * log(y) - (1 - x) * log(1 - y). It is
     # lowest at y = x, although not zero there if x is gray. Its derivative with respect to the
-    # sigmoid's input is y - x; the squared error's vanishes where an output is certain and wrong.
+    # sigmoid's input is y - x. That of the squared error is nearly zero where y is close to 0 or 1,
+    # even if it is wrong, so such a pixel would hardly learn.
     model.compile(optimizer, loss="binary_crossentropy")
     model.summary()
     model.fit(

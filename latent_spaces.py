@@ -5,7 +5,7 @@
     linear        Dense k             Dense 784       spans the PCA subspace
     plain         Dense 256, k        Dense 256, 784  spans a curved surface, with less error
     sparse        Dense 1,024         its transpose   keeps only the 51 largest of 1,024
-    contractive   Dense 128, sigmoid  its transpose   penalizes codes that change with the image
+    contractive   Dense 128, sigmoid  its transpose   penalizes changes of the code with the image
     variational   Dense 256, k        Dense 256, 784  codes are distributions, not points
 
 An autoencoder returns its input through a bottleneck: a code too limited to hold all of it. The
@@ -111,8 +111,9 @@ def build_plain(size=32, height=28, width=28, channels=1):
 class TiedDense(layers.Layer):
     """A Dense layer that can also be applied backwards, with the transposed kernel (tied weights).
 
-    `contraction` is the weight of the contractive penalty, which needs a sigmoid. With untied
-    weights the encoder could shrink its weights to avoid it, and the decoder enlarge its own.
+    `contraction` is the weight of the contractive penalty; its formula is for a sigmoid. With
+    untied weights the encoder could shrink its weights to escape it, and the decoder enlarge its
+    own.
     """
 
     def __init__(self, units, activation=None, contraction=0.0, **kwargs):
@@ -122,7 +123,8 @@ class TiedDense(layers.Layer):
 
     def build(self, input_shape):
         """Create the kernel, and a bias for each direction."""
-        # Border pixels are black in all digits, so their weights hardly change: they start small.
+        # Border pixels are black in all digits, so their weights get almost no gradient and keep
+        # their initial values. These are small, to do no harm.
         small = keras.initializers.RandomNormal(stddev=0.02)
         self.kernel = self.add_weight((input_shape[-1], self.units), small, name="w")
         self.bias = self.add_weight((self.units,), "zeros", name="b")
@@ -203,10 +205,10 @@ class Sampling(layers.Layer):
 def build_variational(size=32, height=28, width=28, channels=1):
     """Return the variational autoencoder: (n, height, width, channels) to the same, in [0, 1].
 
-    A plain latent space has three weaknesses: gaps between codes that decode to nothing, classes
-    that overlap, and no distribution to sample from. Here each code is a normal distribution, and
-    the KL divergence pulls all of them towards N(0, 1). That closes most gaps, and N(0, 1) can be
-    sampled; classes overlap slightly more. See vae_fashion.py.
+    A plain latent space has three weaknesses: gaps between codes, which decode to nothing like a
+    digit, classes that overlap, and no distribution to sample from. Here each code is a normal
+    distribution, and the KL divergence pulls all of them towards N(0, 1). That closes most gaps,
+    and N(0, 1) can be sampled; classes overlap slightly more. See vae_fashion.py.
     """
     image = keras.Input((height, width, channels), name="image")
     x = layers.Flatten()(image)
@@ -236,8 +238,8 @@ def cross_entropy(image, output):
     return ops.sum(ops.binary_crossentropy(image, output), axis=(1, 2, 3))
 
 
-# The trainings of a loop differ in one thing alone. The variational ones take the cross-entropy, in
-# nats, because the KL divergence adds to it.
+# Within each loop, the trainings differ in one number. The variational ones take the cross-entropy,
+# in nats, because the KL divergence adds to it.
 EXPERIMENTS = {}
 for size in SIZES:
     EXPERIMENTS[f"linear_{size}"] = Experiment(

@@ -144,15 +144,15 @@ def build_decoder(
 #
 #     sum over pixels of BCE(x, decoded) + sum over latent dimensions of KL
 #
-# It is in nats, 1 nat = 1.44 bits, as logarithms are natural. The article's loss is no such bound,
-# and even --recipe published does not use it:
+# It is in nats, 1 nat = 1.44 bits, as logarithms are natural. The article's loss is another, and no
+# bound, so --recipe published does not use it:
 #
 #     mean over pixels of BCE(x, decoded) + 5e-4 * mean over latent dimensions of KL
 #
-# Both means should be sums. Times 784 that is the sum over pixels plus 784 * 5e-4 / 2 = 0.2 times
-# the summed KL, a β of 0.2. The codes then spread beyond the prior, and samples of the prior miss
-# many of them. Also, the article takes exp(z_log_var) for the standard deviation when it samples,
-# and for the variance in the KL.
+# Both means should be sums. Multiplied by 784 pixels, it is the sum over pixels plus 784 * 5e-4 / 2
+# = 0.2 times the summed KL (/ 2: the mean over two dimensions), so β is 0.2. The codes then spread
+# beyond the prior, and samples of the prior miss many of them. Also, the article takes
+# exp(z_log_var) for the standard deviation when it samples, and for the variance in the KL.
 
 
 @keras.saving.register_keras_serializable("vae_fashion")
@@ -168,9 +168,10 @@ def reconstruction(image, decoded):
 def kl_divergence(z_mean, z_log_var):
     """Return KL(N(z_mean, exp(z_log_var)) ‖ N(0, 1)) in nats, shape (n,).
 
-    It pulls all codes towards one distribution, which can be sampled, and makes them overlap, so
-    that nearby codes decode to similar images. Without it each code would be a point, as in a plain
-    autoencoder, whose decoder learns nothing about the gaps in between.
+    It pulls all codes towards one distribution, which can be sampled, and makes the clouds of
+    neighboring codes overlap, so that they decode to similar images. Without it each code would
+    shrink towards a point, as in a plain autoencoder, whose decoder learns nothing about the gaps
+    in between.
     """
     return 0.5 * ops.sum(ops.square(z_mean) + ops.exp(z_log_var) - 1 - z_log_var, axis=-1)
 
@@ -226,7 +227,7 @@ def build_vae(
 def init_first_layer(decoder, seed):
     """Initialize the decoder's first layer so that its ReLUs switch on all over the latent space.
 
-    A unit switches on where w·z + b = 0. With Keras's b = 0 all of these lines pass through the
+    A unit switches on at the line w·z + b = 0. With Keras's b = 0 all these lines pass through the
     origin, and training has to move them outwards. Only the biases are new: the weights are drawn
     as by he_normal.
     """

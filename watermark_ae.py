@@ -11,7 +11,7 @@
       GaussianNoise                simulates damage, in training only
       extractor, 537 parameters
         Conv 8 5x5, Conv 4 3x3, Conv 1 3x3 sigmoid
-    recovered watermark (28, 28, 1)       of bits, the probability of a 1
+    recovered watermark (28, 28, 1)       for bits: the probability of a 1
 
 They are trained as one model of 1,677 parameters and also saved separately. As in the article, the
 network that embeds is called the decoder; in most papers the decoder is the network that extracts.
@@ -60,8 +60,8 @@ FAST = {
 }
 RECIPES = {
     "bits": {"fast": FAST, "published": PUBLISHED},
-    # Gray values have a smaller squared error than bits. Beside an image weight of 3 it would be
-    # negligible, and the networks would not learn to embed them.
+    # Gray values have a smaller squared error than bits. With an image weight of 3 it would hardly
+    # count, and the networks would not learn to embed them.
     "gray": {"fast": FAST | {"image_weight": 0.3}, "published": PUBLISHED},
 }
 

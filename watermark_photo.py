@@ -192,7 +192,8 @@ def train(settings, patches, folder):
         batches.dataset(),
         epochs=settings.epochs,
         shuffle=False,  # batches are already shuffled
-        # Runs with different seeds are not comparable: their patches differ, not these bits.
+        # The bits are the same for every --seed, but the patches are not, so runs with different
+        # seeds are not comparable.
         validation_data=with_bits(patches.x_val, training.seed_for("validation")),
         validation_batch_size=500,
         # Save after each epoch: history.csv, the best model so far as model.keras, and a backup for

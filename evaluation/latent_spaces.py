@@ -314,7 +314,8 @@ def plot_spectra(folder, spectra, digits, results):
         folder / "jacobian.png",
         title="How much a code changes with the image",
         caption="Singular values of the encoder's Jacobian, averaged over 500 test images. The"
-        f" penalty lowers all of them, the small ones a little more. Data: {digits}.",
+        " penalty lowers all of them, so a code follows fewer changes of the image. Data:"
+        f" {digits}.",
         xlabel="singular value, by size",
         ylabel="mean over images",
     )
