@@ -56,7 +56,7 @@ def test_noise_is_added_in_training_only():
     [("sigmoid", 0, 1), ("tanh", -1, 1), ("relu", 0, math.inf), (None, -math.inf, math.inf)],
 )
 def test_the_last_activation_decides_the_values_of_w(activation, low, high):
-    extractor = watermark_ae.build_extractor(activation=activation)
+    extractor = watermark_ae.build_watermark(activation=activation).get_layer("extractor")
     assert extractor.count_params() == 537
     x = 40 * np.random.default_rng(0).standard_normal((4, 28, 28, 1)).astype("float32")
     w = np.asarray(extractor(x))
