@@ -18,7 +18,7 @@ network that embeds is called the decoder; in most papers the decoder is the net
 To embed a text in a photo, see watermark_photo.py.
 
 Examples:
-  python watermark_ae.py                       train for some minutes, evaluate, plot
+  python watermark_ae.py                       train for about a minute, evaluate, plot
   python watermark_ae.py --recipe published    train as the source article did
   python watermark_ae.py --image-weight 6      better images, fewer correct bits
   python watermark_ae.py --watermark gray --watermark-image samples/logo.png
