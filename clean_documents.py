@@ -176,25 +176,27 @@ def train(settings, office, folder):
     """Return the model with the lowest validation loss."""
     keras.utils.set_random_seed(settings.seed)
     model = build_unet() if settings.architecture == "unet" else build_autoencoder()
+    # `Batches` shuffles, and calls make_batch(indices, seed) for each step, with a new seed. Its
+    # length is the number of steps per epoch.
     if settings.recipe == "published":
         # The article trains on full pages; smaller ones are padded by mirroring.
         dirty_pages, clean_pages = noisy_office.pad_and_stack(office.train)
 
-        def make_batch(indices, seed):
+        def make_batch(indices, seed):  # nothing in it is random
             return dirty_pages[indices], clean_pages[indices]
 
         batches = training.Batches(make_batch, len(office.train), settings)
         optimizer = keras.optimizers.Adam(settings.learning_rate)
         patience = 5  # early stopping: after five epochs without a lower validation loss
     else:
-        # A batch of patches costs less than one of pages, and comes from more pages.
+        # A batch of 8 patches costs about as much as one page and comes from up to eight, so the
+        # same number of pixels gives many more steps than batches of pages.
         make_batch = patch_maker(settings, office.train)
-        # Shuffles, and calls make_batch(indices, seed) for each step, with a new seed. Its length
-        # is the number of steps per epoch.
         batches = training.Batches(make_batch, PATCHES_PER_PAGE * len(office.train), settings)
         # rises to the learning rate, then falls to zero along a cosine
         schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * len(batches))
-        # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000.
+        # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000,
+        # long for a training this short.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
         patience = None
     model.compile(optimizer, loss="mse")
@@ -206,7 +208,8 @@ def train(settings, office, folder):
         validation_data=noisy_office.pad_and_stack(office.validation),
         validation_batch_size=4,
         # Save after each epoch: history.csv, the best model so far as model.keras, and a backup for
-        # --resume to continue from.
+        # --resume to continue from. They also tell `batches` the epoch; without them every epoch
+        # would repeat the batches of the first.
         callbacks=training.callbacks(folder, settings, batches, patience),
         verbose=2,  # one line per epoch
     )

@@ -163,9 +163,9 @@ def main(argv=None):
     # A flag that was not given takes the recipe's value.
     settings = cli.with_recipe(settings, RECIPES[settings.architecture][settings.recipe])
     if settings.patches:
-        clothes = data.load_pictures(settings, patches=True)
+        clothes = data.load_pictures(settings, patches=True)  # your own, cut into 28x28 pixels
     else:
-        clothes = data.load_fashion_mnist(settings)
+        clothes = data.load_fashion_mnist(settings)  # float32 in [0, 1], shape (n, 28, 28, 1)
     # Results go to --output-dir, or to a new folder in runs/.
     folder = training.run_folder(settings, NAMES[settings.architecture])
     # The same noise for every --seed, so that runs with different seeds are comparable; `seed_for`
@@ -211,7 +211,8 @@ def train(settings, clothes, noisy_val, folder):
     else:
         # rises to the learning rate, then falls to zero along a cosine
         schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * len(batches))
-        # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000.
+        # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000,
+        # long for a training this short.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
         patience = None
     model.compile(optimizer, loss="mse")  # PSNR is 10 * log10(1 / MSE)
@@ -223,7 +224,8 @@ def train(settings, clothes, noisy_val, folder):
         validation_data=(noisy_val, clothes.x_val),
         validation_batch_size=500,
         # Save after each epoch: history.csv, the best model so far as model.keras, and a backup for
-        # --resume to continue from.
+        # --resume to continue from. They also tell `batches` the epoch; without them every epoch
+        # would repeat the batches of the first.
         callbacks=training.callbacks(folder, settings, batches, patience),
         verbose=2,  # one line per epoch
     )

@@ -129,7 +129,8 @@ def train(settings, digits, noisy_val, folder):
         # Rises to the learning rate, ten times that of `published`, then falls to zero along a
         # cosine.
         schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * len(batches))
-        # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000.
+        # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000,
+        # long for a training this short.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
     # For a clean pixel x and an output y the loss is -x * log(y) - (1 - x) * log(1 - y). It is
     # lowest at y = x, although not zero there if x is gray. Its derivative with respect to the
@@ -144,7 +145,8 @@ def train(settings, digits, noisy_val, folder):
         validation_data=(noisy_val, digits.x_val),
         validation_batch_size=500,
         # Save after each epoch: history.csv, the best model so far as model.keras, and a backup for
-        # --resume to continue from.
+        # --resume to continue from. They also tell `batches` the epoch; without them every epoch
+        # would repeat the batches of the first.
         callbacks=training.callbacks(folder, settings, batches),
         verbose=2,  # one line per epoch
     )

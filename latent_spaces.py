@@ -301,7 +301,7 @@ def train(experiment, settings, digits):
         image = tf.gather(images, indices)
         return image, image  # input and target
 
-    # each row holds the indices of one batch
+    # Each row holds the indices of one batch; `fit` reads on from epoch to epoch.
     batches = tf.data.Dataset.from_tensor_slices(order[:count].reshape(steps, -1))
     batches = batches.map(make_batch).prefetch(2)
 

@@ -140,7 +140,7 @@ def build_decoder(
 
 # The evidence is p(x), the probability of an image. The loss should be -log p(x), but p(x) is an
 # integral over all z. The ELBO (evidence lower bound) is a lower bound on log p(x), so its negative
-# is an upper bound on -log p(x). One sample of z for each image estimates it:
+# is an upper bound on -log p(x). One sample of z for each image estimates the negative ELBO:
 #
 #     sum over pixels of BCE(x, decoded) + sum over latent dimensions of KL
 #
@@ -271,7 +271,7 @@ def main(argv=None):
 def train(settings, dataset, folder):
     """Return the model with the lowest validation loss."""
 
-    def make_batch(indices, seed):
+    def make_batch(indices, seed):  # nothing in it is random
         return dataset.x_train[indices], dataset.x_train[indices]  # input and target
 
     # Shuffles, and calls make_batch(indices, seed) for each step, with a new seed. Its length is
@@ -282,6 +282,7 @@ def train(settings, dataset, folder):
         settings.architecture,
         settings.latent_dim,
         beta=settings.beta,
+        # glorot_uniform: Keras's default, as in the article
         initializer="he_normal" if settings.recipe == "fast" else "glorot_uniform",
     )
     if settings.recipe == "fast":
@@ -289,13 +290,14 @@ def train(settings, dataset, folder):
         # The untrained decoder outputs about the mean pixel.
         training.init_output_bias(model.decoder, dataset.x_train)
         steps = settings.epochs * len(batches)
-        # rises to the learning rate, then falls to zero along a cosine
+        # rises to the learning rate in 5% of the steps, then falls to zero along a cosine
         schedule = training.warmup_cosine(settings.learning_rate, steps, warmup=0.05)
-        # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000.
+        # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000,
+        # long for a training this short.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
-    elif settings.architecture == "conv":
+    elif settings.architecture == "conv":  # as in the article
         optimizer = keras.optimizers.RMSprop(settings.learning_rate)
-    else:
+    else:  # as in Keras's old example
         optimizer = keras.optimizers.Adam(settings.learning_rate)
     # VAE.call adds the KL divergence to the loss; the metric shows the reconstruction alone.
     model.compile(optimizer, loss=reconstruction, metrics=[reconstruction])
@@ -308,7 +310,8 @@ def train(settings, dataset, folder):
         validation_data=(dataset.x_val, dataset.x_val),
         validation_batch_size=500,
         # Save after each epoch: history.csv, the best model so far as model.keras, and a backup for
-        # --resume to continue from.
+        # --resume to continue from. They also tell `batches` the epoch; without them every epoch
+        # would repeat the batches of the first.
         callbacks=training.callbacks(folder, settings, batches),
         verbose=2,  # one line per epoch
     )

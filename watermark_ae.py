@@ -196,14 +196,16 @@ def train(settings, digits, folder):
     if settings.recipe == "published":
         # It does not learn to embed: half of the bits come back, which is chance. What prevents it
         # is the noise, in which a change small enough to hide is lost; without it the same
-        # networks, losses and optimizer can learn to. docs/results.md changes one thing at a time.
-        model = build_watermark(noise=settings.noise, slope=0.0, name=name)
+        # networks and losses can learn to: now and then with Adadelta, always with Adam, in the
+        # trainings of docs/results.md, which change one thing at a time.
+        model = build_watermark(noise=settings.noise, slope=0.0, name=name)  # slope 0 is ReLU
         optimizer = keras.optimizers.Adadelta(settings.learning_rate)
     else:
         model = build_watermark(noise=settings.noise, name=name)
         # rises to the learning rate, then falls to zero along a cosine
         schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * len(batches))
-        # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000.
+        # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000,
+        # long for a training this short.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
     # The two losses compete for the marked image: a higher weight of the image gives better images
     # and fewer correct bits.
@@ -224,7 +226,8 @@ def train(settings, digits, folder):
         validation_data=with_watermarks(digits.x_val, training.seed_for("validation")),
         validation_batch_size=500,
         # Save after each epoch: history.csv, the best model so far as model.keras, and a backup for
-        # --resume to continue from.
+        # --resume to continue from. They also tell `batches` the epoch; without them every epoch
+        # would repeat the batches of the first.
         callbacks=training.callbacks(folder, settings, batches),
         verbose=2,  # one line per epoch
     )

@@ -175,7 +175,8 @@ def train(settings, patches, folder):
     model = build_photo_watermark(noise=settings.noise, strength=settings.strength)
     # rises to the learning rate, then falls to zero along a cosine
     schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * len(batches))
-    # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000.
+    # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000,
+    # long for a training this short.
     optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
     model.compile(
         optimizer,
@@ -197,7 +198,8 @@ def train(settings, patches, folder):
         validation_data=with_bits(patches.x_val, training.seed_for("validation")),
         validation_batch_size=500,
         # Save after each epoch: history.csv, the best model so far as model.keras, and a backup for
-        # --resume to continue from.
+        # --resume to continue from. They also tell `batches` the epoch; without them every epoch
+        # would repeat the batches of the first.
         callbacks=training.callbacks(folder, settings, batches),
         verbose=2,  # one line per epoch
     )

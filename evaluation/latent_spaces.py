@@ -314,7 +314,7 @@ def plot_spectra(folder, spectra, digits, results):
         folder / "jacobian.png",
         title="How much a code changes with the image",
         caption="Singular values of the encoder's Jacobian, averaged over 500 test images. The"
-        " penalty lowers all of them, so a code follows fewer changes of the image. Data:"
+        " penalty lowers all of them, so a code changes less with the image. Data:"
         f" {digits}.",
         xlabel="singular value, by size",
         ylabel="mean over images",
