@@ -11,8 +11,8 @@ NETWORKS = {
     "U-Net": "denoise_fashion_unet",
 }
 REMARKS = {
-    "as published": "As published, the autoencoder is hardly trained. ",
-    "autoencoder": "It redraws the entire image from 256 numbers, however long it is trained. ",
+    "as published": "As published, the network is hardly trained. ",
+    "autoencoder": "The autoencoder redraws the entire image from 256 numbers. ",
     "U-Net": "The U-Net copies the pixels that were not replaced. ",
 }
 SHARES = [0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5]
