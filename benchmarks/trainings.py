@@ -238,9 +238,9 @@ def plot(trainings, path):
         figure,
         path,
         "Validation loss over time; of the watermark, the share of correct bits. The dashed line is"
-        " the best loss of the published recipe; stars show when each recipe gets there. 'long' is 'fast'"
-        " with more epochs and, for digits, larger batches. As published, the watermark's networks"
-        " learn nothing: half of the bits are correct by chance."
+        " the best loss of the published recipe; stars show when each recipe gets there. 'long' is"
+        " 'fast' with more epochs and, for digits, larger batches. As published, the watermark's"
+        " networks learn nothing: half of the bits are correct by chance."
         f" Data: {', '.join(names)}. Seed 0. {'; '.join(machines)}.",
     )
 
