@@ -197,9 +197,8 @@ def train(settings, patches, folder):
         # seeds are not comparable.
         validation_data=with_bits(patches.x_val, training.seed_for("validation")),
         validation_batch_size=500,
-        # Save after each epoch: history.csv, the best model so far as model.keras, and a backup for
-        # --resume to continue from. They also tell `batches` the epoch; without them every epoch
-        # would repeat the batches of the first.
+        # They save history.csv, the best model and a backup for --resume after each epoch, and tell
+        # `batches` which epoch it is; without them, every epoch would repeat the first.
         callbacks=training.callbacks(folder, settings, batches),
         verbose=2,  # one line per epoch
     )
