@@ -331,6 +331,10 @@ class Apply(cli.Apply):
     def __post_init__(self):
         if not 0 <= self.vary <= 10_000:
             raise ValueError("--vary must be between 0 and 10000")
+        if self.spread is not None and not 0 <= self.spread < float("inf"):
+            raise ValueError("--spread must be finite and not negative")
+        if self.seed is not None and self.seed < 0:
+            raise ValueError("--seed must not be negative")
         if not self.vary and (self.spread, self.seed) != (None, None):
             raise ValueError("--spread and --seed need --vary")
 
@@ -345,6 +349,8 @@ class Generate(cli.Pretrained):
     def __post_init__(self):
         if not 1 <= self.generate <= 10_000:
             raise ValueError("--generate must be between 1 and 10000")
+        if self.seed is not None and self.seed < 0:
+            raise ValueError("--seed must not be negative")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

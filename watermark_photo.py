@@ -270,6 +270,8 @@ class Apply(cli.Apply):
         embed = self.message is not None
         if embed == self.extract:
             raise ValueError("--input needs exactly one of --message TEXT and --extract")
+        if any("\ud800" <= letter <= "\udfff" for letter in (self.message or "") + self.key):
+            raise ValueError("--message and --key must be text in UTF-8")
         if self.extract and self.output_dir:
             raise ValueError("--output-dir has no effect with --extract, which writes nothing")
         if self.extract and self.format:

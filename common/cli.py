@@ -96,8 +96,12 @@ def parse(description, argv, *commands):
     train, *others = commands
     given = {argument.partition("=")[0] for argument in argv}
     for command in others:
-        if _required_flag(command) in given:
-            return _parse(command, argv, description)
+        flag = _required_flag(command)
+        if flag in given:
+            settings = _parse(command, argv, description)
+            if getattr(settings, flag[2:].replace("-", "_")) == []:
+                raise UserError(f"{flag} needs at least one file")
+            return settings
     flags = ", ".join(_required_flag(command) for command in others)
     hint = f"\nHelp for {flags}: python {Path(sys.argv[0]).name} FLAG --help" if flags else ""
     settings = _parse(train, argv, description + hint)

@@ -77,6 +77,11 @@ def write_whole(path, replace=False):
             temporary.unlink(missing_ok=True)
 
 
+def is_run_folder(folder):
+    """Return whether a folder is that of a training, which may replace its own figures."""
+    return Path(folder, "arguments.json").is_file()
+
+
 def write_json(path, content, replace=False):
     """Write JSON. Values that JSON cannot represent, such as infinity, become null."""
     plain = json.loads(json.dumps(content, default=str), parse_constant=lambda _: None)

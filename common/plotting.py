@@ -7,6 +7,7 @@ Plotting functions take the data, then `path` (the file to write), `title` (abov
 import math
 import textwrap
 import warnings
+from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -22,14 +23,18 @@ COLORS = ("#4363d8 #f58231 #e6194b #3cb44b #911eb4 #9a6324 #000000 #f032e6 #42d4
 
 
 def save(figure, path, caption):
-    """Write a figure with its caption below. Raises UserError if the file exists."""
+    """Write a figure with its caption below.
+
+    Raises UserError if the file exists, unless it is in the folder of a training.
+    """
     width, height = figure.get_size_inches()
     lines = textwrap.wrap(caption, int(15 * width))  # characters per inch of the caption's font
     figure.set_size_inches(width, height + 0.17 * (len(lines) + 1))
     figure.supxlabel("\n".join(["", *lines]), x=0.01, ha="left", fontsize=8, color="0.3")
     for text in figure.findobj(Text):
         text.set_parse_math(False)  # a $ in a file name does not start a formula
-    with files.write_whole(path) as temporary, warnings.catch_warnings():
+    replace = files.is_run_folder(Path(path).parent)
+    with files.write_whole(path, replace) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # a letter in a file name that the font lacks
         # Matplotlib's default JPEG quality, 75, would show in enlarged pixels; PNG ignores it.
         figure.savefig(

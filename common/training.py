@@ -123,6 +123,11 @@ def run_folder(settings, name):
     are other files in it.
     """
     if settings.resume:
+        model_file = (
+            settings.resume / "model.keras"
+        )  # cut short, if a crash came while it was saved
+        if zipfile.is_zipfile(model_file) and (found := model_name(model_file)) != name:
+            raise UserError(f"{settings.resume}: a training of {found}, not of {name}")
         return settings.resume
     arguments = Path(settings.output_dir or "", "arguments.json")
     if settings.output_dir and settings.output_dir.exists():
@@ -181,8 +186,11 @@ def read_history(folder):
     path = folder / "history.csv"
     if not path.exists():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [{key: float(x) for key, x in row.items()} for row in csv.DictReader(file)]
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: damaged ({error}); start another training") from None
     return list({row["epoch"]: row for row in rows}.values())
 
 
@@ -205,6 +213,15 @@ def save_model(model, path):
         model.save(temporary)
 
 
+def model_name(path):
+    """Return the name of the model in a .keras file. Raises UserError if it is none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return json.loads(archive.read("config.json"))["config"]["name"]
+    except Exception as error:  # zipfile, zlib and json raise many kinds
+        raise UserError(f"{path}: not a model that can be loaded ({error})") from None
+
+
 def load_model(path, *names):
     """Return a trained model, without loss and optimizer.
 
@@ -218,14 +235,13 @@ def load_model(path, *names):
     files.check_file(path)
     if path.suffix != ".keras":  # Keras also reads older formats, which may hold code
         raise UserError(f"{path}: not a .keras file")
+    name = model_name(path)
+    if name not in names:
+        raise UserError(f"{path}: holds a model named {name}, not {' or '.join(names)}")
     try:
-        with zipfile.ZipFile(path) as archive:
-            name = json.loads(archive.read("config.json"))["config"]["name"]
-        if name in names:
-            return keras.saving.load_model(path, compile=False, safe_mode=True)
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises whatever the parts of a model raise
         raise UserError(f"{path}: not a model that can be loaded ({error})") from None
-    raise UserError(f"{path}: holds a model named {name}, not {' or '.join(names)}")
 
 
 def trained_on(path, name):

@@ -42,7 +42,7 @@ def report(folder, settings, model, dataset):
 def plot_layers(model, path):
     """Draw a model's layers with keras.utils.plot_model, where Graphviz and pydot are installed."""
     if shutil.which("dot") and importlib.util.find_spec("pydot"):
-        with files.write_whole(path) as temporary:
+        with files.write_whole(path, files.is_run_folder(path.parent)) as temporary:
             keras.utils.plot_model(model, temporary, show_shapes=True, show_layer_names=True)
         print(f"Wrote {path}", flush=True)
 

@@ -119,7 +119,7 @@ def test_batches_of_patches_depend_on_the_seed_alone(architecture, monkeypatch):
     side = script.PATCH_SIDE[architecture]
     assert one[0].shape == one[1].shape == (6, side, side, 1)
     if architecture == "unet":
-        assert set(np.unique(one[2])) <= {1.0, script.MAIN_WEIGHT}
+        assert set(np.unique(one[2])) <= {1.0, script.OFFICE_WEIGHT}
 
 
 def test_the_shipped_recipe_is_the_unets(capsys):

@@ -14,7 +14,7 @@ from PIL import Image
 import clean_documents
 from common import files
 from common.cli import UserError
-from tools.scans import batch
+from tools.scans import batch, record
 from tools.scans.document import Options
 
 
@@ -47,6 +47,14 @@ def written(folder="out"):
 
 def read_record():
     return json.loads(Path("out/cleaned.json").read_text())
+
+
+def test_two_runs_into_one_folder_keep_each_others_entries(tmp_path):
+    write_scans("a.png", "b.png")
+    one, other = (record.Record(tmp_path, "hash", {}) for _ in range(2))
+    for log, name in ((one, "a.png"), (other, "b.png")):
+        log.add(name, Path(name), {"input_sha256": "0", "sha256": "0"})
+    assert list(json.loads((tmp_path / "cleaned.json").read_text())) == ["a.png", "b.png"]
 
 
 # ---------------------------------------------------------------- names

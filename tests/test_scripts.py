@@ -148,6 +148,10 @@ def test_an_interrupted_training_resumes(name, finished, monkeypatch):
     assert {path.name for path in Path("run").iterdir()} == {
         path.name for path in finished(name)[0].iterdir()
     }
+    # also if it was interrupted after its figures
+    Path("run/metrics.json").unlink()
+    main_of(name)(["--resume", "run"])
+    assert metrics_of("run")["test"] == pytest.approx(resumed["test"], rel=1e-5)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals to one process")
@@ -200,6 +204,13 @@ def test_training_never_sees_the_noise_of_validation_or_test(name, monkeypatch):
     monkeypatch.setattr(keras.Model, "fit", fit)
     with pytest.raises(StopError):
         main_of(name)(["--synthetic", "--limit", "60", "--seed", "1"])
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if name != "watermark_ae"])
+def test_input_without_a_file_is_named(name, error_of, tmp_path):
+    more = ["--extract"] if name == "watermark_photo" else []
+    assert "--input needs at least one file" in error_of(main_of(name), *more, "--input")
+    assert not list(tmp_path.iterdir())
 
 
 # ---------------------------------------------------------------- copying a model

@@ -175,6 +175,20 @@ def test_after_an_interruption_before_the_first_epoch_the_same_command_works(tmp
         training.run_folder(settings(output_dir=out), "toy")
 
 
+def test_another_scripts_training_is_not_resumed(tmp_path):
+    small_model("other").save(tmp_path / "model.keras")
+    with pytest.raises(UserError, match="a training of other, not of toy"):
+        training.run_folder(settings(resume=tmp_path), "toy")
+    (tmp_path / "model.keras").write_bytes((tmp_path / "model.keras").read_bytes()[:-30])
+    assert training.run_folder(settings(resume=tmp_path), "toy") == tmp_path
+
+
+def test_a_damaged_history_is_named(tmp_path):
+    history_row(tmp_path, 0, val_loss="")
+    with pytest.raises(UserError, match=r"history.csv: damaged"):
+        training.read_history(tmp_path)
+
+
 def test_an_epoch_that_was_repeated_counts_once(tmp_path):
     for epoch, val_loss in ((0, 0.5), (1, 0.4), (1, 0.3)):
         history_row(tmp_path, epoch, val_loss)

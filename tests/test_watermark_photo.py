@@ -96,6 +96,8 @@ def test_pictures_for_training_validation_and_test_differ():
         ("--data-dir x", "--data-dir"),
         ("--strength 2", "--strength must be between 0.0001 and 1"),
         ("--noise 2", "--noise must be between 0 and 1"),
+        ("--input a.png --message \udcff", "--message and --key must be text in UTF-8"),
+        ("--input a.png --extract --key \udcff", "--message and --key must be text in UTF-8"),
     ],
 )
 def test_flags_that_contradict_each_other_are_named(arguments, text, capsys, tmp_path):

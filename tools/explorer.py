@@ -32,7 +32,7 @@ def write(path, encoder, decoder, dataset):
     (n, height, width, 1), values in [0, 1], the dataset a `data.Images`.
     """
     page = fill(encoder, decoder, dataset)
-    with files.write_whole(path) as temporary:
+    with files.write_whole(path, files.is_run_folder(path.parent)) as temporary:
         temporary.write_text(page, encoding="utf-8", newline="\n")
     print(f"Wrote {path}", flush=True)
 

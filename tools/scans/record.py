@@ -19,16 +19,20 @@ class Record:
     def __init__(self, folder, model_hash, options):
         self.folder, self.path = folder, folder / NAME
         self.how = {"model": model_hash, "options": options}
-        self.entries = {}
-        if os.path.lexists(self.path):
-            try:
-                self.entries = json.loads(files.read(self.path))
-                for entry in self.entries.values():
-                    entry["input"], entry["input_sha256"], entry["sha256"]
-            except (ValueError, TypeError, LookupError, AttributeError):
-                raise UserError(
-                    f"{self.path}: not a record of cleaned pages; use another --output-dir"
-                ) from None
+        self.entries = self._read()
+
+    def _read(self):
+        if not os.path.lexists(self.path):
+            return {}
+        try:
+            entries = json.loads(files.read(self.path))
+            for entry in entries.values():
+                entry["input"], entry["input_sha256"], entry["sha256"]
+        except (ValueError, TypeError, LookupError, AttributeError):
+            raise UserError(
+                f"{self.path}: not a record of cleaned pages; use another --output-dir"
+            ) from None
+        return entries
 
     def remaining(self, planned, force):
         """Return those of {name: source} that are not there yet; with `force`, all of them.
@@ -68,7 +72,8 @@ class Record:
 
     def add(self, name, source, result):
         """Enter a file that was written, with what `document.clean_file` returned."""
-        self.entries[name] = {"input": str(source.resolve()), **self.how, **result}
+        entry = {"input": str(source.resolve()), **self.how, **result}
+        self.entries = self._read() | {name: entry}  # another run may have added to it
         # One line for each entry: json.dumps is ten times slower with its `indent`.
         lines = (f"{json.dumps(name)}: {json.dumps(entry)}" for name, entry in self.entries.items())
         with files.write_whole(self.path, replace=True) as temporary:
