@@ -130,7 +130,7 @@ def run_folder(settings, name):
             raise UserError(f"{settings.resume}: a training of {found}, not of {name}")
         return settings.resume
     arguments = Path(settings.output_dir or "", "arguments.json")
-    if settings.output_dir and settings.output_dir.exists():
+    if settings.output_dir and settings.output_dir.is_dir():
         # A training that was interrupted in its first epoch left nothing to continue.
         unused = arguments.exists() and not read_history(settings.output_dir)
         allowed = {"arguments.json", "history.csv", "tensorboard"} if unused else set()
