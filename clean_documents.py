@@ -68,8 +68,7 @@ OFFICE_WEIGHT = 10.0
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Train(cli.Train):
     recipe: Literal["fast", "shipped", "published"] = "fast"
-    """published trains as in the article, fast is our tuned recipe, shipped a longer one, of the
-    U-Net in models/"""
+    """published is the article's recipe, fast our tuned one, shipped made models/'s U-Net"""
     architecture: Literal["unet", "autoencoder"] = "unet"
     """U-Net, or the article's autoencoder"""
 

@@ -155,7 +155,7 @@ def train(settings, digits, noisy_val, folder):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Apply(cli.Apply):
     invert: bool = True
-    """invert dark-on-light pictures to light on dark, as in training; --no-invert keeps them"""
+    """dark-on-light pictures are inverted, as in training, unless --no-invert is given"""
     tile: bool = False
     """denoise a picture of many digits at its own size; digits should be about 20 pixels tall"""
 

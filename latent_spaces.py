@@ -332,7 +332,7 @@ def train(experiment, settings, digits):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Apply(cli.Apply):
     invert: bool = True
-    """invert dark-on-light pictures to light on dark, as in training; --no-invert keeps them"""
+    """dark-on-light pictures are inverted, as in training, unless --no-invert is given"""
 
 
 def apply(settings):

@@ -326,7 +326,7 @@ class Apply(cli.Apply):
     seed: int | None = None
     """seed of the variations; by default a new one each time"""
     invert: bool = True
-    """invert dark-on-light pictures to light on dark, as in training; --no-invert keeps them"""
+    """dark-on-light pictures are inverted, as in training, unless --no-invert is given"""
 
     def __post_init__(self):
         if not 0 <= self.vary <= 10_000:

@@ -36,13 +36,21 @@ SUMMARY = {
     "watermark_ae": ("correct bits", "bit_accuracy", "quantization"),
     "watermark_photo": ("correct bits", "bit_accuracy", None),
 }
-# {our training: (script's task, images)}
+# {our training: (script's task, images, command)}
 OVERVIEW = {
-    "denoise_mnist/long": ("remove Gaussian noise", "digits"),
-    "denoise_fashion/unet": ("remove salt-and-pepper noise", "clothes"),
-    "clean_documents/unet": ("clean scanned pages", "pages"),
-    "vae_fashion/fast": ("generate images", "clothes"),
-    "watermark_ae/fast": ("hide a bit in each pixel", "digits"),
+    "denoise_mnist/long": (
+        "remove Gaussian noise",
+        "digits",
+        "denoise_mnist.py --epochs 40 --batch-size 64",
+    ),
+    "denoise_fashion/unet": (
+        "remove salt-and-pepper noise",
+        "clothes",
+        "denoise_fashion.py --architecture unet",
+    ),
+    "clean_documents/unet": ("clean scanned pages", "pages", "clean_documents.py"),
+    "vae_fashion/fast": ("generate images", "clothes", "vae_fashion.py"),
+    "watermark_ae/fast": ("hide a bit in each pixel", "digits", "watermark_ae.py"),
 }
 # {metric: (column, format)}
 METRICS = {
@@ -263,7 +271,7 @@ def summary_table(trainings):
 def overview_table(trainings):
     """Return the table of five tasks: strongest classical method, as published, ours; seed 0."""
     rows = []
-    for key, (task, images) in OVERVIEW.items():
+    for key, (task, images, command) in OVERVIEW.items():
         script = key.split("/")[0]
         label, metric, classical = SUMMARY[script]
         ours, published = trainings[f"{key}/0"], trainings[f"{script}/published/0"]
@@ -276,10 +284,11 @@ def overview_table(trainings):
                 label,
                 *(format(value[metric], METRICS[metric][1]) if value else "–" for value in values),
                 *(f"{run['seconds'][-1]:,.0f} s" for run in (published, ours)),
+                f"`{command}`",
             ]
         )
     header = ["task", "images", "measured by", "best classical", "as published", "ours"]
-    return markdown([*header, "training as published", "training ours"], rows)
+    return markdown([*header, "training as published", "training ours", "our command"], rows)
 
 
 def script_of(model_name):

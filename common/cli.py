@@ -103,7 +103,7 @@ def parse(description, argv, *commands):
                 raise UserError(f"{flag} needs at least one file")
             return settings
     flags = ", ".join(_required_flag(command) for command in others)
-    hint = f"\nHelp for {flags}: python {Path(sys.argv[0]).name} FLAG --help" if flags else ""
+    hint = f"\nHelp for {flags}: python {Path(sys.argv[0]).name} FLAG VALUE --help" if flags else ""
     settings = _parse(train, argv, description + hint)
     if settings.resume:
         folder = settings.resume

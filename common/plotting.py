@@ -109,6 +109,7 @@ def plot_history(rows, path, *, ylabel, caption):
     if len(rows) >= 5 and np.isfinite(late).all():
         margin = late.max() - late.min()
         axis.set_ylim(late.min() - 0.05 * margin, late.max() + 0.15 * margin)
+        caption = f"The first epochs may be above the frame. {caption}"
     axis.set(xlabel="epoch", ylabel=ylabel, title="Training")
     axis.grid(alpha=0.3)
     axis.legend()

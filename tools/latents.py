@@ -103,7 +103,12 @@ def encode(model, dataset_name, settings):
             continue
         if settings.spread is None:
             varied = vary_widely(model.decoder, z_mean, settings.vary, rng)
+            caption = (
+                "Codes around the image's own, so far apart that they differ; --spread 1 stays"
+            )
+            caption += " closer."
         else:
+            caption = f"Codes around the image's own, --spread {settings.spread:g}."
             epsilon = rng.standard_normal((settings.vary, len(z_mean)))
             z = z_mean + settings.spread * np.exp(z_log_var / 2) * epsilon
             varied = decode(model.decoder, z)
@@ -113,7 +118,7 @@ def encode(model, dataset_name, settings):
             np.stack(varied),
             folder / f"{target.stem}_variations.png",
             f"Variations of {path.name}",
-            f"Decoded codes near the image's own, seed {seed}.",
+            f"{caption} Seed {seed}.",
             [f"{number}" for number in numbers],
         )
     write_codes(folder / "latent.csv", stems, np.stack(codes))

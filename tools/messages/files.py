@@ -12,7 +12,7 @@ from common.files import printable
 from tools import metadata
 from tools.messages import code, photo
 
-NO_MESSAGE = "no message with this key, or it was scaled below half, or stretched by more than 10%"
+NO_MESSAGE = "no message with this key, or the photo was scaled below half, or stretched over 10%"
 
 
 def check(paths):
@@ -72,7 +72,12 @@ def embed_in_files(watermark, paths, text, key, output_dir, file_format="png"):
         quality = f"{psnr:.1f} dB, read back also after JPEG 75{reductions(path)}"
         print(f"Wrote {printable(targets[path])}: {quality}", flush=True)
 
-    return for_each(list(targets), embed)
+    try:
+        return for_each(list(targets), embed)
+    finally:
+        if not output_dir:
+            with contextlib.suppress(OSError):  # files are in it
+                next(iter(targets.values())).parent.rmdir()
 
 
 def extract_from_files(watermark, paths, key):
