@@ -95,7 +95,8 @@ def build_encoder(
     """Return the encoder: images to [z_mean, z_log_var, z], each (n, latent_dim).
 
     A dense layer has a weight for each pixel and cannot know which pixels are neighbors. A
-    convolution applies the same few weights at every place, so it can have fewer.
+    convolution applies the same few weights at every place: most weights of the convolutional
+    encoder are those of its dense layer of 32.
     """
     relu = {"activation": "relu", "kernel_initializer": initializer}
     image = keras.Input((height, width, channels), name="image")
