@@ -220,9 +220,11 @@ def training_table(name, trainings):
 def speed_up(pairs, margin):
     """Return how many times as fast as `published` our training is, over the seeds."""
     times = [time_to_quality(published, ours, margin)[1:] for published, ours in pairs]
-    if any(ours is None for _, ours in times):
+    ratios = [published / ours for published, ours in times if ours is not None]
+    if times and not ratios:
         return "not reached"
-    return mean_and_range([published / ours for published, ours in times], ".1f")
+    text = mean_and_range(ratios, ".1f")
+    return text if len(ratios) == len(times) else f"{text}; {len(ratios)} of {len(times)} seeds"
 
 
 def summary_row(script, ours, trainings):
@@ -235,7 +237,11 @@ def summary_row(script, ours, trainings):
         for recipe in (PUBLISHED, ours)
     ]
     first = trainings[f"{script}/{ours}/0"]
-    pairs = list(zip(*runs, strict=False)) if script in COMPARED else []  # of the seeds of both
+    published, pairs = runs[0], []
+    if script in COMPARED and published:  # of the same seed, or where there is one seed, with that
+        pairs = [
+            (published[min(seed, len(published) - 1)], run) for seed, run in enumerate(runs[1])
+        ]
     flags = f" {TRAININGS[f'{script}/{ours}'][0]}" if ours == "long" else ""
     return [
         f"`{script}.py{flags}`",

@@ -78,7 +78,9 @@ def test_summary_row_shows_means_and_ranges_over_seeds():
     ]
     assert cells[-1] == "23.0 (16.0 to 30.0)"
     del runs["denoise_mnist/published/1"]
-    assert tables.summary_row("denoise_mnist", "fast", runs)[-1] == "30.0"
+    assert tables.summary_row("denoise_mnist", "fast", runs)[-1] == "22.5 (15.0 to 30.0)"
+    runs["denoise_mnist/fast/1"] = run_of([10, 20], [0.3, 0.2], psnr=20.1)
+    assert tables.summary_row("denoise_mnist", "fast", runs)[-1] == "30.0; 1 of 2 seeds"
 
 
 def test_table_has_baselines_and_the_trainings_that_were_measured():
