@@ -91,8 +91,8 @@ def build_unet(height=None, width=None, channels=1):
 
     # Ink on dark paper and a wide stain on white paper can have the same gray value; after division
     # by the paper's brightness they differ. A morphological closing, a classical way to estimate a
-    # page's background, removes everything dark that is narrower than 52 pixels. It is computed at
-    # a quarter of the resolution, which is enough.
+    # page's background, removes from that estimate everything dark that is narrower than 52 pixels.
+    # It is computed at a quarter of the resolution, which is enough.
     paper = layers.AveragePooling2D(4)(dirty)
     paper = layers.MaxPooling2D(13, **pool_args)(paper)  # maximum filter
     paper = -layers.MaxPooling2D(13, **pool_args)(-paper)  # minimum filter
