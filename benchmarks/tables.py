@@ -36,21 +36,13 @@ SUMMARY = {
     "watermark_ae": ("correct bits", "bit_accuracy", "quantization"),
     "watermark_photo": ("correct bits", "bit_accuracy", None),
 }
-# {our training: (script's task, images, command)}
+# {our training: (script's task, images)}
 OVERVIEW = {
-    "denoise_mnist/long": (
-        "remove Gaussian noise",
-        "digits",
-        "denoise_mnist.py --epochs 40 --batch-size 64",
-    ),
-    "denoise_fashion/unet": (
-        "remove salt-and-pepper noise",
-        "clothes",
-        "denoise_fashion.py --architecture unet",
-    ),
-    "clean_documents/unet": ("clean scanned pages", "pages", "clean_documents.py"),
-    "vae_fashion/fast": ("generate images", "clothes", "vae_fashion.py"),
-    "watermark_ae/fast": ("hide a bit in each pixel", "digits", "watermark_ae.py"),
+    "denoise_mnist/long": ("remove Gaussian noise", "digits"),
+    "denoise_fashion/unet": ("remove salt-and-pepper noise", "clothes"),
+    "clean_documents/unet": ("clean scanned pages", "pages"),
+    "vae_fashion/fast": ("generate images", "clothes"),
+    "watermark_ae/fast": ("hide a bit in each pixel", "digits"),
 }
 # {metric: (column, format)}
 METRICS = {
@@ -227,6 +219,11 @@ def speed_up(pairs, margin):
     return text if len(ratios) == len(times) else f"{text}; {len(ratios)} of {len(times)} seeds"
 
 
+def command(key):
+    """Return the command of a training, such as "denoise_mnist/long"."""
+    return f"`{key.split('/')[0]}.py {TRAININGS[key][0]}".strip() + "`"
+
+
 def summary_row(script, ours, trainings):
     """Return the cells of one of our trainings in the table of all scripts."""
     label, metric, classical = SUMMARY[script]
@@ -242,9 +239,8 @@ def summary_row(script, ours, trainings):
         pairs = [
             (published[min(seed, len(published) - 1)], run) for seed, run in enumerate(runs[1])
         ]
-    flags = f" {TRAININGS[f'{script}/{ours}'][0]}" if ours == "long" else ""
     return [
-        f"`{script}.py{flags}`",
+        command(f"{script}/{ours}"),
         f"{first['dataset']['name']}, {first['dataset']['train']:,}",
         f"{first['parameters']:,}",
         label,
@@ -277,7 +273,7 @@ def summary_table(trainings):
 def overview_table(trainings):
     """Return the table of five tasks: strongest classical method, as published, ours; seed 0."""
     rows = []
-    for key, (task, images, command) in OVERVIEW.items():
+    for key, (task, images) in OVERVIEW.items():
         script = key.split("/")[0]
         label, metric, classical = SUMMARY[script]
         ours, published = trainings[f"{key}/0"], trainings[f"{script}/published/0"]
@@ -290,7 +286,7 @@ def overview_table(trainings):
                 label,
                 *(format(value[metric], METRICS[metric][1]) if value else "–" for value in values),
                 *(f"{run['seconds'][-1]:,.0f} s" for run in (published, ours)),
-                f"`{command}`",
+                command(key),
             ]
         )
     header = ["task", "images", "measured by", "best classical", "as published", "ours"]

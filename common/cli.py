@@ -96,11 +96,10 @@ def parse(description, argv, *commands):
     train, *others = commands
     given = {argument.partition("=")[0] for argument in argv}
     for command in others:
-        flag = _required_flag(command)
-        if flag in given:
+        if _required_flag(command) in given:
             settings = _parse(command, argv, description)
-            if getattr(settings, flag[2:].replace("-", "_")) == []:
-                raise UserError(f"{flag} needs at least one file")
+            if getattr(settings, _required_field(command)) == []:
+                raise UserError(f"{_required_flag(command)} needs at least one file")
             return settings
     flags = ", ".join(_required_flag(command) for command in others)
     hint = f"\nHelp for {flags}: python {Path(sys.argv[0]).name} FLAG VALUE --help" if flags else ""
@@ -114,9 +113,13 @@ def parse(description, argv, *commands):
     return dataclasses.replace(settings, arguments=tuple(argv))
 
 
-def _required_flag(command):
+def _required_field(command):
     [name] = [f.name for f in dataclasses.fields(command) if f.default is dataclasses.MISSING]
-    return f"--{name.replace('_', '-')}"
+    return name
+
+
+def _required_flag(command):
+    return f"--{_required_field(command).replace('_', '-')}"
 
 
 def _parse(command, argv, description):

@@ -123,9 +123,8 @@ def run_folder(settings, name):
     are other files in it.
     """
     if settings.resume:
-        model_file = (
-            settings.resume / "model.keras"
-        )  # cut short, if a crash came while it was saved
+        model_file = settings.resume / "model.keras"
+        # A crash while it was saved may have cut it short; a better epoch then replaces it.
         if zipfile.is_zipfile(model_file) and (found := model_name(model_file)) != name:
             raise UserError(f"{settings.resume}: a training of {found}, not of {name}")
         return settings.resume

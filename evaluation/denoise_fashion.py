@@ -26,7 +26,7 @@ def report(folder, settings, model, clothes, noisy_val):
         row = "U-Net"
     else:
         row = "as published" if settings.recipe == "published" else "autoencoder"
-    networks = load_shipped(settings, clothes) | {row: model}
+    networks = {row: model} | load_other_networks(row, settings, clothes)
     methods = {
         "noisy": lambda images: images,
         "median 3x3": metrics.median_3x3,
@@ -50,12 +50,14 @@ def report(folder, settings, model, clothes, noisy_val):
     training.report(folder, settings, clothes, model, results, row=row, networks=networks)
 
 
-def load_shipped(settings, clothes):
-    """Return {label: network in models/}, without those trained on other data or noise."""
+def load_other_networks(row, settings, clothes):
+    """Return {label: other network in models/}, without those trained on other data or noise."""
+    if settings.noise != 0.1:
+        return {}
     return {
         label: training.load_model(None, name, "denoise_fashion")
         for label, name in NETWORKS.items()
-        if settings.noise == 0.1 and training.trained_on(None, name) == clothes.name
+        if label != row and training.trained_on(None, name) == clothes.name
     }
 
 

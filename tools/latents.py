@@ -103,10 +103,7 @@ def encode(model, dataset_name, settings):
             continue
         if settings.spread is None:
             varied = vary_widely(model.decoder, z_mean, settings.vary, rng)
-            caption = (
-                "Codes around the image's own, so far apart that they differ; --spread 1 stays"
-            )
-            caption += " closer."
+            caption = "Codes around the image's own, so far apart that they differ (see --spread)."
         else:
             caption = f"Codes around the image's own, --spread {settings.spread:g}."
             epsilon = rng.standard_normal((settings.vary, len(z_mean)))
