@@ -175,25 +175,28 @@ def train(settings, office, folder):
     """Return the model with the lowest validation loss."""
     keras.utils.set_random_seed(settings.seed)
     model = build_unet() if settings.architecture == "unet" else build_autoencoder()
-    # `Batches` shuffles, and calls make_batch(indices, seed) for each step, with a new seed. Its
-    # length is the number of steps per epoch.
     if settings.recipe == "published":
         # The article trains on full pages; smaller ones are padded by mirroring.
         dirty_pages, clean_pages = noisy_office.pad_and_stack(office.train)
+        count = len(office.train)
 
         def make_batch(indices, seed):  # nothing in it is random
             return dirty_pages[indices], clean_pages[indices]
-
-        batches = training.Batches(make_batch, len(office.train), settings)
-        optimizer = keras.optimizers.Adam(settings.learning_rate)
-        patience = 5  # early stopping: after five epochs without a lower validation loss
     else:
         # A batch of 8 patches costs about as much as one page and comes from up to eight, so the
         # same number of pixels gives many more steps than batches of pages.
         make_batch = patch_maker(settings, office.train)
-        batches = training.Batches(make_batch, PATCHES_PER_PAGE * len(office.train), settings)
+        count = PATCHES_PER_PAGE * len(office.train)
+    steps_per_epoch = training.steps_per_epoch(settings, count)
+    # An endless tf.data.Dataset that calls make_batch(indices, seed) for each step, with shuffled
+    # indices and a new seed.
+    batches = training.batches(make_batch, count, settings, folder)
+    if settings.recipe == "published":
+        optimizer = keras.optimizers.Adam(settings.learning_rate)
+        patience = 5  # early stopping: after five epochs without a lower validation loss
+    else:
         # rises to the learning rate, then falls to zero along a cosine
-        schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * len(batches))
+        schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * steps_per_epoch)
         # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000,
         # long for a training this short.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
@@ -201,14 +204,14 @@ def train(settings, office, folder):
     model.compile(optimizer, loss="mse")
     model.summary()
     model.fit(
-        batches.dataset(),
+        batches,
         epochs=settings.epochs,
+        steps_per_epoch=steps_per_epoch,
         shuffle=False,  # batches are already shuffled
         validation_data=noisy_office.pad_and_stack(office.validation),
         validation_batch_size=4,
-        # They save history.csv, the best model and a backup for --resume after each epoch, and tell
-        # `batches` which epoch it is; without them, every epoch would repeat the first.
-        callbacks=training.callbacks(folder, settings, batches, patience),
+        # They save history.csv, the best model and a backup for --resume after each epoch.
+        callbacks=training.callbacks(folder, settings, patience),
         verbose=2,  # one line per epoch
     )
     return training.best_model(folder, NAMES[settings.architecture])

@@ -193,9 +193,10 @@ def train(settings, clothes, noisy_val, folder):
         def make_batch(indices, seed):
             return noise.salt_and_pepper(clean[indices], settings.noise, seed), clean[indices]
 
-    # Shuffles, and calls make_batch(indices, seed) for each step, with a new seed. Its length is
-    # the number of steps per epoch.
-    batches = training.Batches(make_batch, len(clean), settings)
+    steps_per_epoch = training.steps_per_epoch(settings, len(clean))
+    # An endless tf.data.Dataset that calls make_batch(indices, seed) for each step, with shuffled
+    # indices and a new seed.
+    batches = training.batches(make_batch, len(clean), settings, folder)
     keras.utils.set_random_seed(settings.seed)
     if settings.architecture == "unet":
         model = build_unet()
@@ -210,7 +211,7 @@ def train(settings, clothes, noisy_val, folder):
         patience = 10  # early stopping: after ten epochs without a lower validation loss
     else:
         # rises to the learning rate, then falls to zero along a cosine
-        schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * len(batches))
+        schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * steps_per_epoch)
         # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000,
         # long for a training this short.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
@@ -218,14 +219,14 @@ def train(settings, clothes, noisy_val, folder):
     model.compile(optimizer, loss="mse")  # PSNR is 10 * log10(1 / MSE)
     model.summary()
     model.fit(
-        batches.dataset(),
+        batches,
         epochs=settings.epochs,
+        steps_per_epoch=steps_per_epoch,
         shuffle=False,  # batches are already shuffled
         validation_data=(noisy_val, clothes.x_val),
         validation_batch_size=500,
-        # They save history.csv, the best model and a backup for --resume after each epoch, and tell
-        # `batches` which epoch it is; without them, every epoch would repeat the first.
-        callbacks=training.callbacks(folder, settings, batches, patience),
+        # They save history.csv, the best model and a backup for --resume after each epoch.
+        callbacks=training.callbacks(folder, settings, patience),
         verbose=2,  # one line per epoch
     )
     return training.best_model(folder, NAMES[settings.architecture])

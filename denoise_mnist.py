@@ -117,9 +117,10 @@ def train(settings, digits, noisy_val, folder):
         def make_batch(indices, seed):
             return noise.gaussian(clean[indices], settings.noise, seed), clean[indices]
 
-    # Shuffles, and calls make_batch(indices, seed) for each step, with a new seed. Its length is
-    # the number of steps per epoch.
-    batches = training.Batches(make_batch, len(clean), settings)
+    steps_per_epoch = training.steps_per_epoch(settings, len(clean))
+    # An endless tf.data.Dataset that calls make_batch(indices, seed) for each step, with shuffled
+    # indices and a new seed.
+    batches = training.batches(make_batch, len(clean), settings, folder)
     keras.utils.set_random_seed(settings.seed)
     model = build_denoiser()
     if settings.recipe == "published":
@@ -128,7 +129,7 @@ def train(settings, digits, noisy_val, folder):
         training.init_output_bias(model, clean)  # untrained, it outputs about the mean pixel
         # Rises to the learning rate, ten times that of `published`, then falls to zero along a
         # cosine.
-        schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * len(batches))
+        schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * steps_per_epoch)
         # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000,
         # long for a training this short.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
@@ -139,14 +140,14 @@ def train(settings, digits, noisy_val, folder):
     model.compile(optimizer, loss="binary_crossentropy")
     model.summary()
     model.fit(
-        batches.dataset(),
+        batches,
         epochs=settings.epochs,
+        steps_per_epoch=steps_per_epoch,
         shuffle=False,  # batches are already shuffled
         validation_data=(noisy_val, digits.x_val),
         validation_batch_size=500,
-        # They save history.csv, the best model and a backup for --resume after each epoch, and tell
-        # `batches` which epoch it is; without them, every epoch would repeat the first.
-        callbacks=training.callbacks(folder, settings, batches),
+        # They save history.csv, the best model and a backup for --resume after each epoch.
+        callbacks=training.callbacks(folder, settings),
         verbose=2,  # one line per epoch
     )
     return training.best_model(folder, NAME)

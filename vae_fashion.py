@@ -275,9 +275,10 @@ def train(settings, dataset, folder):
     def make_batch(indices, seed):  # nothing in it is random
         return dataset.x_train[indices], dataset.x_train[indices]  # input and target
 
-    # Shuffles, and calls make_batch(indices, seed) for each step, with a new seed. Its length is
-    # the number of steps per epoch.
-    batches = training.Batches(make_batch, len(dataset.x_train), settings)
+    steps_per_epoch = training.steps_per_epoch(settings, len(dataset.x_train))
+    # An endless tf.data.Dataset that calls make_batch(indices, seed) for each step, with shuffled
+    # indices and a new seed.
+    batches = training.batches(make_batch, len(dataset.x_train), settings, folder)
     keras.utils.set_random_seed(settings.seed)
     model = build_vae(
         settings.architecture,
@@ -290,7 +291,7 @@ def train(settings, dataset, folder):
         init_first_layer(model.decoder, settings.seed)
         # The untrained decoder outputs about the mean pixel.
         training.init_output_bias(model.decoder, dataset.x_train)
-        steps = settings.epochs * len(batches)
+        steps = settings.epochs * steps_per_epoch
         # rises to the learning rate in 5% of the steps, then falls to zero along a cosine
         schedule = training.warmup_cosine(settings.learning_rate, steps, warmup=0.05)
         # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000,
@@ -305,14 +306,14 @@ def train(settings, dataset, folder):
     model.encoder.summary()
     model.decoder.summary()
     model.fit(
-        batches.dataset(),
+        batches,
         epochs=settings.epochs,
+        steps_per_epoch=steps_per_epoch,
         shuffle=False,  # batches are already shuffled
         validation_data=(dataset.x_val, dataset.x_val),
         validation_batch_size=500,
-        # They save history.csv, the best model and a backup for --resume after each epoch, and tell
-        # `batches` which epoch it is; without them, every epoch would repeat the first.
-        callbacks=training.callbacks(folder, settings, batches),
+        # They save history.csv, the best model and a backup for --resume after each epoch.
+        callbacks=training.callbacks(folder, settings),
         verbose=2,  # one line per epoch
     )
     return training.best_model(folder, NAMES[settings.architecture])

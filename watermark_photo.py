@@ -168,13 +168,14 @@ def train(settings, patches, folder):
     def make_batch(indices, seed):
         return with_bits(patches.x_train[indices], seed)
 
-    # Shuffles, and calls make_batch(indices, seed) for each step, with a new seed. Its length is
-    # the number of steps per epoch.
-    batches = training.Batches(make_batch, len(patches.x_train), settings)
+    steps_per_epoch = training.steps_per_epoch(settings, len(patches.x_train))
+    # An endless tf.data.Dataset that calls make_batch(indices, seed) for each step, with shuffled
+    # indices and a new seed.
+    batches = training.batches(make_batch, len(patches.x_train), settings, folder)
     keras.utils.set_random_seed(settings.seed)
     model = build_photo_watermark(noise=settings.noise, strength=settings.strength)
     # rises to the learning rate, then falls to zero along a cosine
-    schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * len(batches))
+    schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * steps_per_epoch)
     # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000,
     # long for a training this short.
     optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
@@ -190,16 +191,16 @@ def train(settings, patches, folder):
     )
     model.summary()
     model.fit(
-        batches.dataset(),
+        batches,
         epochs=settings.epochs,
+        steps_per_epoch=steps_per_epoch,
         shuffle=False,  # batches are already shuffled
         # The bits are the same for every --seed, but the patches are not, so runs with different
         # seeds are not comparable.
         validation_data=with_bits(patches.x_val, training.seed_for("validation")),
         validation_batch_size=500,
-        # They save history.csv, the best model and a backup for --resume after each epoch, and tell
-        # `batches` which epoch it is; without them, every epoch would repeat the first.
-        callbacks=training.callbacks(folder, settings, batches),
+        # They save history.csv, the best model and a backup for --resume after each epoch.
+        callbacks=training.callbacks(folder, settings),
         verbose=2,  # one line per epoch
     )
     return training.best_model(folder, NAME)

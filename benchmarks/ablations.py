@@ -29,18 +29,14 @@ from common import cli, data, metrics, noise, noisy_office, plotting, training
 def fit(model, make_batch, count, *, steps, batch_size, seed, validation=None):
     """Train a compiled model on batches as the scripts make them; return Keras's history."""
     settings = cli.Train(batch_size=batch_size, steps_per_epoch=max(steps // 20, 1), seed=seed)
-    batches = training.Batches(make_batch, count, settings)
-
-    def set_epoch(epoch, logs):
-        batches.epoch = epoch
-
+    steps_per_epoch = training.steps_per_epoch(settings, count)
     return model.fit(
-        batches.dataset(),
-        epochs=max(steps // len(batches), 1),
+        training.batches(make_batch, count, settings),
+        epochs=max(steps // steps_per_epoch, 1),
+        steps_per_epoch=steps_per_epoch,
         shuffle=False,
         validation_data=validation,
         validation_batch_size=500,
-        callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=set_epoch)],
         verbose=0,
     ).history
 

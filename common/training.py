@@ -32,63 +32,52 @@ def seed_for(*names):
     return int.from_bytes(hashlib.sha256(repr(names).encode()).digest()[:16], "big")
 
 
-class Batches:
-    """Shuffled batches that depend only on the seed and the step.
+def steps_per_epoch(settings, count):
+    """Return --steps-per-epoch, by default a full pass over `count` training examples."""
+    steps_per_pass = math.ceil(count / settings.batch_size)
+    return min(settings.steps_per_epoch or steps_per_pass, MAX_PASSES_PER_EPOCH * steps_per_pass)
 
-    Runs with the same seed therefore see the same batches, and so does a resumed run. An epoch may
-    be shorter than a pass over the data; the next epoch then continues where it stopped.
+
+def batches(make_batch, count, settings, folder=None):
+    """Return an endless tf.data.Dataset of shuffled batches, for `fit` with steps_per_epoch.
+
+    Each pass over the training data has its own order. A batch depends only on the seed and on the
+    step, so runs with the same seed see the same batches, and so does a resumed run.
 
     Args:
         make_batch: function of (indices, seed) that returns (inputs, targets).
         count: number of training examples.
         settings: `cli.Train`, of which batch_size, steps_per_epoch and seed are used.
+        folder: the run folder; the first step follows the last epoch in its history.csv.
     """
+    steps_per_pass = math.ceil(count / settings.batch_size)
+    example = make_batch(np.arange(1), seed=0)
+    arrays = keras.tree.flatten(example)
 
-    def __init__(self, make_batch, count, settings):
-        self.make_batch, self.count, self.seed = make_batch, count, settings.seed
-        self.batch_size = settings.batch_size
-        self.steps_per_pass = math.ceil(count / self.batch_size)
-        max_steps = MAX_PASSES_PER_EPOCH * self.steps_per_pass
-        self.steps = min(settings.steps_per_epoch or self.steps_per_pass, max_steps)
-        self.epoch = 0  # set by a callback, see `callbacks`
-        # the shuffled order of the last two passes
-        self._order = functools.lru_cache(2)(self._shuffle)
+    @functools.lru_cache(2)
+    def shuffled(number):
+        rng = np.random.default_rng(seed_for(settings.seed, "order", number))
+        return rng.permutation(count)
 
-    def _shuffle(self, number):
-        return np.random.default_rng(seed_for(self.seed, "order", number)).permutation(self.count)
-
-    def __len__(self):
-        return self.steps
-
-    def __getitem__(self, index):
-        step = self.epoch * self.steps + index
-        number, position = divmod(step, self.steps_per_pass)
-        indices = self._order(number)[position * self.batch_size :][: self.batch_size]
-        batch = self.make_batch(indices, seed_for(self.seed, "train", step))
+    def flat_batch(step):
+        number, position = divmod(int(step), steps_per_pass)
+        indices = shuffled(number)[position * settings.batch_size :][: settings.batch_size]
+        batch = make_batch(indices, seed_for(settings.seed, "train", int(step)))
         # TensorFlow may use an array's memory as its own and write to it. A copy protects the
         # training images, and targets that are the same array as the inputs.
-        return keras.tree.map_structure(np.array, batch)
+        return [np.array(array) for array in keras.tree.flatten(batch)]
 
-    def dataset(self):
-        """Return one epoch as a tf.data.Dataset that prepares the next batch during a step.
+    # A keras.utils.PyDataset ran at half the speed here: it is read through tf.data's generator,
+    # which makes the C library return freed memory to the system at once.
+    def load(step):
+        tensors = tf.numpy_function(flat_batch, [step], [array.dtype for array in arrays])
+        for tensor, array in zip(tensors, arrays, strict=True):
+            tensor.set_shape((None, *array.shape[1:]))
+        return keras.tree.pack_sequence_as(example, tensors)
 
-        A keras.utils.PyDataset ran at half the speed here: it is read through tf.data's generator,
-        which makes the C library return freed memory to the system at once.
-        """
-        example = self.make_batch(np.arange(1), seed=0)
-        arrays = keras.tree.flatten(example)
-
-        def load(index):
-            tensors = tf.numpy_function(
-                lambda index: keras.tree.flatten(self[int(index)]),
-                [index],
-                [array.dtype for array in arrays],
-            )
-            for tensor, array in zip(tensors, arrays, strict=True):
-                tensor.set_shape((None, *array.shape[1:]))
-            return keras.tree.pack_sequence_as(example, tensors)
-
-        return tf.data.Dataset.range(len(self)).map(load).prefetch(2)
+    epochs_done = len(read_history(folder)) if folder else 0
+    first_step = epochs_done * steps_per_epoch(settings, count)
+    return tf.data.Dataset.counter(first_step).map(load).prefetch(2)
 
 
 def warmup_cosine(peak, steps, warmup=0.2):
@@ -141,7 +130,7 @@ def run_folder(settings, name):
     return folder
 
 
-def callbacks(folder, settings, batches, patience=None):
+def callbacks(folder, settings, patience=None):
     """Return the callbacks for `fit`, and print how to resume.
 
     They write history.csv, the best model and what --resume needs. With `patience` they stop after
@@ -153,14 +142,11 @@ def callbacks(folder, settings, batches, patience=None):
     seconds_before = history[-1]["seconds"] if history else 0.0
     start = time.perf_counter()
 
-    def on_epoch_begin(epoch, logs):
-        batches.epoch = epoch
-
     def on_epoch_end(epoch, logs):
         logs["seconds"] = seconds_before + time.perf_counter() - start  # CSVLogger writes it
 
     callback_list = [
-        keras.callbacks.LambdaCallback(on_epoch_begin=on_epoch_begin, on_epoch_end=on_epoch_end),
+        keras.callbacks.LambdaCallback(on_epoch_end=on_epoch_end),
         keras.callbacks.TerminateOnNaN(),
         keras.callbacks.CSVLogger(folder / "history.csv", append=bool(history)),
         keras.callbacks.ModelCheckpoint(

@@ -8,7 +8,7 @@ from conftest import python
 
 from common import cli, training
 from common.cli import UserError
-from common.training import Batches, seed_for
+from common.training import seed_for
 
 
 def settings(**changes):
@@ -30,75 +30,82 @@ def test_seeds_are_the_same_everywhere():
 
 
 def batches(
+    number,
     count=10,
     make_batch=lambda indices, seed: (indices, np.full(len(indices), seed % 997)),
+    folder=None,
     **changes,
 ):
-    return Batches(make_batch, count, settings(**changes))
+    """Return the first batches, as lists of NumPy arrays."""
+    dataset = training.batches(make_batch, count, settings(**changes), folder)
+    return list(dataset.take(number).as_numpy_iterator())
 
 
 def test_a_pass_has_every_example_once_and_the_next_another_order():
-    stream = batches()
-    assert len(stream) == 3
-    passes = []
-    for stream.epoch in (0, 1):
-        passes.append(np.concatenate([stream[index][0] for index in range(3)]).tolist())
+    stream = batches(6)
+    assert [len(indices) for indices, _ in stream] == [4, 4, 2] * 2
+    passes = [np.concatenate([indices for indices, _ in stream[i : i + 3]]) for i in (0, 3)]
     assert sorted(passes[0]) == sorted(passes[1]) == list(range(10))
-    assert passes[0] != passes[1]
+    assert passes[0].tolist() != passes[1].tolist()
 
 
-def test_a_short_epoch_goes_on_where_the_last_one_stopped():
-    stream = batches(steps_per_epoch=2)
-    assert len(stream) == 2
-    first = [stream[0][0], stream[1][0]]
-    stream.epoch = 1
-    assert sorted(np.concatenate([*first, stream[0][0]])) == list(range(10))
-
-
-def test_few_examples_make_an_epoch_of_at_most_20_passes():
-    assert len(batches(steps_per_epoch=50)) == 50
-    assert len(batches(steps_per_epoch=5_000)) == 60
+def test_an_epoch_is_a_pass_or_as_many_steps_as_given():
+    assert training.steps_per_epoch(settings(), 10) == 3
+    assert training.steps_per_epoch(settings(steps_per_epoch=2), 10) == 2
+    assert training.steps_per_epoch(settings(steps_per_epoch=50), 10) == 50
+    assert training.steps_per_epoch(settings(steps_per_epoch=5_000), 10) == 60  # 20 passes
 
 
 def test_a_batch_depends_on_seed_and_step_alone():
-    one, two = batches(seed=3), batches(seed=3)
-    for index in (2, 1, 0):
-        _ = two[index]
-    np.testing.assert_array_equal(one[1][0], two[1][0])
-    assert one[1][1][0] == two[1][1][0] != one[2][1][0]
-    assert any((one[i][0] != batches(seed=4)[i][0]).any() for i in range(2))
+    one, two, other = batches(3, seed=3), batches(3, seed=3), batches(3, seed=4)
+    for (indices, seeds), (same_indices, same_seeds) in zip(one, two, strict=True):
+        np.testing.assert_array_equal(indices, same_indices)
+        np.testing.assert_array_equal(seeds, same_seeds)
+    assert len({seeds[0] for _, seeds in one}) == 3
+    assert any((one[i][0] != other[i][0]).any() for i in range(3))
 
 
-def test_no_two_arrays_of_a_batch_share_memory():
-    """TensorFlow may write to the memory of an array that it was given."""
-    images = np.ones((4, 1024), "float32")
-    inputs, target = batches(4, lambda indices, seed: ({"image": images}, images))[0]
-    assert not np.shares_memory(inputs["image"], images)
-    assert not np.shares_memory(inputs["image"], target)
+@pytest.mark.parametrize("steps_per_epoch", [2, 3])
+def test_a_resumed_run_sees_the_batches_that_follow(tmp_path, steps_per_epoch):
+    history_row(tmp_path, 0, 0.5)
+    resumed = batches(4, folder=tmp_path, steps_per_epoch=steps_per_epoch)
+    for batch, expected in zip(resumed, batches(9)[steps_per_epoch:], strict=False):
+        np.testing.assert_array_equal(batch, expected)
 
 
-def test_fit_sees_the_batches_of_each_epoch(tmp_path):
-    """The epoch is set by a callback, also where a resumed training begins with a later one."""
+def test_tensorflow_cannot_write_to_the_training_images():
+    """It takes over the memory of an array that begins at a multiple of 64 bytes."""
+    memory = np.ones(4 * 1024 + 16, "float32")
+    images = memory[-memory.ctypes.data % 64 // 4 :][: 4 * 1024].reshape(4, 1024)
+    dataset = training.batches(lambda indices, seed: ({"x": images}, images), 4, settings())
+    inputs, target = next(iter(dataset))
+    inputs, target = np.asarray(memoryview(inputs["x"])), np.asarray(memoryview(target))
+    assert not np.shares_memory(inputs, images)
+    assert not np.shares_memory(inputs, target)
+
+
+def test_fit_sees_each_batch_once_also_after_resuming(tmp_path):
     x, seen = np.arange(10, dtype="float32")[:, np.newaxis], []
 
-    def make_batch(indices, seed):
-        seen.append(indices.tolist())
-        return x[indices], x[indices]
+    class Recorder(keras.Model):
+        def train_step(self, data):
+            seen.append(data[0].numpy().ravel().tolist())
+            return super().train_step(data)
 
-    stream = batches(make_batch=make_batch)
-    model = small_model()
-    model.fit(
-        stream.dataset(),
-        epochs=3,
-        shuffle=False,
-        validation_data=(x, x),
-        callbacks=training.callbacks(tmp_path, settings(), stream),
-        verbose=0,
-    )
-    expected = batches()
-    for expected.epoch in range(3):
-        for index in range(3):
-            assert expected[index][0].tolist() in seen
+    for epochs in (1, 3):
+        inputs = keras.Input((1,))
+        model = Recorder(inputs, keras.layers.Dense(1)(inputs))
+        model.compile("adam", "mse", run_eagerly=True)
+        model.fit(
+            training.batches(lambda i, seed: (x[i], x[i]), 10, settings(), tmp_path),
+            epochs=epochs,
+            steps_per_epoch=3,
+            shuffle=False,
+            validation_data=(x, x),
+            callbacks=training.callbacks(tmp_path, settings()),
+            verbose=0,
+        )
+    assert seen == [indices.tolist() for indices, _ in batches(9)]
     rows = training.read_history(tmp_path)
     assert [row["epoch"] for row in rows] == [0, 1, 2]
     assert rows[0]["seconds"] < rows[2]["seconds"]
@@ -204,16 +211,16 @@ def test_a_worse_epoch_never_replaces_the_best_model_even_after_resuming(tmp_pat
     best = []
 
     def fit(model, epochs, val_losses):
-        stream = batches(4, lambda indices, seed: (x[indices], x[indices]))
         given = iter(val_losses)
 
         def set_loss(epoch, logs):
             logs["val_loss"] = next(given)
 
-        callbacks = training.callbacks(tmp_path, settings(), stream)
+        callbacks = training.callbacks(tmp_path, settings())
         first = keras.callbacks.LambdaCallback(on_epoch_end=set_loss)
         model.fit(
-            stream.dataset(),
+            x,
+            x,
             epochs=epochs,
             validation_data=(x, x),
             callbacks=[first, *callbacks],
@@ -234,23 +241,19 @@ def test_a_worse_epoch_never_replaces_the_best_model_even_after_resuming(tmp_pat
 
 def test_a_training_that_diverged_ends_in_its_line(tmp_path):
     x = np.full((4, 1), np.nan, "float32")
-    stream = batches(4, lambda indices, seed: (x[indices], x[indices]))
-    callbacks = training.callbacks(tmp_path, settings(), stream)
-    small_model().fit(
-        stream.dataset(), epochs=3, validation_data=(x, x), callbacks=callbacks, verbose=0
-    )
+    callbacks = training.callbacks(tmp_path, settings())
+    small_model().fit(x, x, epochs=3, validation_data=(x, x), callbacks=callbacks, verbose=0)
     with pytest.raises(UserError, match="training diverged in its first epoch; try a lower"):
         training.best_model(tmp_path, "toy")
 
 
 def test_patience_ends_a_training(tmp_path):
     x = np.zeros((4, 1), "float32")
-    stream = batches(4, lambda indices, seed: (x[indices], x[indices]))
     model = small_model()
     model.layers[-1].trainable = False
     model.compile("sgd", "mse")
-    callbacks = training.callbacks(tmp_path, settings(), stream, patience=2)
-    model.fit(stream.dataset(), epochs=20, validation_data=(x, x), callbacks=callbacks, verbose=0)
+    callbacks = training.callbacks(tmp_path, settings(), patience=2)
+    model.fit(x, x, epochs=20, validation_data=(x, x), callbacks=callbacks, verbose=0)
     assert len(training.read_history(tmp_path)) == 3
 
 
