@@ -175,7 +175,7 @@ def write_samples(folder):
         "photos": [shipped / name for name in PHOTOS],
         "gray": [shipped / name for name in GRAY_PHOTOS],
     }
-    drawn = {"pages": [dirty[..., 0] for dirty, *_ in pages.pages(3, seed=1, scale=1)]}
+    drawn = {"pages": [dirty[..., 0] for dirty, *_ in pages.make_pages(3, seed=1, scale=1)]}
     for kind, draw in (("clothes", clothes.clothes), ("digits", digits.digits)):
         pictures, labels = draw(60, seed=1)
         drawn[kind] = pictures[np.unique(labels, return_index=True)[1]]

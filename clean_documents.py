@@ -43,7 +43,7 @@ from synthetic import old_pages, pages
 from tools.scans import batch, document
 
 NAMES = {"unet": "clean_documents", "autoencoder": "clean_documents_autoencoder"}
-# Values of --epochs, --batch-size, --learning-rate and --steps-per-epoch that were not given.
+# Defaults of --epochs, --batch-size, --learning-rate and --steps-per-epoch, by recipe.
 PUBLISHED = {"epochs": 200, "batch_size": 16, "learning_rate": 0.001}
 FAST = {"epochs": 10, "batch_size": 8, "learning_rate": 0.005, "steps_per_epoch": 100}
 FAST_UNET = {"epochs": 15, "batch_size": 8, "learning_rate": 0.003, "steps_per_epoch": 200}
@@ -60,9 +60,9 @@ SYNTHETIC_SHARE = {"unet": 0.1, "autoencoder": 0.25}
 OLD_SHARE = {"unet": 0.45, "autoencoder": 0.0}
 SYNTHETIC_PAGES = 120  # to make for a training
 OLD_SHEETS = 500  # to make for a training
-# Loss weight of all other patches. Those of old pages have weight 1, because their error stays
-# about twenty times as large and would dominate.
-OFFICE_WEIGHT = 10.0
+# The error on old pages stays about twenty times as large as on all other patches and would
+# dominate, so the others count ten times.
+OTHER_WEIGHT = 10.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -180,7 +180,7 @@ def train(settings, office, folder):
         dirty_pages, clean_pages = noisy_office.pad_and_stack(office.train)
         count = len(office.train)
 
-        def make_batch(indices, seed):  # nothing in it is random
+        def make_batch(indices, seed):  # it needs no seed: nothing in it is random
             return dirty_pages[indices], clean_pages[indices]
     else:
         # A batch of 8 patches costs about as much as one page and comes from up to eight, so the
@@ -189,7 +189,7 @@ def train(settings, office, folder):
         count = PATCHES_PER_PAGE * len(office.train)
     steps_per_epoch = training.steps_per_epoch(settings, count)
     # An endless tf.data.Dataset that calls make_batch(indices, seed) for each step, with shuffled
-    # indices and a new seed.
+    # indices and a new seed. A resumed run starts after the last epoch in folder/history.csv.
     batches = training.batches(make_batch, count, settings, folder)
     if settings.recipe == "published":
         optimizer = keras.optimizers.Adam(settings.learning_rate)
@@ -207,10 +207,10 @@ def train(settings, office, folder):
         batches,
         epochs=settings.epochs,
         steps_per_epoch=steps_per_epoch,
-        shuffle=False,  # batches are already shuffled
+        shuffle=False,  # they are shuffled already; True would only warn
         validation_data=noisy_office.pad_and_stack(office.validation),
         validation_batch_size=4,
-        # They save history.csv, the best model and a backup for --resume after each epoch.
+        # save history.csv, the best model and a backup for --resume after each epoch
         callbacks=training.callbacks(folder, settings, patience),
         verbose=2,  # one line per epoch
     )
@@ -225,11 +225,15 @@ def patch_maker(settings, office_pages):
     """
     print("Making synthetic pages ...", flush=True)
     count = 12 if settings.limit else SYNTHETIC_PAGES
-    made = pages.pages(count, seed=training.seed_for(settings.seed, "pages"))
-    synthetic = [Page("", kind, dirty, clean) for dirty, clean, kind, _ in made]
+    synthetic = [
+        Page(name="", kind=kind, dirty=dirty, clean=clean)
+        for dirty, clean, kind, _ in pages.make_pages(
+            count, seed=training.seed_for(settings.seed, "pages")
+        )
+    ]
     for number, page in enumerate(office_pages[::2]):  # half of them
         dirty = pages.add_stains(page.clean, training.seed_for(settings.seed, "stains", number))
-        synthetic.append(Page(page.name, "", dirty, page.clean))
+        synthetic.append(Page(name=page.name, kind="", dirty=dirty, clean=page.clean))
     side = PATCH_SIDE[settings.architecture]
     old_share = OLD_SHARE[settings.architecture]
     synthetic_share = SYNTHETIC_SHARE[settings.architecture]
@@ -241,7 +245,7 @@ def patch_maker(settings, office_pages):
         rng = np.random.default_rng(seed)
         patches, weights = [], []
         for index in indices:
-            draw, weight = rng.random(), OFFICE_WEIGHT
+            draw, weight = rng.random(), OTHER_WEIGHT
             if draw < old_share:
                 patch, weight = sheets.patch(rng, side), 1.0
             elif draw < old_share + synthetic_share:
@@ -252,7 +256,7 @@ def patch_maker(settings, office_pages):
                 patch = cut_patch(office_pages[index // PATCHES_PER_PAGE], side, rng)
             patches.append(patch)
             weights.append(weight)
-        dirty, clean = np.stack(patches, axis=1)[..., np.newaxis]
+        dirty, clean = (np.stack(part)[..., np.newaxis] for part in zip(*patches, strict=True))
         if not old_share:
             return dirty, clean
         # Keras multiplies the loss of each pixel by the third array; axes of length 1 broadcast.

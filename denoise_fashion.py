@@ -48,7 +48,7 @@ from common import cli, data, images, noise, training
 from tools import tiles
 
 NAMES = {"autoencoder": "denoise_fashion", "unet": "denoise_fashion_unet"}
-# Values of --epochs, --batch-size, --learning-rate and --steps-per-epoch that were not given.
+# Defaults of --epochs, --batch-size, --learning-rate and --steps-per-epoch, by recipe.
 RECIPES = {
     "autoencoder": {
         "fast": {"epochs": 10, "batch_size": 64, "learning_rate": 0.004, "steps_per_epoch": 150},
@@ -163,23 +163,23 @@ def main(argv=None):
     # A flag that was not given takes the recipe's value.
     settings = cli.with_recipe(settings, RECIPES[settings.architecture][settings.recipe])
     if settings.patches:
-        clothes = data.load_pictures(settings, patches=True)  # your own, cut into 28x28 pixels
+        dataset = data.load_pictures(settings, patches=True)  # your own, cut into 28x28 pixels
     else:
-        clothes = data.load_fashion_mnist(settings)  # float32 in [0, 1], shape (n, 28, 28, 1)
+        dataset = data.load_fashion_mnist(settings)  # float32 in [0, 1], shape (n, 28, 28, 1)
     # Results go to --output-dir, or to a new folder in runs/.
     folder = training.run_folder(settings, NAMES[settings.architecture])
     # The same noise for every --seed, so that runs with different seeds are comparable; `seed_for`
     # derives a number from its arguments.
     seed = training.seed_for("validation")
-    noisy_val = noise.salt_and_pepper(clothes.x_val, settings.noise, seed)
+    noisy_val = noise.salt_and_pepper(dataset.x_val, settings.noise, seed)
     if not settings.model:
-        model = train(settings, clothes, noisy_val, folder)
-    evaluation.denoise_fashion.report(folder, settings, model, clothes, noisy_val)
+        model = train(settings, dataset, noisy_val, folder)
+    evaluation.denoise_fashion.report(folder, settings, model, dataset, noisy_val)
 
 
-def train(settings, clothes, noisy_val, folder):
+def train(settings, dataset, noisy_val, folder):
     """Return the model with the lowest validation loss."""
-    clean = clothes.x_train
+    clean = dataset.x_train
     if settings.recipe == "published":
         # The article adds the noise once, before training, so the network can memorize it.
         noise_seed = training.seed_for(settings.seed, "train")
@@ -193,9 +193,10 @@ def train(settings, clothes, noisy_val, folder):
         def make_batch(indices, seed):
             return noise.salt_and_pepper(clean[indices], settings.noise, seed), clean[indices]
 
+    # --steps-per-epoch, or the recipe's; if neither is set, one pass over the training data
     steps_per_epoch = training.steps_per_epoch(settings, len(clean))
     # An endless tf.data.Dataset that calls make_batch(indices, seed) for each step, with shuffled
-    # indices and a new seed.
+    # indices and a new seed. A resumed run starts after the last epoch in folder/history.csv.
     batches = training.batches(make_batch, len(clean), settings, folder)
     keras.utils.set_random_seed(settings.seed)
     if settings.architecture == "unet":
@@ -222,10 +223,10 @@ def train(settings, clothes, noisy_val, folder):
         batches,
         epochs=settings.epochs,
         steps_per_epoch=steps_per_epoch,
-        shuffle=False,  # batches are already shuffled
-        validation_data=(noisy_val, clothes.x_val),
+        shuffle=False,  # they are shuffled already; True would only warn
+        validation_data=(noisy_val, dataset.x_val),
         validation_batch_size=500,
-        # They save history.csv, the best model and a backup for --resume after each epoch.
+        # save history.csv, the best model and a backup for --resume after each epoch
         callbacks=training.callbacks(folder, settings, patience),
         verbose=2,  # one line per epoch
     )
@@ -241,11 +242,11 @@ def denoise_files(settings):
     network.set_weights(model.get_weights())
     outputs = images.output_paths(settings.input, settings.output_dir, f"{model.name}_denoised")
 
-    def mean_of_two(image, training):
+    def mean_of_two(image):
         # On a picture turned by 90° the network makes other errors. The mean of both outputs is
         # 0.4 dB better on photos.
-        turned = network(np.rot90(image, axes=(1, 2)), training=training)
-        return (network(image, training=training) + np.rot90(turned, -1, axes=(1, 2))) / 2
+        turned = network(np.rot90(image, axes=(1, 2)))
+        return (network(image) + np.rot90(turned, -1, axes=(1, 2))) / 2
 
     # The U-Net takes sides of 8k pixels, the autoencoder of 8k + 4.
     tiles.denoise_files(mean_of_two, outputs, multiple=8, plus=0 if unet else 4, color=True)

@@ -37,7 +37,7 @@ from common import cli, data, files, images, noise, training
 from tools import small_images, tiles
 
 NAME = "denoise_mnist"
-# Values of --epochs, --batch-size, --learning-rate and --steps-per-epoch that were not given.
+# Defaults of --epochs, --batch-size, --learning-rate and --steps-per-epoch, by recipe.
 RECIPES = {
     "fast": {"epochs": 12, "batch_size": 32, "learning_rate": 0.01, "steps_per_epoch": 140},
     "published": {"epochs": 100, "batch_size": 128, "learning_rate": 0.001},
@@ -117,9 +117,10 @@ def train(settings, digits, noisy_val, folder):
         def make_batch(indices, seed):
             return noise.gaussian(clean[indices], settings.noise, seed), clean[indices]
 
+    # --steps-per-epoch, or the recipe's; if neither is set, one pass over the training data
     steps_per_epoch = training.steps_per_epoch(settings, len(clean))
     # An endless tf.data.Dataset that calls make_batch(indices, seed) for each step, with shuffled
-    # indices and a new seed.
+    # indices and a new seed. A resumed run starts after the last epoch in folder/history.csv.
     batches = training.batches(make_batch, len(clean), settings, folder)
     keras.utils.set_random_seed(settings.seed)
     model = build_denoiser()
@@ -134,19 +135,19 @@ def train(settings, digits, noisy_val, folder):
         # long for a training this short.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
     # For a clean pixel x and an output y the loss is -x * log(y) - (1 - x) * log(1 - y). It is
-    # lowest at y = x, although not zero there if x is gray. Its derivative with respect to the
-    # sigmoid's input is y - x. That of the squared error is nearly zero where y is close to 0 or 1,
-    # even if it is wrong, so such a pixel would hardly learn.
+    # lowest at y = x, although not zero there if x is gray. Its gradient at the sigmoid's input is
+    # y - x. With the squared error that gradient nearly vanishes where y is close to 0 or 1, even
+    # if y is wrong, so such a pixel would hardly learn.
     model.compile(optimizer, loss="binary_crossentropy")
     model.summary()
     model.fit(
         batches,
         epochs=settings.epochs,
         steps_per_epoch=steps_per_epoch,
-        shuffle=False,  # batches are already shuffled
+        shuffle=False,  # they are shuffled already; True would only warn
         validation_data=(noisy_val, digits.x_val),
         validation_batch_size=500,
-        # They save history.csv, the best model and a backup for --resume after each epoch.
+        # save history.csv, the best model and a backup for --resume after each epoch
         callbacks=training.callbacks(folder, settings),
         verbose=2,  # one line per epoch
     )

@@ -41,21 +41,13 @@ from tools import latents
 
 NAME = "latent_spaces"
 SIZES = [2, 4, 8, 16, 32, 64, 128]  # numbers in the code
-# {kind: the experiment whose model is saved, and applied by --input}
-KINDS = {
-    "linear": "linear_32",
-    "plain": "plain_32",
-    "sparse": "sparse",
-    "contractive": "contractive",
-    "variational": "variational_32",
-}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Train(cli.Train):
     epochs: int = 10
     """number of epochs of each training"""
-    # Flags of the other scripts that this one does not have.
+    # Fields of cli.Train without a flag here, because 20 trainings share one command line.
     recipe: cli.Hidden[str] = "fast"
     batch_size: cli.Hidden[None] = None
     learning_rate: cli.Hidden[None] = None
@@ -72,7 +64,7 @@ class Experiment:
     build: Callable  # returns the model
     loss: Callable
     peak_learning_rate: float
-    steps: int  # per epoch, however many images there are
+    steps_per_epoch: int  # however many images there are
     batch_size: int = 128
 
 
@@ -181,7 +173,8 @@ def build_contractive(units=128, contraction=0.05, height=28, width=28, channels
     """
     image = keras.Input((height, width, channels), name="image")
     tied = TiedDense(units, "sigmoid", contraction, name="tied")
-    code = layers.Identity(name="code")(tied(layers.Flatten()(image)))  # names the code
+    code = tied(layers.Flatten()(image))
+    code = layers.Identity(name="code")(code)  # `encoder_and_decoder` cuts here
     x = layers.Reshape((height, width, channels))(tied(code, back=True))
     return keras.Model(image, x, name="latent_spaces_contractive")
 
@@ -243,27 +236,42 @@ def cross_entropy(image, output):
 EXPERIMENTS = {}
 for size in SIZES:
     EXPERIMENTS[f"linear_{size}"] = Experiment(
-        partial(build_linear, size), squared_error, peak_learning_rate=0.005, steps=500
+        partial(build_linear, size), squared_error, peak_learning_rate=0.005, steps_per_epoch=500
     )
 for size in SIZES:
     EXPERIMENTS[f"plain_{size}"] = Experiment(
-        partial(build_plain, size), squared_error, peak_learning_rate=0.005, steps=200
+        partial(build_plain, size), squared_error, peak_learning_rate=0.005, steps_per_epoch=200
     )
+# "copying" and "uncontracted" are controls: all units active, no penalty.
 for name, active in {"sparse": 51, "copying": 1024}.items():
     EXPERIMENTS[name] = Experiment(
-        partial(build_sparse, 1024, active), squared_error, peak_learning_rate=0.004, steps=100
+        partial(build_sparse, 1024, active),
+        squared_error,
+        peak_learning_rate=0.004,
+        steps_per_epoch=100,
     )
 for name, contraction in {"contractive": 0.05, "uncontracted": 0.0}.items():
     EXPERIMENTS[name] = Experiment(
         partial(build_contractive, 128, contraction),
         squared_error,
         peak_learning_rate=0.01,
-        steps=300,
+        steps_per_epoch=300,
     )
 for size in (2, 32):
     EXPERIMENTS[f"variational_{size}"] = Experiment(
-        partial(build_variational, size), cross_entropy, peak_learning_rate=0.005, steps=200
+        partial(build_variational, size),
+        cross_entropy,
+        peak_learning_rate=0.005,
+        steps_per_epoch=200,
     )
+# {kind: the experiment whose model is saved, and applied by --input}
+SAVED = {
+    "linear": "linear_32",
+    "plain": "plain_32",
+    "sparse": "sparse",
+    "contractive": "contractive",
+    "variational": "variational_32",
+}
 
 
 def main(argv=None):
@@ -274,25 +282,25 @@ def main(argv=None):
     digits = data.load_mnist(settings)  # images: float32 in [0, 1], shape (n, 28, 28, 1)
     # Results go to --output-dir, or to a new folder in runs/.
     folder = training.run_folder(settings, NAME)
-    models, log = {}, {}
+    models, training_log = {}, {}
     for name, experiment in EXPERIMENTS.items():
-        models[name], log[name] = train(experiment, settings, digits)
-        loss, seconds = log[name]["val_loss"], log[name]["seconds"]
+        models[name], training_log[name] = train(experiment, settings, digits)
+        loss, seconds = training_log[name]["val_loss"], training_log[name]["seconds"]
         print(f"{name}: validation loss {loss:.4g} after {seconds:.0f} s", flush=True)
-    for kind, name in KINDS.items():
+    for kind, name in SAVED.items():
         training.save_model(models[name], folder / f"{kind}.keras")
-    parts = {name: encoder_and_decoder(model) for name, model in models.items()}
-    evaluation.latent_spaces.report(folder, settings, digits, models, parts, log)
+    halves = {name: encoder_and_decoder(model) for name, model in models.items()}
+    evaluation.latent_spaces.report(folder, settings, digits, models, halves, training_log)
 
 
 def train(experiment, settings, digits):
     """Return the trained model and {loss, val_loss, seconds}."""
     start = time.perf_counter()
-    steps = settings.epochs * experiment.steps
+    total_steps = settings.epochs * experiment.steps_per_epoch
     # Shuffled passes, so that each image is seen equally often. With independently sampled images
     # the linear autoencoder's subspace stayed several times farther from PCA's.
     rng = np.random.default_rng(training.seed_for(settings.seed, "order"))
-    count = steps * experiment.batch_size
+    count = total_steps * experiment.batch_size
     passes = math.ceil(count / len(digits.x_train))
     order = np.concatenate([rng.permutation(len(digits.x_train)) for _ in range(passes)])
     images = tf.constant(digits.x_train)
@@ -301,22 +309,23 @@ def train(experiment, settings, digits):
         image = tf.gather(images, indices)
         return image, image  # input and target
 
-    # Each row holds the indices of one batch; `fit` reads on from epoch to epoch.
-    batches = tf.data.Dataset.from_tensor_slices(order[:count].reshape(steps, -1))
+    # Each row has the indices of one batch. TensorFlow gathers the images, so that no Python runs
+    # between steps, as it would with `training.batches`.
+    batches = tf.data.Dataset.from_tensor_slices(order[:count].reshape(total_steps, -1))
     batches = batches.map(make_batch).prefetch(2)
 
     keras.utils.set_random_seed(settings.seed)
     model = experiment.build()
     # rises to the learning rate, then falls to zero along a cosine
-    schedule = training.warmup_cosine(experiment.peak_learning_rate, steps)
+    schedule = training.warmup_cosine(experiment.peak_learning_rate, total_steps)
     optimizer = keras.optimizers.Adam(schedule)
     # 20 steps per call, because Python's overhead would exceed the training of such small networks.
     model.compile(optimizer, loss=experiment.loss, steps_per_execution=20)
     history = model.fit(
         batches,
         epochs=settings.epochs,
-        steps_per_epoch=experiment.steps,
-        shuffle=False,  # batches are already shuffled
+        steps_per_epoch=experiment.steps_per_epoch,
+        shuffle=False,  # they are shuffled already; True would only warn
         verbose=0,
     )
     val_loss = model.evaluate(digits.x_val, digits.x_val, batch_size=500, verbose=0)
@@ -337,14 +346,14 @@ class Apply(cli.Apply):
 
 def apply(settings):
     """Write the codes and reconstructions of the --input files by each of the five."""
-    names = [f"{NAME}_{kind}" for kind in KINDS]
+    names = [f"{NAME}_{kind}" for kind in SAVED]
     if settings.model:
         models = [training.load_model(settings.model, *names)]
     else:
         models = [training.load_model(None, name) for name in names]
-    parts = {model.name.removeprefix(f"{NAME}_"): encoder_and_decoder(model) for model in models}
+    halves = {model.name.removeprefix(f"{NAME}_"): encoder_and_decoder(model) for model in models}
     dataset_name = training.trained_on(settings.model, models[0].name)
-    latents.encode_with_each(parts, dataset_name, settings)
+    latents.encode_with_each(halves, dataset_name, settings)
 
 
 if __name__ == "__main__":

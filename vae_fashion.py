@@ -38,7 +38,7 @@ from common import cli, data, training
 from tools import explorer, latents
 
 NAMES = {"conv": "vae_fashion", "dense": "vae_fashion_dense"}
-# Values of --epochs, --batch-size, --learning-rate and --steps-per-epoch that were not given.
+# Defaults of --epochs, --batch-size, --learning-rate and --steps-per-epoch, by recipe.
 RECIPES = {
     "conv": {
         "fast": {"epochs": 12, "batch_size": 16, "learning_rate": 0.005, "steps_per_epoch": 875},
@@ -74,6 +74,8 @@ class Train(cli.Train):
 class Sampling(layers.Layer):
     """Samples z from N(z_mean, exp(z_log_var)) with the reparameterization trick."""
 
+    # Unlike the layer of the same name in latent_spaces.py it also samples in prediction.
+    #
     # A sample of N(μ, σ²) has no derivative with respect to μ and σ. But with ε from N(0, 1),
     # z = μ + σ·ε has the same distribution, and dz/dμ = 1, dz/dσ = ε. So the gradient of the
     # decoder's error reaches the encoder.
@@ -229,8 +231,7 @@ def init_first_layer(decoder, seed):
     """Initialize the decoder's first layer so that its ReLUs switch on all over the latent space.
 
     A unit switches on at the line w·z + b = 0. With Keras's b = 0 all these lines pass through the
-    origin, and training has to move them outwards. Only the biases are new: the weights are drawn
-    as by he_normal.
+    origin, and training has to move them outwards. The weights are drawn anew, as by he_normal.
     """
     dense = decoder.layers[1]
     rng = np.random.default_rng(training.seed_for(seed, "first layer"))
@@ -272,12 +273,13 @@ def main(argv=None):
 def train(settings, dataset, folder):
     """Return the model with the lowest validation loss."""
 
-    def make_batch(indices, seed):  # nothing in it is random
+    def make_batch(indices, seed):  # it needs no seed: nothing in it is random
         return dataset.x_train[indices], dataset.x_train[indices]  # input and target
 
+    # --steps-per-epoch, or the recipe's; if neither is set, one pass over the training data
     steps_per_epoch = training.steps_per_epoch(settings, len(dataset.x_train))
     # An endless tf.data.Dataset that calls make_batch(indices, seed) for each step, with shuffled
-    # indices and a new seed.
+    # indices and a new seed. A resumed run starts after the last epoch in folder/history.csv.
     batches = training.batches(make_batch, len(dataset.x_train), settings, folder)
     keras.utils.set_random_seed(settings.seed)
     model = build_vae(
@@ -309,10 +311,10 @@ def train(settings, dataset, folder):
         batches,
         epochs=settings.epochs,
         steps_per_epoch=steps_per_epoch,
-        shuffle=False,  # batches are already shuffled
+        shuffle=False,  # they are shuffled already; True would only warn
         validation_data=(dataset.x_val, dataset.x_val),
         validation_batch_size=500,
-        # They save history.csv, the best model and a backup for --resume after each epoch.
+        # save history.csv, the best model and a backup for --resume after each epoch
         callbacks=training.callbacks(folder, settings),
         verbose=2,  # one line per epoch
     )

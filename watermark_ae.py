@@ -42,7 +42,7 @@ from common import cli, data, images, metrics, training
 from common.cli import UserError
 
 NAMES = {"bits": "watermark_ae", "gray": "watermark_ae_gray"}
-# Values of flags that were not given.
+# Defaults of flags, by recipe.
 PUBLISHED = {
     "epochs": 5,
     "batch_size": 64,
@@ -159,14 +159,14 @@ def main(argv=None):
     settings = cli.parse(__doc__, argv, Train)
     if settings.model:  # evaluate this one; loaded first, so that a bad file is reported at once
         model = training.load_model(settings.model, *NAMES.values())
-        values = "bits" if model.name == NAMES["bits"] else "gray"
-        settings = dataclasses.replace(settings, watermark=values)
+        kind = "bits" if model.name == NAMES["bits"] else "gray"
+        settings = dataclasses.replace(settings, watermark=kind)
     # A flag that was not given takes the recipe's value.
     settings = cli.with_recipe(settings, RECIPES[settings.watermark][settings.recipe])
     kind = settings.watermark
-    logo = None
+    picture = None
     if settings.watermark_image:
-        logo = read_watermark_image(settings.watermark_image, kind)
+        picture = read_watermark_image(settings.watermark_image, kind)
     digits = data.load_mnist(settings)  # images: float32 in [0, 1], shape (n, 28, 28, 1)
     # Results go to --output-dir, or to a new folder in runs/.
     folder = training.run_folder(settings, NAMES[kind])
@@ -175,7 +175,7 @@ def main(argv=None):
     for part in ("encoder", "decoder", "extractor"):
         training.save_model(model.get_layer(part), folder / f"{part}.keras")
     test_watermarks = random_watermarks(kind, digits.x_test.shape, training.seed_for("test"))
-    evaluation.watermark_ae.report(folder, settings, model, digits, test_watermarks, logo)
+    evaluation.watermark_ae.report(folder, settings, model, digits, test_watermarks, picture)
 
 
 def train(settings, digits, folder):
@@ -188,17 +188,18 @@ def train(settings, digits, folder):
     def make_batch(indices, seed):
         return with_watermarks(digits.x_train[indices], seed)
 
+    # --steps-per-epoch, or the recipe's; if neither is set, one pass over the training data
     steps_per_epoch = training.steps_per_epoch(settings, len(digits.x_train))
     # An endless tf.data.Dataset that calls make_batch(indices, seed) for each step, with shuffled
-    # indices and a new seed.
+    # indices and a new seed. A resumed run starts after the last epoch in folder/history.csv.
     batches = training.batches(make_batch, len(digits.x_train), settings, folder)
     keras.utils.set_random_seed(settings.seed)
     name = NAMES[settings.watermark]
     if settings.recipe == "published":
-        # It does not learn to embed: half of the bits come back, which is chance. What prevents it
-        # is the noise, in which a change small enough to hide is lost; without it the same
-        # networks and losses can learn to: now and then with Adadelta, always with Adam, in the
-        # trainings of docs/results.md, which change one thing at a time.
+        # It does not learn to embed: half of the bits are recovered, which is chance. The noise
+        # drowns any change small enough to hide. Without noise the same networks and losses can
+        # learn to embed: now and then with Adadelta, always with Adam, in the trainings of
+        # docs/results.md, which change one thing at a time.
         model = build_watermark(noise=settings.noise, slope=0.0, name=name)  # slope 0 is ReLU
         optimizer = keras.optimizers.Adadelta(settings.learning_rate)
     else:
@@ -224,10 +225,10 @@ def train(settings, digits, folder):
         batches,
         epochs=settings.epochs,
         steps_per_epoch=steps_per_epoch,
-        shuffle=False,  # batches are already shuffled
+        shuffle=False,  # they are shuffled already; True would only warn
         validation_data=with_watermarks(digits.x_val, training.seed_for("validation")),
         validation_batch_size=500,
-        # They save history.csv, the best model and a backup for --resume after each epoch.
+        # save history.csv, the best model and a backup for --resume after each epoch
         callbacks=training.callbacks(folder, settings),
         verbose=2,  # one line per epoch
     )

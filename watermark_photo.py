@@ -107,7 +107,9 @@ def build_photo_watermark(height=None, width=None, channels=1, noise=0.1, streng
     encoder = keras.Model(image, conv(16, 3, activation=None)(x), name="encoder")
 
     encoded = keras.Input((height, width, 16), name="encoded")
-    watermark = keras.Input((height and height // 8, width and width // 8, 1), name="watermark")
+    watermark = keras.Input(
+        (height // 8 if height else None, width // 8 if width else None, 1), name="watermark"
+    )
     signs = layers.Rescaling(2, -1)(watermark)  # -1 and 1 for 0 and 1
     # Each sign adds or subtracts a learned pattern of 8x8 pixels.
     pattern = layers.Conv2DTranspose(16, 8, strides=8, use_bias=False)(signs)
@@ -143,7 +145,7 @@ def main(argv=None):
     settings = cli.parse(__doc__, argv, Train, Apply, Capacity)
     if not isinstance(settings, Train):
         return apply(settings)
-    settings = cli.with_recipe(settings, RECIPE)  # a flag that was not given takes its value
+    settings = cli.with_recipe(settings, RECIPE)  # for flags that were not given
     if settings.model:  # evaluate this one; loaded first, so that a bad file is reported at once
         model = training.load_model(settings.model, NAME)
     patches = load_patches(settings)
@@ -170,7 +172,7 @@ def train(settings, patches, folder):
 
     steps_per_epoch = training.steps_per_epoch(settings, len(patches.x_train))
     # An endless tf.data.Dataset that calls make_batch(indices, seed) for each step, with shuffled
-    # indices and a new seed.
+    # indices and a new seed. A resumed run starts after the last epoch in folder/history.csv.
     batches = training.batches(make_batch, len(patches.x_train), settings, folder)
     keras.utils.set_random_seed(settings.seed)
     model = build_photo_watermark(noise=settings.noise, strength=settings.strength)
@@ -194,12 +196,12 @@ def train(settings, patches, folder):
         batches,
         epochs=settings.epochs,
         steps_per_epoch=steps_per_epoch,
-        shuffle=False,  # batches are already shuffled
+        shuffle=False,  # they are shuffled already; True would only warn
         # The bits are the same for every --seed, but the patches are not, so runs with different
         # seeds are not comparable.
         validation_data=with_bits(patches.x_val, training.seed_for("validation")),
         validation_batch_size=500,
-        # They save history.csv, the best model and a backup for --resume after each epoch.
+        # save history.csv, the best model and a backup for --resume after each epoch
         callbacks=training.callbacks(folder, settings),
         verbose=2,  # one line per epoch
     )
@@ -239,7 +241,7 @@ def make_patches(settings, split, count, names):
     count = min(settings.limit or count, count)
     pictures = list(textures.pictures([] if settings.synthetic else names).values())
     seed = training.seed_for(settings.seed, "textures", split)
-    patches = list(textures.textures(count // 2 if pictures else count, 64, seed))
+    patches = list(textures.make_textures(count // 2 if pictures else count, 64, seed))
     rng = np.random.default_rng(training.seed_for(settings.seed, "places", split))
     while len(patches) < count:
         picture = pictures[rng.integers(len(pictures))]

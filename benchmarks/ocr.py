@@ -68,7 +68,7 @@ def main():
     clean_page = cleaner(training.load_model(None, "clean_documents"))
     letters, errors = 0, collections.Counter()
     with tempfile.TemporaryDirectory() as folder:
-        for dirty, clean, _, lines in pages.pages(PAGES, seed=100, scale=1):
+        for dirty, clean, _, lines in pages.make_pages(PAGES, seed=100, scale=1):
             text = " ".join(lines)
             letters += len(text)
             page = dirty.astype("float32") / 255

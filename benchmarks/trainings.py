@@ -118,7 +118,7 @@ def read_results(path):
     try:
         return json.loads(files.read(path))
     except ValueError as error:
-        raise UserError(f"{path}: damaged ({error}); move it away to measure anew") from None
+        raise UserError(f"{path}: damaged ({error}); move it away to measure again") from None
 
 
 def store(path, name, measured):

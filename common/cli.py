@@ -160,7 +160,7 @@ def run(main):
         _exit_with_line("not enough memory; use smaller pictures or a smaller --batch-size")
     except KeyboardInterrupt:
         print(
-            "\nInterrupted. If this run can be resumed, the lines before its first epoch say how.",
+            "\nInterrupted. To continue a training, use the --resume line above its first epoch.",
             file=sys.stderr,
         )
         sys.exit(130)

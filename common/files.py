@@ -1,4 +1,4 @@
-"""Reading and writing files. No file of the user's is lost, no file is left half-written."""
+"""Reading and writing files: no file of the user's is lost, and none is left half-written."""
 
 import collections
 import contextlib
@@ -110,7 +110,7 @@ def output_folder(output_dir, name):
                 folder.mkdir(parents=True)
                 return folder
     except OSError as error:
-        reason = f"{error.filename}: cannot be made ({error.strerror})"
+        reason = f"{error.filename}: cannot be created ({error.strerror})"
         raise UserError(f"{reason}; use another --output-dir") from None
 
 

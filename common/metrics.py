@@ -64,7 +64,7 @@ def knn_accuracy(codes, labels, test_codes, test_labels, k=10):
 
 
 def bit_accuracy(bits, probabilities):
-    """Return the share of bits (0 or 1) that rounding the probabilities gives correctly."""
+    """Return the share of bits (0 or 1) that the probabilities predict, at a threshold of 0.5."""
     return float(np.mean((probabilities > 0.5) == (bits > 0.5)))
 
 

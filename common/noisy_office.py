@@ -148,7 +148,7 @@ def _synthetic_pages(limit, seed):
     """Return 96 training, 12 validation and 24 test pages, fewer with a limit."""
     families = []
     for part, count in (("train", 96), ("validation", 12), ("test", 24)):
-        made = pages.pages(min(limit or count, count), seed=seed_for(seed, "pages", part))
+        made = pages.make_pages(min(limit or count, count), seed=seed_for(seed, "pages", part))
         families.append([Page(str(n), kind, *pair) for n, (*pair, kind, _) in enumerate(made)])
     return families
 
@@ -162,7 +162,7 @@ def _png_files(folder):
 
 
 def _zipped_png_files(content, name, depth=0):
-    """Return the same for a zip and the zips in it. Nothing is unpacked to disk."""
+    """Return the same as `_png_files` for a zip and the zips in it, without unpacking to disk."""
     archive, contents = zipfile.ZipFile(io.BytesIO(content)), {}
     if depth > 1 or sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
         raise ValueError("a zip within zips, or too large")

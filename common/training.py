@@ -136,7 +136,7 @@ def callbacks(folder, settings, patience=None):
     They write history.csv, the best model and what --resume needs. With `patience` they stop after
     that many epochs without a lower validation loss.
     """
-    print(f"Continue after an interruption: --resume {folder}", flush=True)
+    print(f"To continue after an interruption: --resume {folder}", flush=True)
     history = read_history(folder)
     best = min((row["val_loss"] for row in history), default=math.inf)
     seconds_before = history[-1]["seconds"] if history else 0.0
@@ -199,7 +199,7 @@ def save_model(model, path):
 
 
 def model_name(path):
-    """Return the name of the model in a .keras file. Raises UserError if it is none."""
+    """Return the name of the model in a .keras file. Raises UserError if it is not such a file."""
     try:
         with zipfile.ZipFile(path) as archive:
             return json.loads(archive.read("config.json"))["config"]["name"]
@@ -253,8 +253,8 @@ def report(folder, settings, dataset, model, results, row="model", networks=()):
         model: the trained model.
         results: {row: {metric: value}}.
         row: the model's row.
-        networks: rows that are trained networks; all other rows are baselines. Those of other
-            networks are only printed.
+        networks: other rows that are trained networks; they are printed, but not written to
+            metrics.json. The remaining rows are the baselines.
     """
     history = read_history(folder)
     networks = {row, *networks}

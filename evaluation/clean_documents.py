@@ -92,7 +92,7 @@ def evaluate(restore, pages):
 def page_at_300_dpi(limit=None):
     """Return a synthetic A6 `Page` at 300 dpi (1748x1240 pixels), smaller with a limit."""
     height, width = (600, 420) if limit else (1748, 1240)
-    [(dirty, clean, kind, _)] = pages.pages(
+    [(dirty, clean, kind, _)] = pages.make_pages(
         1, seed=training.seed_for("300 dpi"), height=height, width=width, scale=3
     )
     return Page("300 dpi", kind, dirty, clean)

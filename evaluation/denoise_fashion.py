@@ -11,7 +11,7 @@ NETWORKS = {
     "U-Net": "denoise_fashion_unet",
 }
 REMARKS = {
-    "as published": "As published, the network is hardly trained. ",
+    "as published": "As published, the network is undertrained. ",
     "autoencoder": "The autoencoder redraws the entire image from 256 numbers. ",
     "U-Net": "The U-Net copies the pixels that were not replaced. ",
 }

@@ -26,7 +26,7 @@ LABELS = {  # row labels in autoencoders.png
 }
 
 
-def report(folder, settings, digits, models, parts, training_log):
+def report(folder, settings, digits, models, halves, training_log):
     """Measure all models on the test set, write figures and reports, and print the table.
 
     Args:
@@ -34,7 +34,7 @@ def report(folder, settings, digits, models, parts, training_log):
         settings: the script's `Train`.
         digits: `data.Images`.
         models: {name of the experiment: its model}.
-        parts: {name: (encoder, decoder)}.
+        halves: {name: (encoder, decoder)}.
         training_log: {name: {loss, val_loss, seconds}} of the trainings.
     """
     print(f"Evaluating on {len(digits.x_test):,} test images ...", flush=True)
@@ -48,18 +48,18 @@ def report(folder, settings, digits, models, parts, training_log):
     for name in ("linear_2", "linear_32"):
         results[name]["angle_to_pca"] = angle_to_pca(models[name], pca)
     for name in ("sparse", "copying"):
-        results[name] |= sparsity(parts[name][0], x)
+        results[name] |= sparsity(halves[name][0], x)
     spectra = {}
     for name in ("contractive", "uncontracted"):
         kernel = models[name].get_layer("tied").get_weights()[0]
-        spectra[name], contraction = measure_contraction(parts[name][0], kernel, x)
+        spectra[name], contraction = measure_contraction(halves[name][0], kernel, x)
         results[name] |= contraction
-    planes = {name: parts[name] for name in ("plain_2", "variational_2")}
+    planes = {name: halves[name] for name in ("plain_2", "variational_2")}
     for name, (encoder, decoder) in planes.items():
         results[name] |= measure_plane(encoder, decoder, digits)
 
     plot_planes(folder, planes, digits, results)
-    plot_autoencoders(folder, parts, reconstructed, digits, pca, results)
+    plot_autoencoders(folder, halves, reconstructed, digits, pca, results)
     plot_errors(folder, sizes, digits, results)
     plot_components(folder, models["linear_32"], digits, pca, results)
     plot_spectra(folder, spectra, digits, results)
@@ -237,15 +237,15 @@ def unit_effects(encoder, decoder, images, count):
     return around_gray(np.asarray(decoder(moved)) - np.asarray(decoder(mean[np.newaxis])))
 
 
-def plot_autoencoders(folder, parts, reconstructed, digits, pca, results):
+def plot_autoencoders(folder, halves, reconstructed, digits, pca, results):
     """Plot a row for each autoencoder: reconstructions, and what single units represent."""
     examples = digits.examples(8)
     chosen = list(examples.values())
     count = len(chosen)  # a small test set has fewer
     rows = {"input": [*digits.x_test[chosen], *[None] * (1 + count)]}
     for name, label in LABELS.items():
-        if name in parts:
-            encoder, decoder = parts[name]
+        if name in halves:
+            encoder, decoder = halves[name]
             units = list(unit_effects(encoder, decoder, digits.x_test[:1_000], count))
             units += [None] * (count - len(units))
         else:

@@ -201,7 +201,7 @@ def plot_examples(path, *, title, kind, digits, watermarks, marked, extract, res
     value, with_noise = results[metric_name(kind)], results[f"{metric_name(kind)}_noise_0.1"]
     if kind == "bits":
         caption = (
-            f"Wrong bits are orange. {value:.1%} of the bits come back without noise, "
+            f"Wrong bits are orange. {value:.1%} of the bits are recovered without noise, "
             f"{with_noise:.1%} with noise of 0.1"
         )
     else:
@@ -230,7 +230,7 @@ def plot_noise(folder, kind, digits, qualities, rms_change, results):
     plotting.plot_lines(
         lines,
         folder / "noise.png",
-        title="How much of the watermark comes back through noise",
+        title="Recovery of the watermark under noise",
         caption=f"Marked images of {results['model']['psnr']:.1f} dB. {caption} Data: {digits}.",
         xlabel="standard deviation of the noise",
         ylabel="share of correct bits" if kind == "bits" else "PSNR of the watermark (dB)",

@@ -35,7 +35,7 @@ _WORDS = """
 """.split()
 
 
-def pages(count, seed=0, height=420, width=540, scale=None):
+def make_pages(count, seed=0, height=420, width=540, scale=None):
     """Return pages of text that resemble NoisyOffice's, each in a dirty and a clean version.
 
     Args:

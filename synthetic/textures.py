@@ -24,7 +24,7 @@ def step(distance, width):
     return np.clip(distance / width + 0.5, 0, 1)
 
 
-def textures(count, side=64, seed=0):
+def make_textures(count, side=64, seed=0):
     """Return textures: clouds of several sizes, slopes, stripes, edges and grain.
 
     The result is uint8, shape (count, side, side).

@@ -157,12 +157,12 @@ def assert_empty(page):
 
 def scan(path, copies=1):
     """Write a dirty page of 420x600 pixels as an image file, repeated in both directions."""
-    [(dirty, *_)] = pages.pages(1, seed=7, height=600, width=420, scale=1)
+    [(dirty, *_)] = pages.make_pages(1, seed=7, height=600, width=420, scale=1)
     Image.fromarray(np.tile(dirty[..., 0], (copies, copies))).save(path)
 
 
 def test_a_page_of_a_pdf_is_cleaned_and_keeps_its_resolution(visit, tmp_path):
-    [(dirty, clean, *_)] = pages.pages(1, seed=7, height=600, width=420, scale=1)
+    [(dirty, clean, *_)] = pages.make_pages(1, seed=7, height=600, width=420, scale=1)
     first, second = (Image.fromarray(pixels[..., 0]) for pixels in (dirty, clean))
     first.save(
         tmp_path / "two pages.pdf",

@@ -25,7 +25,7 @@ def shipped():
 @pytest.fixture(scope="module")
 def page():
     """A synthetic page of odd size, (dirty, clean), each uint8 (h, w, 1)."""
-    return pages.pages(1, seed=5, height=333, width=441, scale=1)[0][:2]
+    return pages.make_pages(1, seed=5, height=333, width=441, scale=1)[0][:2]
 
 
 # ---------------------------------------------------------------- networks
@@ -69,7 +69,7 @@ def test_outputs_beyond_black_or_white_still_have_a_gradient(target):
 
 def test_shipped_model_cleans_synthetic_pages(shipped):
     clean_with_network, errors = cleaner(shipped), []
-    for dirty, clean, _, _ in pages.pages(10, seed=5, height=333, width=441, scale=1):
+    for dirty, clean, _, _ in pages.make_pages(10, seed=5, height=333, width=441, scale=1):
         dirty, clean = (image.astype("float32") / 255 for image in (dirty, clean))
         results = dirty, evaluation.background_median(dirty), clean_with_network(dirty)
         errors.append([metrics.mse(clean, result) for result in results])
@@ -119,7 +119,7 @@ def test_batches_of_patches_depend_on_the_seed_alone(architecture, monkeypatch):
     side = script.PATCH_SIDE[architecture]
     assert one[0].shape == one[1].shape == (6, side, side, 1)
     if architecture == "unet":
-        assert set(np.unique(one[2])) <= {1.0, script.OFFICE_WEIGHT}
+        assert set(np.unique(one[2])) <= {1.0, script.OTHER_WEIGHT}
 
 
 def test_the_shipped_recipe_is_the_unets(capsys):

@@ -112,7 +112,7 @@ def test_arguments_are_kept_for_resuming():
         (cli.UserError("a\nb\x1b: no"), 2, "error: a b : no"),
         (FileNotFoundError(2, "No such file", "x.png"), 2, "error: x.png: No such file"),
         (MemoryError(), 2, "error: not enough memory; use smaller pictures"),
-        (KeyboardInterrupt(), 130, "Interrupted. If this run can be resumed, the lines before"),
+        (KeyboardInterrupt(), 130, "Interrupted. To continue a training, use the --resume line"),
     ],
 )
 def test_errors_end_in_one_line(error, code, line, capsys):

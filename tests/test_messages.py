@@ -265,7 +265,7 @@ def test_extracting_goes_on_after_a_file_without_a_message(tmp_path, marked, cap
     assert watermark_photo.main([*inputs, "--extract", "--key", "test"]) == 1
     output = capsys.readouterr()
     assert output.out == f"marked.png: {TEXT}\nmirrored.png: {TEXT}\n"
-    assert "gray.png: no message with this key, or the photo was scaled below half" in output.err
+    assert "gray.png: no message with this key; or the photo was scaled below half" in output.err
     assert "t.png: not an image" in output.err
     assert watermark_photo.main(["--input", "gray.png", "--extract"]) == 1
 

@@ -15,7 +15,7 @@ if not shutil.which("tesseract"):
 
 @pytest.mark.parametrize("bilevel", [False, True])
 def test_ocrmypdf_cleans_pages(tmp_path, bilevel):
-    [(dirty, clean, *_)] = pages.pages(1, seed=0)
+    [(dirty, clean, *_)] = pages.make_pages(1, seed=0)
     write_pages([Page(dirty, (150, 150), bilevel=bilevel)], tmp_path / "in.pdf", 10**6)
     done = python(
         "-m", "ocrmypdf", "--plugin", "tools.scans.ocrmypdf_plugin", "--force-ocr",

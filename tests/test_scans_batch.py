@@ -239,7 +239,7 @@ def test_after_ctrl_c_the_same_command_continues(run, disturb, capsys):
     disturb("b.png", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run("in")
-    assert "The same command with --output-dir out continues." in capsys.readouterr().out
+    assert "To continue, run the same command with --output-dir out." in capsys.readouterr().out
     assert written() == ["a.png", "cleaned.json"]
     time = os.stat("out/a.png").st_mtime_ns
     disturb("b.png", lambda path: None)

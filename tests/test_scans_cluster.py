@@ -39,7 +39,7 @@ ARGUMENTS = ["--input", "in", "--output-dir", "out", "--model", str(MODEL)]
 def cleaned(tmp_path_factory):
     """A folder with `in`, six files, and `out`, what one process makes of them."""
     folder = tmp_path_factory.mktemp("cleaned")
-    scans = [Image.fromarray(page[0][..., 0]) for page in pages.pages(7, 1, 120, 160)]
+    scans = [Image.fromarray(page[0][..., 0]) for page in pages.make_pages(7, 1, 120, 160)]
     for number, scan in enumerate(scans[:4]):
         path = folder / "in" / ("deep" if number % 3 else "") / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -200,7 +200,7 @@ def test_files_that_end_their_workers(expected, start, monkeypatch):
     process = start(ROOT / "clean_documents.py", *ARGUMENTS, "--dask", "local")
     out, err = process.communicate()
     assert process.returncode == 1, err
-    assert "in/fatal.png: ended each worker that began to clean it" in err
+    assert "in/fatal.png: crashed every worker that tried to clean it" in err
     assert "Traceback" not in err
     assert "7 of 8 files are in out" in out
     made, _ = outputs()
@@ -219,7 +219,7 @@ def test_after_an_interruption_the_same_command_continues(expected, start, endin
     if ending == signal.SIGINT:
         assert process.returncode == 130
         assert "Traceback" not in err
-        assert "The same command with --output-dir out continues." in out
+        assert "To continue, run the same command with --output-dir out." in out
         assert list(Path("out").rglob(".*")) == []
     Path("in/slow.png").unlink()
     times = {path: path.stat().st_mtime_ns for path in Path("out").rglob("[!.]*.png")}
@@ -252,5 +252,5 @@ def test_a_scheduler_and_workers_of_other_processes(expected, start, tmp_path):
     os.killpg(scheduler.pid, signal.SIGKILL)
     out, err = process.communicate()
     assert process.returncode == 2
-    assert "the scheduler is gone; the same command continues" in err
+    assert "lost the scheduler; run the same command again to continue" in err
     assert "Traceback" not in err

@@ -317,4 +317,4 @@ def test_lost_ink_is_noted(tmp_path):
     pixels[10:-10:12, 12:-12] = 40
     Image.fromarray(pixels).save(tmp_path / "a.png")
     result = clean_file(erase, tmp_path / "a.png", tmp_path / "b.png", Options())
-    assert result["notes"] == ["page 1: in places 100% of what looks like ink is gone, compare"]
+    assert result["notes"] == ["page 1: in places 100% of what looks like ink was removed; compare"]

@@ -47,12 +47,12 @@ all_scripts = pytest.mark.parametrize("name", ALL)
 @pytest.fixture(autouse=True)
 def small_pages(monkeypatch):
     """Let a training of clean_documents.py take seconds, too."""
-    real = pages.pages
+    real = pages.make_pages
 
     def small(*arguments, height=208, width=272, **options):
         return real(*arguments, height=min(height, 208), width=min(width, 272), **options)
 
-    monkeypatch.setattr(pages, "pages", small)
+    monkeypatch.setattr(pages, "make_pages", small)
     monkeypatch.setattr(clean_documents, "OLD_SHEETS", 4)
     monkeypatch.setattr(clean_documents, "PATCH_SIDE", {"unet": 32, "autoencoder": 32})
 
@@ -174,9 +174,9 @@ def test_ctrl_c_ends_in_a_line_that_says_how_to_continue(tmp_path):
     assert process.returncode == 130
     assert "Traceback" not in error
     assert (
-        "Interrupted. If this run can be resumed, the lines before its first epoch say how" in error
+        "Interrupted. To continue a training, use the --resume line above its first epoch" in error
     )
-    assert "Continue after an interruption: --resume runs/denoise_mnist" in output
+    assert "To continue after an interruption: --resume runs/denoise_mnist" in output
 
 
 @pytest.mark.parametrize("name", ["denoise_mnist", "denoise_fashion", "watermark_ae"])

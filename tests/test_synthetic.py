@@ -81,7 +81,7 @@ def test_real_clothes_resemble_synthetic_ones_of_their_class(real_data):
 
 
 def test_textures_repeat_by_seed_and_differ():
-    images = textures.textures(30, seed=1)
+    images = textures.make_textures(30, seed=1)
     assert images.shape == (30, 64, 64)
     assert len(np.unique(images, axis=0)) == 30
-    np.testing.assert_array_equal(images[:3], textures.textures(3, seed=1))
+    np.testing.assert_array_equal(images[:3], textures.make_textures(3, seed=1))

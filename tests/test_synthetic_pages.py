@@ -7,8 +7,8 @@ from synthetic import old_pages, pages
 
 
 def test_pages_repeat_by_seed_and_resemble_real_ones():
-    made = pages.pages(24, seed=3)
-    again = pages.pages(2, seed=3)
+    made = pages.make_pages(24, seed=3)
+    again = pages.make_pages(2, seed=3)
     for one, two in zip(made, again, strict=False):
         np.testing.assert_array_equal(one[0], two[0])
         assert one[3] == two[3]
@@ -24,7 +24,7 @@ def test_pages_repeat_by_seed_and_resemble_real_ones():
 
 
 def test_each_kind_of_dirt_changes_paper_and_leaves_letters():
-    clean = pages.pages(1, seed=1, scale=1)[0][1]
+    clean = pages.make_pages(1, seed=1, scale=1)[0][1]
     for kind in pages.KINDS:
         dirty = pages.add_stains(clean, seed=4, kind=kind)
         assert dirty.shape == clean.shape

@@ -170,7 +170,7 @@ def test_a_run_never_goes_into_a_folder_with_other_things(tmp_path):
     with pytest.raises(UserError, match="out is not empty; use another --output-dir"):
         training.run_folder(settings(output_dir=tmp_path / "out"), "toy")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["notes.txt"]
-    with pytest.raises(UserError, match=r"cannot be made .*; use another --output-dir"):
+    with pytest.raises(UserError, match=r"cannot be created .*; use another --output-dir"):
         training.run_folder(settings(output_dir=tmp_path / "out" / "notes.txt"), "toy")
 
 

@@ -55,7 +55,7 @@ def generate(decoder, count, seed, output_dir):
 
 
 def new_seed():
-    """Return a seed that nobody can guess, and print it."""
+    """Draw, print and return a random seed."""
     seed = secrets.randbelow(2**32)
     print(f"Seed {seed}", flush=True)
     return seed
@@ -138,28 +138,28 @@ def vary_widely(decoder, z, count, rng):
     return [candidates[index] for index in chosen[1:]]
 
 
-def encode_with_each(parts, dataset_name, settings):
+def encode_with_each(halves, dataset_name, settings):
     """Write codes and reconstructions of image files by several autoencoders.
 
-    `parts` is {name: (encoder, decoder)}: (n, 28, 28, 1) to (n, size) and back. `settings` is
+    `halves` is {name: (encoder, decoder)}: (n, 28, 28, 1) to (n, size) and back. `settings` is
     latent_spaces.py's `Apply`.
     """
     outputs = images.output_paths(settings.input, settings.output_dir, "latent_spaces_encoded")
     folder = outputs[0][1].parent
     sheets = [folder / f"{target.stem}_sheet.png" for _, target in outputs]
-    files.ensure_not_taken(folder, [path.name for path in sheets] + [f"{n}.csv" for n in parts])
-    codes = {name: [] for name in parts}
+    files.ensure_not_taken(folder, [path.name for path in sheets] + [f"{n}.csv" for n in halves])
+    codes = {name: [] for name in halves}
     for (path, _), sheet in zip(outputs, sheets, strict=True):
         picture = images.read_visible(path)
         prepared, _ = small_images.prepare(picture, dataset_name, settings.invert)
         results = {}
-        for name, (encoder, decoder) in parts.items():
+        for name, (encoder, decoder) in halves.items():
             code = np.asarray(encoder(prepared[np.newaxis]))
             result = np.clip(np.asarray(decoder(code))[0], 0, 1)
             codes[name].extend(code)
             results[f"{name}\nMSE {metrics.mse(prepared, result):.4f}"] = result
         small_images.write_sheet(sheet, picture, prepared, results)
-    for name in parts:
+    for name in halves:
         names = [target.stem for _, target in outputs]
         write_codes(folder / f"{name}.csv", names, np.stack(codes[name]))
 

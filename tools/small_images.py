@@ -9,7 +9,7 @@ from common import data, images, plotting
 
 SIDE = 28  # pixels
 DIGIT_SIDE = 20  # MNIST's digits fit into 20x20 pixels
-STROKE = 2.2  # pixels, of MNIST's pen; strokes are drawn anew if they are thinner than MIN_STROKE
+STROKE = 2.2  # pixels, of MNIST's pen; strokes are redrawn if they are thinner than MIN_STROKE
 MIN_STROKE = 1.3
 # Strokes are narrower than WINDOW pixels where the longer side of a picture has BACKGROUND_SIDE. A
 # background is even if it varies along the border by less than UNEVEN of the strokes' contrast.

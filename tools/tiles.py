@@ -1,4 +1,4 @@
-"""Pictures of any size through a convolutional denoiser, one tile after the other."""
+"""Run a convolutional denoiser on pictures of any size, tile by tile."""
 
 import contextvars
 
@@ -42,7 +42,7 @@ def denoise(network, image, multiple, plus=0):
 
     def apply(piece):
         channels = np.split(piece[np.newaxis], piece.shape[-1], axis=-1)
-        denoised = [network(channel, training=False) for channel in channels]
+        denoised = [network(channel) for channel in channels]
         return np.concatenate(denoised, axis=-1)[0]
 
     # The image is mirrored on all sides. At the edge of its input a network expects the edge of a

@@ -12,7 +12,9 @@ from common.files import printable
 from tools import metadata
 from tools.messages import code, photo
 
-NO_MESSAGE = "no message with this key, or the photo was scaled below half, or stretched over 10%"
+NO_MESSAGE = (
+    "no message with this key; or the photo was scaled below half, or stretched by over 10%"
+)
 
 
 def check(paths):
@@ -126,7 +128,7 @@ def for_each(paths, work):
 
 @contextlib.contextmanager
 def progress_bar(path):
-    """Give a function that shows the share of a search that is done, on a terminal."""
+    """Yield a function that shows the share of a search that is done, on a terminal."""
     console = rich.console.Console(stderr=True)
     bar = rich.progress.Progress(console=console, transient=True, disable=not console.is_terminal)
     with bar:

@@ -84,7 +84,9 @@ def clean_files(network, inputs, output_dir, options, force=False, dask=None):
                 line = "; ".join([f"Wrote {target} ({count})", *result["notes"]])
                 print(printable(line), flush=True)
     except KeyboardInterrupt:
-        print(f"The same command with --output-dir {printable(folder)} continues.", flush=True)
+        print(
+            f"To continue, run the same command with --output-dir {printable(folder)}.", flush=True
+        )
         raise
     finally:
         if not output_dir and not log.entries:

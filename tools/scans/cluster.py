@@ -78,9 +78,11 @@ def _result_of(future, source, address):
     except UserError as error:
         return error
     except distributed.KilledWorker:
-        return UserError(f"{source}: ended each worker that began to clean it")
+        return UserError(f"{source}: crashed every worker that tried to clean it")
     except (distributed.CancelledError, OSError):
-        raise UserError(f"{address}: the scheduler is gone; the same command continues") from None
+        raise UserError(
+            f"{address}: lost the scheduler; run the same command again to continue"
+        ) from None
     except Exception as error:
         raise UserError(
             f"{address}: a worker cannot clean {source} ({error!r}); each needs this project, its "
@@ -113,7 +115,7 @@ def _load_cleaner(model, threads):
 
 @contextlib.contextmanager
 def _connect(address, file_count):
-    """Give (client, threads of TensorFlow in each worker; None: as many as the worker has)."""
+    """Yield (client, threads of TensorFlow in each worker; None: as many as the worker has)."""
     if address == "local":
         count, threads = workers_here(file_count)
         print(f"Starting {count} workers; threads of each: {threads} ...", flush=True)

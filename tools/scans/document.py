@@ -87,5 +87,5 @@ def _clean(clean, page, options, kind):
     pixels, lost = clean_page(clean, page.pixels, color=not (options.gray or bilevel))
     notes = [page.lowered] if page.lowered else []
     if lost >= MIN_REPORTED_LOSS:
-        notes.append(f"in places {lost:.0%} of what looks like ink is gone, compare")
+        notes.append(f"in places {lost:.0%} of what looks like ink was removed; compare")
     return dataclasses.replace(page, pixels=pixels, bilevel=bilevel), notes

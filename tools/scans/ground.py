@@ -11,8 +11,9 @@ from common import images
 
 MAX_STROKE_SHARE = 1 / 160  # of a page's longer side: broader color is no stroke, but an area
 MIN_STROKE = 11  # pixels; the same on a small page
-DARK = 0.5  # of the paper: a ground with a channel that is darker than this can carry light text,
-MAX_LIGHTNESS = 0.6  # if it is in gray no lighter than this
+# A ground can carry light text if its darkest channel, as a share of the paper's, and its gray are
+# below these.
+DARK, MAX_LIGHTNESS = 0.5, 0.6
 MIN_TEXT_CONTRAST = 0.3  # of light text to a dark ground, as a share of the paper's lightness
 MIN_DARK_STROKES = 30  # squares as wide as a broad stroke that a dark ground must cover
 MIN_LIGHT_SHARE, MAX_LIGHT_SHARE = 0.01, 0.6  # of a dark ground that its light text covers

@@ -46,7 +46,7 @@ def divide_by_paper(page):
 
 
 def correct(divided, grain, cleaned):
-    """Give white paper, clean ink and faint ink in `cleaned` what they have on the page."""
+    """Restore white paper, clean ink and faint ink in `cleaned` from the page, in place."""
     keep_white(divided, grain, cleaned)
     if grain == 0:
         keep_clean_ink(divided, cleaned)
@@ -85,7 +85,7 @@ def keep_clean_ink(divided, cleaned):
 
 
 def keep_faint_ink(divided, cleaned):
-    """Give what shows through from the other side of the sheet its gray on the page.
+    """Restore the gray of what shows through from the other side of the sheet.
 
     The network makes all ink black, as it should if all of it is faint. But if strokes fall into
     a strong and a faint group by depth, which is how much darker than its paper a stroke gets, then
