@@ -1,26 +1,23 @@
 """Train an autoencoder, or a U-Net, to remove salt-and-pepper noise from pictures of clothes.
 
     noisy image        (28, 28, 1)
-      Conv 64 3x3      (28, 28, 64) ------------------------------------.
-      MaxPool 2        (14, 14, 64)                                     |
-      Conv 32 3x3      (14, 14, 32) ------------------------------.     |
-      MaxPool 2        (7, 7, 32)                                 |     |
-      Conv 16 3x3      (7, 7, 16) --------------------------.     |     |
-      MaxPool 2        (4, 4, 16)   latent: 256 numbers     |     |     |
-      Conv 16 3x3      (4, 4, 16)                           |     |     |
-      UpSampling 2     (8, 8, 16)   cut to (7, 7)  <--------'     |     |
-      Conv 32 3x3      (8, 8, 32)                                 |     |
-      UpSampling 2     (16, 16, 32)            <------------------'     |
-      Conv 64 3x3      (14, 14, 64) without padding                     |
-      UpSampling 2     (28, 28, 64)            <------------------------'
-                                               Conv 16 3x3
-      Conv 1 3x3       (28, 28, 1)
-    clean image        (28, 28, 1)
+      Conv 64 3x3      (28, 28, 64)
+      MaxPool 2        (14, 14, 64)
+      Conv 32 3x3      (14, 14, 32)
+      MaxPool 2        (7, 7, 32)
+      Conv 16 3x3      (7, 7, 16)
+      MaxPool 2        (4, 4, 16)     latent: 256 numbers
+      Conv 16 3x3      (4, 4, 16)
+      UpSampling 2     (8, 8, 16)
+      Conv 32 3x3      (8, 8, 32)
+      UpSampling 2     (16, 16, 32)
+      Conv 64 3x3      (14, 14, 64)   without padding
+      UpSampling 2     (28, 28, 64)
+      Conv 1 3x3
+    clean image        (28, 28, 1)    49,761 parameters
 
-The left column is `--architecture autoencoder`, 49,761 parameters. Only `--architecture unet`,
-90,817 parameters, has what is on the right: skip connections, which are concatenated, and one more
-convolution. Its upsampled layers are cropped to 7x7 and 14x14, its Conv 64 is padded, and its last
-convolution's output is added to the noisy image.
+This is `--architecture autoencoder`. `--architecture unet`, 90,817 parameters, adds skip
+connections: see `build_unet`.
 
 Examples:
   python denoise_fashion.py                       the article's network, in a minute or two
@@ -111,8 +108,20 @@ def build_autoencoder(height=28, width=28, channels=1, initializer="glorot_unifo
 def build_unet(height=28, width=28, channels=1):
     """Return the U-Net: (n, height, width, channels) to the same shape, values in [0, 1].
 
-    Height and width may be any numbers, or None for any multiples of 8. The skip connections carry
-    details past the latent, which would lose them.
+    Height and width may be any numbers, or None for any multiples of 8.
+
+        noisy image             (28, 28, 1)
+          Conv 64               (28, 28, 64) ------------------------------------------.
+          MaxPool, Conv 32      (14, 14, 32) -----------------------------------.      |
+          MaxPool, Conv 16      (7, 7, 16) ------------------------------.      |      |
+          MaxPool, Conv 16      (4, 4, 16)                               |      |      |
+          UpSampling, Conv 32   (7, 7, 32)      concatenated with  <-----'      |      |
+          UpSampling, Conv 64   (14, 14, 64)    concatenated with  <------------'      |
+          UpSampling, Conv 16   (28, 28, 16)    concatenated with  <-------------------'
+          Conv 1                (28, 28, 1)
+        clean image = noisy image + output, clipped to [0, 1]
+
+    The skip connections carry details past the latent, which would lose them.
     """
     noisy = keras.Input((height, width, channels), name="noisy")
     skip_1 = layers.Conv2D(64, 3, activation="relu", padding="same")(noisy)
