@@ -15,7 +15,7 @@
 Examples:
   python denoise_mnist.py                      train for about 30 seconds, evaluate, plot
   python denoise_mnist.py --recipe published   train as the source article did
-  python denoise_mnist.py --epochs 40 --batch-size 64
+  python denoise_mnist.py --epochs 48 --batch-size 64
                                                train longer, as the network in models/ was
   python denoise_mnist.py --noise 0.7          more noise
   python denoise_mnist.py --data-dir DIR       MNIST, or your own pictures, from a folder

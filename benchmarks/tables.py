@@ -124,7 +124,7 @@ TABLES = {
     ),
     "denoise_mnist": (
         "binary_crossentropy mse psnr ssim",
-        RECIPES | {"`--epochs 40 --batch-size 64`": "long"},
+        RECIPES | {"`--epochs 48 --batch-size 64`": "long"},
     ),
     "denoise_fashion": ("mse psnr ssim", RECIPES | {"`--architecture unet`": "unet"}),
     "vae_fashion": (

@@ -43,7 +43,7 @@ TRAININGS = {
     "latent_spaces/fast": ("", 3),
     "denoise_mnist/published": ("--recipe published", 1),
     "denoise_mnist/fast": ("", 3),
-    "denoise_mnist/long": ("--epochs 40 --batch-size 64", 3),
+    "denoise_mnist/long": ("--epochs 48 --batch-size 64", 3),
     "denoise_fashion/published": ("--recipe published", 1),
     "denoise_fashion/fast": ("", 3),
     "denoise_fashion/unet": ("--architecture unet", 1),
