@@ -138,7 +138,7 @@ def watermark():
 @functools.cache
 def autoencoders():
     """Return {kind: (encoder, decoder)} of latent_spaces.py."""
-    kinds = latent_spaces.KINDS
+    kinds = latent_spaces.SAVED
     return {
         kind: latent_spaces.encoder_and_decoder(model(f"latent_spaces_{kind}")) for kind in kinds
     }
@@ -537,7 +537,7 @@ def autoencoders_tab(samples):
         with gr.Column(scale=1):
             note = status_box("Note")
     with gr.Row():
-        names = ["picture", *latent_spaces.KINDS]
+        names = ["picture", *latent_spaces.SAVED]
         outputs = [picture_box(name, min_width=300) for name in names]
     show_on(file, [], reconstruct, [file], [*outputs, note])
 

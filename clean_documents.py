@@ -173,8 +173,6 @@ def main(argv=None):
 
 def train(settings, office, folder):
     """Return the model with the lowest validation loss."""
-    keras.utils.set_random_seed(settings.seed)
-    model = build_unet() if settings.architecture == "unet" else build_autoencoder()
     if settings.recipe == "published":
         # The article trains on full pages; smaller ones are padded by mirroring.
         dirty_pages, clean_pages = noisy_office.pad_and_stack(office.train)
@@ -191,6 +189,8 @@ def train(settings, office, folder):
     # An endless tf.data.Dataset that calls make_batch(indices, seed) for each step, with shuffled
     # indices and a new seed. A resumed run starts after the last epoch in folder/history.csv.
     batches = training.batches(make_batch, count, settings, folder)
+    keras.utils.set_random_seed(settings.seed)
+    model = build_unet() if settings.architecture == "unet" else build_autoencoder()
     if settings.recipe == "published":
         optimizer = keras.optimizers.Adam(settings.learning_rate)
         patience = 5  # early stopping: after five epochs without a lower validation loss

@@ -59,7 +59,7 @@ def test_a_model_is_its_encoder_and_decoder_also_when_loaded(kind, tmp_path):
     assert loaded.count_params() == model.count_params()
 
 
-@pytest.mark.parametrize("kind", latent_spaces.KINDS)
+@pytest.mark.parametrize("kind", latent_spaces.SAVED)
 def test_other_sizes_and_channels(kind):
     build = getattr(latent_spaces, f"build_{kind}")
     model = build(height=8, width=12, channels=3)
@@ -69,7 +69,7 @@ def test_other_sizes_and_channels(kind):
 def test_experiments():
     """20 trainings; those that are compared differ in one thing alone."""
     assert len(latent_spaces.EXPERIMENTS) == 20
-    assert set(latent_spaces.KINDS.values()) <= set(latent_spaces.EXPERIMENTS)
+    assert set(latent_spaces.SAVED.values()) <= set(latent_spaces.EXPERIMENTS)
     for pair in (("sparse", "copying"), ("contractive", "uncontracted"), ("linear_2", "linear_4")):
         one, other = (latent_spaces.EXPERIMENTS[name] for name in pair)
         assert dataclasses.replace(one, build=None) == dataclasses.replace(other, build=None)
@@ -206,7 +206,7 @@ def test_root_of_a_covariance_also_of_codes_on_a_line():
 def test_a_run_leaves_models_figures_and_results(finished):
     figures = {"autoencoders", "components", "error", "jacobian", "planes"}
     assert {path.name for path in finished.iterdir()} == {
-        *(f"{kind}.keras" for kind in latent_spaces.KINDS),
+        *(f"{kind}.keras" for kind in latent_spaces.SAVED),
         *(f"{name}.png" for name in figures),
         "arguments.json",
         "metrics.json",
@@ -231,7 +231,7 @@ def test_a_run_leaves_models_figures_and_results(finished):
 
 def test_models_are_saved_without_optimizer(finished):
     """It would triple the size of 4 bytes for each weight."""
-    for kind in latent_spaces.KINDS:
+    for kind in latent_spaces.SAVED:
         path = finished / f"{kind}.keras"
         model = keras.saving.load_model(path)
         assert path.stat().st_size < 4 * model.count_params() + 60_000, kind
@@ -264,7 +264,7 @@ def test_input_gives_codes_and_reconstructions_by_each(error_of):
     latent_spaces.main(arguments)
     assert {path.name for path in Path("out").iterdir()} == {
         "seven_sheet.png",
-        *(f"{kind}.csv" for kind in latent_spaces.KINDS),
+        *(f"{kind}.csv" for kind in latent_spaces.SAVED),
     }
     with Path("out/plain.csv").open(newline="") as file:
         [row] = list(csv.DictReader(file))
@@ -284,7 +284,7 @@ def test_input_of_one_model(finished):
 
 def test_the_models_are_as_good_as_their_reports_say(real_data):
     digits = data.load_mnist(latent_spaces.Train(data_dir=real_data))
-    for kind in latent_spaces.KINDS:
+    for kind in latent_spaces.SAVED:
         path = training.MODELS / f"latent_spaces_{kind}.keras"
         report = json.loads(path.with_suffix(".json").read_text())
         model = training.load_model(path, f"latent_spaces_{kind}")

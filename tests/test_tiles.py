@@ -64,7 +64,7 @@ def test_a_large_picture_shows_no_seam(build, multiple, plus, monkeypatch):
 def test_a_picture_gets_no_frame():
     """With a network that darkens the edge of its input, as zero padding does."""
 
-    def network(piece, training):
+    def network(piece):
         padded = np.pad(piece, [(0, 0), (1, 1), (1, 1), (0, 0)])
         return np.minimum(piece, padded[:, :-2, 1:-1])
 
@@ -78,7 +78,7 @@ def test_files_are_inverted_and_back_only_where_that_is_asked_for(tmp_path):
     images.write_image("page.png", page)
     given = []
 
-    def network(piece, training):
+    def network(piece):
         given.append(piece[0, 48, 48, 0])
         return piece * 0.5
 
