@@ -150,7 +150,10 @@ def measure(name, seed, settings):
     for option in ("limit", "epochs"):
         if value := getattr(settings, option):
             command += [f"--{option}", str(value)]
-    command += ["--synthetic"] if settings.synthetic else ["--data-dir", "DIR"]
+    if settings.synthetic:
+        command.append("--synthetic")
+    elif script != "watermark_photo":  # it needs no dataset
+        command += ["--data-dir", "DIR"]
     folder = files.output_folder(None, f"benchmark_{name.replace('/', '_')}_{seed}").absolute()
     paths = {"python": sys.executable, "DIR": str(Path(settings.data_dir or "").absolute())}
     arguments = [paths.get(word, word) for word in command]

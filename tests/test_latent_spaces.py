@@ -18,7 +18,7 @@ from common import data, images, metrics, training
 QUICK = "--synthetic --limit 200 --epochs 1".split()
 # What the figures need, each for a few steps.
 FEW = {
-    name: dataclasses.replace(experiment, steps=40, batch_size=16)
+    name: dataclasses.replace(experiment, steps_per_epoch=40, batch_size=16)
     for name, experiment in latent_spaces.EXPERIMENTS.items()
     if name.split("_")[-1] not in ("4", "8", "16", "64", "128")
 }
