@@ -185,6 +185,7 @@ def train(settings, office, folder):
         # same number of pixels gives many more steps than batches of pages.
         make_batch = patch_maker(settings, office.train)
         count = PATCHES_PER_PAGE * len(office.train)
+    # --steps-per-epoch, or the recipe's; if neither is set, one pass over the training data
     steps_per_epoch = training.steps_per_epoch(settings, count)
     # An endless tf.data.Dataset that calls make_batch(indices, seed) for each step, with shuffled
     # indices and a new seed. A resumed run starts after the last epoch in folder/history.csv.

@@ -170,6 +170,7 @@ def train(settings, patches, folder):
     def make_batch(indices, seed):
         return with_bits(patches.x_train[indices], seed)
 
+    # --steps-per-epoch, or the recipe's; if neither is set, one pass over the training data
     steps_per_epoch = training.steps_per_epoch(settings, len(patches.x_train))
     # An endless tf.data.Dataset that calls make_batch(indices, seed) for each step, with shuffled
     # indices and a new seed. A resumed run starts after the last epoch in folder/history.csv.
