@@ -4,7 +4,9 @@ import functools
 import importlib
 import json
 import re
+import types
 import typing
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -117,6 +119,17 @@ def test_every_script_and_recipe_is_trained():
             assert (script, recipe) in trained
     measured = trainings.read_results(trainings.RESULTS)["trainings"]
     assert {key.rpartition("/")[0] for key in measured} <= set(trainings.TRAININGS)
+
+
+@pytest.mark.parametrize(("script", "takes"), [("denoise_mnist", True), ("watermark_photo", False)])
+def test_a_training_gets_the_data_folder_if_its_script_takes_one(script, takes, monkeypatch):
+    def run(command, cwd):
+        assert ("--data-dir" in command) == takes
+        return types.SimpleNamespace(returncode=2)
+
+    monkeypatch.setattr(trainings.subprocess, "run", run)
+    with pytest.raises(UserError, match="exit code 2"):
+        trainings.measure(f"{script}/fast", 0, trainings.Settings(data_dir=Path("data")))
 
 
 def test_trains_stores_and_continues(tmp_path, monkeypatch, capfd):
