@@ -38,12 +38,13 @@ from PIL import Image
 
 import evaluation.clean_documents
 from common import cli, noisy_office, training
+from common.cli import UserError
 from common.noisy_office import Page
 from synthetic import old_pages, pages
 from tools.scans import batch, document
 
-NAMES = {"unet": "clean_documents", "autoencoder": "clean_documents_autoencoder"}
-# Defaults of --epochs, --batch-size, --learning-rate and --steps-per-epoch, by recipe.
+NAMES = {"unet": "clean_documents", "autoencoder": "clean_documents_autoencoder"}  # of the models
+# Defaults of flags. Without steps_per_epoch, an epoch is one pass over the training data.
 PUBLISHED = {"epochs": 200, "batch_size": 16, "learning_rate": 0.001}
 FAST = {"epochs": 10, "batch_size": 8, "learning_rate": 0.005, "steps_per_epoch": 100}
 FAST_UNET = {"epochs": 15, "batch_size": 8, "learning_rate": 0.003, "steps_per_epoch": 200}
@@ -54,8 +55,8 @@ RECIPES = {
 }
 PATCH_SIDE = {"unet": 192, "autoencoder": 128}  # pixels
 PATCHES_PER_PAGE = 32  # in one pass over the training pages
-# Shares of training patches. Synthetic: pages in other typefaces, and NoisyOffice's clean pages
-# with new stains. Old: synthetic old pages. The rest is NoisyOffice.
+# Shares of training patches; the rest is NoisyOffice. Synthetic: pages in other typefaces, and
+# NoisyOffice's clean pages with new stains. Old: synthetic old pages.
 SYNTHETIC_SHARE = {"unet": 0.1, "autoencoder": 0.25}
 OLD_SHARE = {"unet": 0.45, "autoencoder": 0.0}
 SYNTHETIC_PAGES = 120  # to make for a training
@@ -75,7 +76,7 @@ class Train(cli.Train):
     def __post_init__(self):
         super().__post_init__()
         if self.recipe not in RECIPES[self.architecture]:
-            raise ValueError(f"--recipe {self.recipe} needs --architecture unet")
+            raise UserError(f"--recipe {self.recipe} needs --architecture unet")
 
 
 def build_unet(height=None, width=None, channels=1):
@@ -150,7 +151,7 @@ def build_autoencoder(height=None, width=None, channels=1):
 
 
 def main(argv=None):
-    # Train, or Apply if the command line has --input.
+    # A Train, or an Apply if --input is given.
     settings = cli.parse(__doc__, argv, Train, Apply)
     if isinstance(settings, Apply):
         return clean_files(settings)
@@ -160,11 +161,11 @@ def main(argv=None):
         settings = dataclasses.replace(settings, architecture=architecture)
     # A flag that was not given takes the recipe's value.
     settings = cli.with_recipe(settings, RECIPES[settings.architecture][settings.recipe])
-    # Four dirty pages share one clean page, and a family of pages shares text and dirt. The article
-    # splits by file: it trains on the text and dirt of its test pages, and its test error comes out
-    # too low. Here the test pages are a family of their own.
+    # Pages come in families that share text and dirt. The article splits by file, so it trains on
+    # the text and dirt of its test pages, and its test error comes out too low. Here the test pages
+    # are a family of their own.
     office = noisy_office.load_noisy_office(settings)  # its splits are lists of `Page`
-    # Results go to --output-dir, or to a new folder in runs/.
+    # --output-dir, or a new folder in runs/; report() adds figures and metrics.json.
     folder = training.run_folder(settings, NAMES[settings.architecture])
     if not settings.model:
         model = train(settings, office, folder)
@@ -174,7 +175,7 @@ def main(argv=None):
 def train(settings, office, folder):
     """Return the model with the lowest validation loss."""
     if settings.recipe == "published":
-        # The article trains on full pages; smaller ones are padded by mirroring.
+        # The article trains on full pages; mirroring pads them to one size.
         dirty_pages, clean_pages = noisy_office.pad_and_stack(office.train)
         count = len(office.train)
 
@@ -185,7 +186,6 @@ def train(settings, office, folder):
         # same number of pixels gives many more steps than batches of pages.
         make_batch = patch_maker(settings, office.train)
         count = PATCHES_PER_PAGE * len(office.train)
-    # --steps-per-epoch, or the recipe's; if neither is set, one pass over the training data
     steps_per_epoch = training.steps_per_epoch(settings, count)
     # An endless tf.data.Dataset that calls make_batch(indices, seed) for each step, with shuffled
     # indices and a new seed. A resumed run starts after the last epoch in folder/history.csv.
@@ -198,8 +198,8 @@ def train(settings, office, folder):
     else:
         # rises to the learning rate, then falls to zero along a cosine
         schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * steps_per_epoch)
-        # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000,
-        # long for a training this short.
+        # beta_2=0.95 averages squared gradients over about 20 steps. The default, 0.999, takes
+        # 1,000, too long here.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
         patience = None
     model.compile(optimizer, loss="mse")
@@ -246,9 +246,9 @@ def patch_maker(settings, office_pages):
         rng = np.random.default_rng(seed)
         patches, weights = [], []
         for index in indices:
-            draw, weight = rng.random(), OTHER_WEIGHT
+            draw = rng.random()
             if draw < old_share:
-                patch, weight = sheets.patch(rng, side), 1.0
+                patch = sheets.patch(rng, side)
             elif draw < old_share + synthetic_share:
                 page = synthetic[rng.integers(len(synthetic))]
                 patch = cut_patch(page, side, rng, vary=True)
@@ -256,7 +256,7 @@ def patch_maker(settings, office_pages):
                 # indices count patches, PATCHES_PER_PAGE of each page
                 patch = cut_patch(office_pages[index // PATCHES_PER_PAGE], side, rng)
             patches.append(patch)
-            weights.append(weight)
+            weights.append(1.0 if draw < old_share else OTHER_WEIGHT)
         dirty, clean = (np.stack(part)[..., np.newaxis] for part in zip(*patches, strict=True))
         if not old_share:
             return dirty, clean

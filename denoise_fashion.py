@@ -42,10 +42,11 @@ from keras import layers, ops
 
 import evaluation.denoise_fashion
 from common import cli, data, images, noise, training
+from common.cli import UserError
 from tools import tiles
 
-NAMES = {"autoencoder": "denoise_fashion", "unet": "denoise_fashion_unet"}
-# Defaults of --epochs, --batch-size, --learning-rate and --steps-per-epoch, by recipe.
+NAMES = {"autoencoder": "denoise_fashion", "unet": "denoise_fashion_unet"}  # of the models
+# Defaults of flags. Without steps_per_epoch, an epoch is one pass over the training data.
 RECIPES = {
     "autoencoder": {
         "fast": {"epochs": 10, "batch_size": 64, "learning_rate": 0.004, "steps_per_epoch": 150},
@@ -72,7 +73,7 @@ class Train(cli.Train):
         if not 0 <= self.noise <= 1:
             raise ValueError("--noise must be between 0 and 1")
         if self.patches and (self.architecture != "unet" or not self.data_dir):
-            raise ValueError("--patches needs --architecture unet and a --data-dir of pictures")
+            raise UserError("--patches needs --architecture unet and a --data-dir of pictures")
 
 
 def build_autoencoder(height=28, width=28, channels=1, initializer="glorot_uniform"):
@@ -161,7 +162,7 @@ def upsample_like(skip, x):
 
 
 def main(argv=None):
-    # Train, or cli.Apply if the command line has --input.
+    # A Train, or a cli.Apply if --input is given.
     settings = cli.parse(__doc__, argv, Train, cli.Apply)
     if isinstance(settings, cli.Apply):
         return denoise_files(settings)
@@ -175,10 +176,10 @@ def main(argv=None):
         dataset = data.load_pictures(settings, patches=True)  # your own, cut into 28x28 pixels
     else:
         dataset = data.load_fashion_mnist(settings)  # float32 in [0, 1], shape (n, 28, 28, 1)
-    # Results go to --output-dir, or to a new folder in runs/.
+    # --output-dir, or a new folder in runs/; report() adds figures and metrics.json.
     folder = training.run_folder(settings, NAMES[settings.architecture])
-    # The same noise for every --seed, so that runs with different seeds are comparable; `seed_for`
-    # derives a number from its arguments.
+    # Not from --seed, so that runs with different seeds are comparable; `seed_for` hashes its
+    # arguments.
     seed = training.seed_for("validation")
     noisy_val = noise.salt_and_pepper(dataset.x_val, settings.noise, seed)
     if not settings.model:
@@ -202,7 +203,6 @@ def train(settings, dataset, noisy_val, folder):
         def make_batch(indices, seed):
             return noise.salt_and_pepper(clean[indices], settings.noise, seed), clean[indices]
 
-    # --steps-per-epoch, or the recipe's; if neither is set, one pass over the training data
     steps_per_epoch = training.steps_per_epoch(settings, len(clean))
     # An endless tf.data.Dataset that calls make_batch(indices, seed) for each step, with shuffled
     # indices and a new seed. A resumed run starts after the last epoch in folder/history.csv.
@@ -222,8 +222,8 @@ def train(settings, dataset, noisy_val, folder):
     else:
         # rises to the learning rate, then falls to zero along a cosine
         schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * steps_per_epoch)
-        # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000,
-        # long for a training this short.
+        # beta_2=0.95 averages squared gradients over about 20 steps. The default, 0.999, takes
+        # 1,000, too long here.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
         patience = None
     model.compile(optimizer, loss="mse")  # PSNR is 10 * log10(1 / MSE)

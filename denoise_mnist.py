@@ -37,7 +37,7 @@ from common import cli, data, files, images, noise, training
 from tools import small_images, tiles
 
 NAME = "denoise_mnist"
-# Defaults of --epochs, --batch-size, --learning-rate and --steps-per-epoch, by recipe.
+# Defaults of flags. Without steps_per_epoch, an epoch is one pass over the training data.
 RECIPES = {
     "fast": {"epochs": 12, "batch_size": 32, "learning_rate": 0.01, "steps_per_epoch": 140},
     "published": {"epochs": 100, "batch_size": 128, "learning_rate": 0.001},
@@ -45,7 +45,7 @@ RECIPES = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Train(cli.Train):
+class Train(cli.Train):  # adds to the shared flags; the text below a field is its --help
     noise: float = 0.5
     """standard deviation of the noise, before the result is clipped to [0, 1]"""
 
@@ -83,7 +83,7 @@ def build_denoiser(height=28, width=28, channels=1):
 
 
 def main(argv=None):
-    # Train, or Apply if the command line has --input.
+    # A Train, or an Apply if --input is given.
     settings = cli.parse(__doc__, argv, Train, Apply)
     if isinstance(settings, Apply):
         return denoise_files(settings)
@@ -91,11 +91,11 @@ def main(argv=None):
     settings = cli.with_recipe(settings, RECIPES[settings.recipe])
     if settings.model:  # evaluate this one; loaded first, so that a bad file is reported at once
         model = training.load_model(settings.model, NAME)
-    digits = data.load_mnist(settings)  # images: float32 in [0, 1], shape (n, 28, 28, 1)
-    # Results go to --output-dir, or to a new folder in runs/.
+    digits = data.load_mnist(settings)  # x_train, x_val, x_test: (n, 28, 28, 1) in [0, 1]
+    # --output-dir, or a new folder in runs/; report() adds figures and metrics.json.
     folder = training.run_folder(settings, NAME)
-    # The same noise for every --seed, so that runs with different seeds are comparable; `seed_for`
-    # derives a number from its arguments.
+    # Not from --seed, so that runs with different seeds are comparable; `seed_for` hashes its
+    # arguments.
     noisy_val = noise.gaussian(digits.x_val, settings.noise, training.seed_for("validation"))
     if not settings.model:
         model = train(settings, digits, noisy_val, folder)
@@ -117,7 +117,6 @@ def train(settings, digits, noisy_val, folder):
         def make_batch(indices, seed):
             return noise.gaussian(clean[indices], settings.noise, seed), clean[indices]
 
-    # --steps-per-epoch, or the recipe's; if neither is set, one pass over the training data
     steps_per_epoch = training.steps_per_epoch(settings, len(clean))
     # An endless tf.data.Dataset that calls make_batch(indices, seed) for each step, with shuffled
     # indices and a new seed. A resumed run starts after the last epoch in folder/history.csv.
@@ -131,8 +130,8 @@ def train(settings, digits, noisy_val, folder):
         # Rises to the learning rate, ten times that of `published`, then falls to zero along a
         # cosine.
         schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * steps_per_epoch)
-        # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000,
-        # long for a training this short.
+        # beta_2=0.95 averages squared gradients over about 20 steps. The default, 0.999, takes
+        # 1,000, too long here.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
     # For a clean pixel x and an output y the loss is -x * log(y) - (1 - x) * log(1 - y). It is
     # lowest at y = x, although not zero there if x is gray. Its gradient at the sigmoid's input is

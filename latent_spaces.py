@@ -64,7 +64,7 @@ class Experiment:
     build: Callable  # returns the model
     loss: Callable
     peak_learning_rate: float
-    steps_per_epoch: int  # however many images there are
+    steps_per_epoch: int  # for any number of images
     batch_size: int = 128
 
 
@@ -275,12 +275,12 @@ SAVED = {
 
 
 def main(argv=None):
-    # Train, or Apply if the command line has --input.
+    # A Train, or an Apply if --input is given.
     settings = cli.parse(__doc__, argv, Train, Apply)
     if isinstance(settings, Apply):
         return apply(settings)
-    digits = data.load_mnist(settings)  # images: float32 in [0, 1], shape (n, 28, 28, 1)
-    # Results go to --output-dir, or to a new folder in runs/.
+    digits = data.load_mnist(settings)  # x_train, x_val, x_test: (n, 28, 28, 1) in [0, 1]
+    # --output-dir, or a new folder in runs/; report() adds figures and metrics.json.
     folder = training.run_folder(settings, NAME)
     models, training_log = {}, {}
     for name, experiment in EXPERIMENTS.items():
@@ -345,7 +345,7 @@ class Apply(cli.Apply):
 
 
 def apply(settings):
-    """Write the codes and reconstructions of the --input files by each of the five."""
+    """Write the codes and reconstructions of the --input files by each network."""
     names = [f"{NAME}_{kind}" for kind in SAVED]
     if settings.model:
         models = [training.load_model(settings.model, *names)]

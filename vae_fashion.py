@@ -37,8 +37,8 @@ import evaluation.vae_fashion
 from common import cli, data, training
 from tools import explorer, latents
 
-NAMES = {"conv": "vae_fashion", "dense": "vae_fashion_dense"}
-# Defaults of --epochs, --batch-size, --learning-rate and --steps-per-epoch, by recipe.
+NAMES = {"conv": "vae_fashion", "dense": "vae_fashion_dense"}  # of the models
+# Defaults of flags. Without steps_per_epoch, an epoch is one pass over the training data.
 RECIPES = {
     "conv": {
         "fast": {"epochs": 12, "batch_size": 16, "learning_rate": 0.005, "steps_per_epoch": 875},
@@ -147,15 +147,8 @@ def build_decoder(
 #
 #     sum over pixels of BCE(x, decoded) + sum over latent dimensions of KL
 #
-# It is in nats, 1 nat = 1.44 bits, as logarithms are natural. The article's loss is another, and no
-# bound, so --recipe published does not use it:
-#
-#     mean over pixels of BCE(x, decoded) + 5e-4 * mean over latent dimensions of KL
-#
-# Both means should be sums. Multiplied by 784 pixels, it is the sum over pixels plus 784 * 5e-4 / 2
-# = 0.2 times the summed KL (/ 2: the mean over two dimensions), so β is 0.2. The codes then spread
-# beyond the prior, and samples of the prior miss many of them. Also, the article takes
-# exp(z_log_var) for the standard deviation when it samples, and for the variance in the KL.
+# It is in nats, 1 nat = 1.44 bits, as logarithms are natural. The article's loss is no bound: its β
+# is in effect 0.2 (docs/results.md). So --recipe published does not use it.
 
 
 @keras.saving.register_keras_serializable("vae_fashion")
@@ -223,7 +216,7 @@ def build_vae(
     decoder = build_decoder(architecture, latent_dim, height, width, channels, initializer)
     name = "vae_fashion" if architecture == "conv" else "vae_fashion_dense"
     model = VAE(encoder, decoder, beta, name=name)
-    model(ops.zeros((1, height, width, channels)))  # creates the weights
+    model(ops.zeros((1, height, width, channels)))  # builds it
     return model
 
 
@@ -233,7 +226,7 @@ def init_first_layer(decoder, seed):
     A unit switches on at the line w·z + b = 0. With Keras's b = 0 all these lines pass through the
     origin, and training has to move them outwards. The weights are drawn anew, as by he_normal.
     """
-    dense = decoder.layers[1]
+    dense = decoder.layers[1]  # [0] is the input
     rng = np.random.default_rng(training.seed_for(seed, "first layer"))
     kernel, bias = dense.get_weights()
     scale = np.sqrt(2 / len(kernel))  # He et al. 2015, https://arxiv.org/abs/1502.01852
@@ -241,7 +234,7 @@ def init_first_layer(decoder, seed):
 
 
 def main(argv=None):
-    # Train, or the command whose flag is given: --input, --generate or --decode.
+    # A Train, or the command whose flag is given: --input, --generate or --decode.
     settings = cli.parse(__doc__, argv, Train, Apply, Generate, Decode)
     if not isinstance(settings, Train):
         return apply(settings)
@@ -256,8 +249,8 @@ def main(argv=None):
     # A flag that was not given takes the recipe's value.
     settings = cli.with_recipe(settings, RECIPES[settings.architecture][settings.recipe])
     load = data.load_mnist if settings.dataset == "mnist" else data.load_fashion_mnist
-    dataset = load(settings)  # images: float32 in [0, 1], shape (n, 28, 28, 1)
-    # Results go to --output-dir, or to a new folder in runs/.
+    dataset = load(settings)  # x_train, x_val, x_test: (n, 28, 28, 1) in [0, 1]
+    # --output-dir, or a new folder in runs/; report() adds figures and metrics.json.
     folder = training.run_folder(settings, NAMES[settings.architecture])
     if not settings.model:
         model = train(settings, dataset, folder)
@@ -276,7 +269,6 @@ def train(settings, dataset, folder):
     def make_batch(indices, seed):  # it needs no seed: nothing in it is random
         return dataset.x_train[indices], dataset.x_train[indices]  # input and target
 
-    # --steps-per-epoch, or the recipe's; if neither is set, one pass over the training data
     steps_per_epoch = training.steps_per_epoch(settings, len(dataset.x_train))
     # An endless tf.data.Dataset that calls make_batch(indices, seed) for each step, with shuffled
     # indices and a new seed. A resumed run starts after the last epoch in folder/history.csv.
@@ -296,8 +288,8 @@ def train(settings, dataset, folder):
         steps = settings.epochs * steps_per_epoch
         # rises to the learning rate in 5% of the steps, then falls to zero along a cosine
         schedule = training.warmup_cosine(settings.learning_rate, steps, warmup=0.05)
-        # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000,
-        # long for a training this short.
+        # beta_2=0.95 averages squared gradients over about 20 steps. The default, 0.999, takes
+        # 1,000, too long here.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
     elif settings.architecture == "conv":  # as in the article
         optimizer = keras.optimizers.RMSprop(settings.learning_rate)

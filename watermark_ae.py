@@ -41,8 +41,8 @@ import evaluation.watermark_ae
 from common import cli, data, images, metrics, training
 from common.cli import UserError
 
-NAMES = {"bits": "watermark_ae", "gray": "watermark_ae_gray"}
-# Defaults of flags, by recipe.
+NAMES = {"bits": "watermark_ae", "gray": "watermark_ae_gray"}  # of the models
+# Defaults of flags. Without steps_per_epoch, an epoch is one pass over the training data.
 PUBLISHED = {
     "epochs": 5,
     "batch_size": 64,
@@ -159,16 +159,16 @@ def main(argv=None):
     settings = cli.parse(__doc__, argv, Train)
     if settings.model:  # evaluate this one; loaded first, so that a bad file is reported at once
         model = training.load_model(settings.model, *NAMES.values())
-        kind = "bits" if model.name == NAMES["bits"] else "gray"
-        settings = dataclasses.replace(settings, watermark=kind)
+        watermark = "bits" if model.name == NAMES["bits"] else "gray"
+        settings = dataclasses.replace(settings, watermark=watermark)
     # A flag that was not given takes the recipe's value.
     settings = cli.with_recipe(settings, RECIPES[settings.watermark][settings.recipe])
     kind = settings.watermark
     picture = None
     if settings.watermark_image:
         picture = read_watermark_image(settings.watermark_image, kind)
-    digits = data.load_mnist(settings)  # images: float32 in [0, 1], shape (n, 28, 28, 1)
-    # Results go to --output-dir, or to a new folder in runs/.
+    digits = data.load_mnist(settings)  # x_train, x_val, x_test: (n, 28, 28, 1) in [0, 1]
+    # --output-dir, or a new folder in runs/; report() adds figures and metrics.json.
     folder = training.run_folder(settings, NAMES[kind])
     if not settings.model:
         model = train(settings, digits, folder)
@@ -188,7 +188,6 @@ def train(settings, digits, folder):
     def make_batch(indices, seed):
         return with_watermarks(digits.x_train[indices], seed)
 
-    # --steps-per-epoch, or the recipe's; if neither is set, one pass over the training data
     steps_per_epoch = training.steps_per_epoch(settings, len(digits.x_train))
     # An endless tf.data.Dataset that calls make_batch(indices, seed) for each step, with shuffled
     # indices and a new seed. A resumed run starts after the last epoch in folder/history.csv.
@@ -197,17 +196,15 @@ def train(settings, digits, folder):
     name = NAMES[settings.watermark]
     if settings.recipe == "published":
         # It does not learn to embed: half of the bits are recovered, which is chance. The noise
-        # drowns any change small enough to hide. Without noise the same networks and losses can
-        # learn to embed: now and then with Adadelta, always with Adam, in the trainings of
-        # docs/results.md, which change one thing at a time.
+        # drowns any change small enough to hide. Without noise it can: see docs/results.md.
         model = build_watermark(noise=settings.noise, slope=0.0, name=name)  # slope 0 is ReLU
         optimizer = keras.optimizers.Adadelta(settings.learning_rate)
     else:
         model = build_watermark(noise=settings.noise, name=name)
         # rises to the learning rate, then falls to zero along a cosine
         schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * steps_per_epoch)
-        # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000,
-        # long for a training this short.
+        # beta_2=0.95 averages squared gradients over about 20 steps. The default, 0.999, takes
+        # 1,000, too long here.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
     # The two losses compete for the marked image: a higher weight of the image gives better images
     # and fewer correct bits.
@@ -235,9 +232,9 @@ def train(settings, digits, folder):
     return training.best_model(folder, name)
 
 
-def psnr(image, marked):
+def psnr(target, output):
     """Return the peak signal-to-noise ratio of each image in dB, shape (n,)."""
-    return -10 * ops.log10(ops.mean(ops.square(marked - image), axis=(1, 2, 3)))
+    return -10 * ops.log10(ops.mean(ops.square(output - target), axis=(1, 2, 3)))
 
 
 def random_watermarks(kind, shape, seed):

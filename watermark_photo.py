@@ -40,7 +40,7 @@ from tools.messages import files as message_files
 from tools.messages import photo
 
 NAME = "watermark_photo"
-# Values of --epochs, --batch-size, --learning-rate and --steps-per-epoch that were not given.
+# Defaults of flags. Without steps_per_epoch, an epoch is one pass over the training data.
 RECIPE = {"epochs": 10, "batch_size": 16, "learning_rate": 0.003, "steps_per_epoch": 200}
 # From scikit-image.
 TRAINING_PICTURES = [
@@ -141,7 +141,7 @@ def build_photo_watermark(height=None, width=None, channels=1, noise=0.1, streng
 
 
 def main(argv=None):
-    # Train, or Apply if the command line has --input, or Capacity if it has --capacity.
+    # A Train, or an Apply if --input is given, or a Capacity if --capacity is.
     settings = cli.parse(__doc__, argv, Train, Apply, Capacity)
     if not isinstance(settings, Train):
         return apply(settings)
@@ -149,7 +149,7 @@ def main(argv=None):
     if settings.model:  # evaluate this one; loaded first, so that a bad file is reported at once
         model = training.load_model(settings.model, NAME)
     patches = load_patches(settings)
-    # Results go to --output-dir, or to a new folder in runs/.
+    # --output-dir, or a new folder in runs/; report() adds figures and metrics.json.
     folder = training.run_folder(settings, NAME)
     if not settings.model:
         model = train(settings, patches, folder)
@@ -170,7 +170,6 @@ def train(settings, patches, folder):
     def make_batch(indices, seed):
         return with_bits(patches.x_train[indices], seed)
 
-    # --steps-per-epoch, or the recipe's; if neither is set, one pass over the training data
     steps_per_epoch = training.steps_per_epoch(settings, len(patches.x_train))
     # An endless tf.data.Dataset that calls make_batch(indices, seed) for each step, with shuffled
     # indices and a new seed. A resumed run starts after the last epoch in folder/history.csv.
@@ -179,8 +178,8 @@ def train(settings, patches, folder):
     model = build_photo_watermark(noise=settings.noise, strength=settings.strength)
     # rises to the learning rate, then falls to zero along a cosine
     schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * steps_per_epoch)
-    # beta_2=0.95 averages squared gradients over about 20 steps; the default 0.999, over 1,000,
-    # long for a training this short.
+    # beta_2=0.95 averages squared gradients over about 20 steps. The default, 0.999, takes
+    # 1,000, too long here.
     optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
     model.compile(
         optimizer,

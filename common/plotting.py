@@ -16,6 +16,7 @@ from matplotlib.text import Text
 from skimage.util import montage
 
 from common import files
+from common.training import read_history
 
 LATENT_AXES = {"xlabel": "first latent dimension", "ylabel": "second latent dimension"}
 # Trubetskoy 2017, https://sashamaps.net/docs/resources/20-colors/: ten distinct colors.
@@ -89,11 +90,9 @@ def plot_lines(lines, path, *, title, caption, xlabel, ylabel, xscale="linear"):
     save(figure, path, caption)
 
 
-def plot_history(rows, path, *, ylabel, caption):
-    """Plot training and validation loss over epochs, from the rows of `training.read_history`.
-
-    Without rows nothing is plotted.
-    """
+def plot_history(folder, *, ylabel, caption):
+    """Plot losses over epochs from a run folder's history.csv, if there is one, as loss.png."""
+    rows = read_history(folder)
     if not rows:
         return
     figure = Figure(figsize=(7, 4.2), layout="constrained")
@@ -115,7 +114,7 @@ def plot_history(rows, path, *, ylabel, caption):
     axis.legend()
     save(
         figure,
-        path,
+        folder / "loss.png",
         "The training loss is averaged over each epoch, while the weights change; the validation "
         f"loss is computed at its end. {caption}",
     )

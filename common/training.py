@@ -20,7 +20,7 @@ from common import files
 from common.cli import UserError
 
 MODELS = Path(__file__).resolve().parent.parent / "models"  # trained, ready to use
-MAX_PASSES_PER_EPOCH = 20
+MAX_PASSES_PER_EPOCH = 20  # so that --limit also shortens epochs
 
 
 def seed_for(*names):
@@ -33,7 +33,7 @@ def seed_for(*names):
 
 
 def steps_per_epoch(settings, count):
-    """Return --steps-per-epoch, by default a full pass over `count` training examples."""
+    """Return --steps-per-epoch, at most 20 passes over `count` examples; by default one pass."""
     steps_per_pass = math.ceil(count / settings.batch_size)
     return min(settings.steps_per_epoch or steps_per_pass, MAX_PASSES_PER_EPOCH * steps_per_pass)
 
@@ -55,20 +55,19 @@ def batches(make_batch, count, settings, folder=None):
     arrays = keras.tree.flatten(example)
 
     @functools.lru_cache(2)
-    def shuffled(number):
-        rng = np.random.default_rng(seed_for(settings.seed, "order", number))
+    def order_of(pass_number):
+        rng = np.random.default_rng(seed_for(settings.seed, "order", pass_number))
         return rng.permutation(count)
 
     def flat_batch(step):
-        number, position = divmod(int(step), steps_per_pass)
-        indices = shuffled(number)[position * settings.batch_size :][: settings.batch_size]
+        pass_number, position = divmod(int(step), steps_per_pass)
+        indices = order_of(pass_number)[position * settings.batch_size :][: settings.batch_size]
         batch = make_batch(indices, seed_for(settings.seed, "train", int(step)))
         # TensorFlow may use an array's memory as its own and write to it. A copy protects the
         # training images, and targets that are the same array as the inputs.
         return [np.array(array) for array in keras.tree.flatten(batch)]
 
-    # A keras.utils.PyDataset ran at half the speed here: it is read through tf.data's generator,
-    # which makes the C library return freed memory to the system at once.
+    # A keras.utils.PyDataset ran at half the speed here.
     def load(step):
         tensors = tf.numpy_function(flat_batch, [step], [array.dtype for array in arrays])
         for tensor, array in zip(tensors, arrays, strict=True):
@@ -243,21 +242,20 @@ def trained_on(path, name):
     return ""
 
 
-def report(folder, settings, dataset, model, results, row="model", networks=()):
+def report(folder, settings, model, dataset, results, row="model", networks=()):
     """Write metrics.json and print the final table.
 
     Args:
         folder: the run folder.
         settings: the script's `Train`.
-        dataset: has `summary()`.
         model: the trained model.
+        dataset: has `summary()`.
         results: {row: {metric: value}}.
         row: the model's row.
         networks: other rows that are trained networks; they are printed, but not written to
             metrics.json. The remaining rows are the baselines.
     """
     history = read_history(folder)
-    networks = {row, *networks}
     content = {
         "model": model.name,
         "settings": dataclasses.asdict(settings),
@@ -268,7 +266,7 @@ def report(folder, settings, dataset, model, results, row="model", networks=()):
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "numpy")},
         "test": results[row],
-        "baselines": {name: results[name] for name in results if name not in networks},
+        "baselines": {name: results[name] for name in results if name not in {row, *networks}},
     }
     files.write_json(folder / "metrics.json", content)
     print(f"\n{dataset}")

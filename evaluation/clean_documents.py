@@ -33,14 +33,9 @@ def report(folder, settings, model, office):
     shown = {label: wide[label] for label in ("dirty", "background median", LABELS[model.name])}
     plot_page_at_300_dpi(folder, large, shown, results)
     plot_old_pages(folder, old, shown, results)
-    plotting.plot_history(
-        training.read_history(folder),
-        folder / "loss.png",
-        ylabel="mean squared error",
-        caption=f"Data: {office}.",
-    )
+    plotting.plot_history(folder, ylabel="mean squared error", caption=f"Data: {office}.")
     training.report(
-        folder, settings, office, model, results, row=LABELS[model.name], networks=networks
+        folder, settings, model, office, results, row=LABELS[model.name], networks=networks
     )
 
 

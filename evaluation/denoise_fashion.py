@@ -41,13 +41,8 @@ def report(folder, settings, model, clothes, noisy_val):
     remarks = "".join(REMARKS[label] for label in methods if label in REMARKS)
     plot_clothes(folder, settings, clothes, candidates, results, remarks)
     plot_shares(folder, settings, clothes, methods, remarks)
-    plotting.plot_history(
-        training.read_history(folder),
-        folder / "loss.png",
-        ylabel="mean squared error",
-        caption=f"Data: {clothes}.",
-    )
-    training.report(folder, settings, clothes, model, results, row=row, networks=networks)
+    plotting.plot_history(folder, ylabel="mean squared error", caption=f"Data: {clothes}.")
+    training.report(folder, settings, model, clothes, results, row=row, networks=networks)
 
 
 def load_other_networks(row, settings, clothes):
@@ -55,7 +50,7 @@ def load_other_networks(row, settings, clothes):
     if settings.noise != 0.1:
         return {}
     return {
-        label: training.load_model(None, name, "denoise_fashion")
+        label: training.load_model(None, name, "denoise_fashion")  # the published one's name, too
         for label, name in NETWORKS.items()
         if label != row and training.trained_on(None, name) == clothes.name
     }

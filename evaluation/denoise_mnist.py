@@ -26,12 +26,9 @@ def report(folder, settings, model, digits, noisy_val):
     plot_digits(folder, settings, digits, candidates, results)
     plot_latent(folder, model, digits, noisy)
     plotting.plot_history(
-        training.read_history(folder),
-        folder / "loss.png",
-        ylabel="binary cross-entropy (nats per pixel)",
-        caption=f"Data: {digits}.",
+        folder, ylabel="binary cross-entropy (nats per pixel)", caption=f"Data: {digits}."
     )
-    training.report(folder, settings, digits, model, results, row="autoencoder")
+    training.report(folder, settings, model, digits, results, row="autoencoder")
 
 
 def fit_wiener_filter(settings, digits, noisy_val):

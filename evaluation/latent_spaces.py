@@ -69,7 +69,7 @@ def report(folder, settings, digits, models, halves, training_log):
     }
     files.write_json(folder / "networks.json", networks)
     training.report(
-        folder, settings, digits, models["plain_32"], results, row="plain_32", networks=models
+        folder, settings, models["plain_32"], digits, results, row="plain_32", networks=models
     )
 
 

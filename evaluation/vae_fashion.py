@@ -31,12 +31,11 @@ def report(folder, settings, model, dataset):
     plot_samples(folder, settings, model.decoder, dataset, z_mean.shape[1])
     plot_interpolations(folder, model.decoder, dataset, z_mean)
     plotting.plot_history(
-        training.read_history(folder),
-        folder / "loss.png",
+        folder,
         ylabel="negative ELBO (nats per image)" if settings.beta == 1 else "loss (nats per image)",
         caption=f"Data: {dataset}.",
     )
-    training.report(folder, settings, dataset, model, results)
+    training.report(folder, settings, model, dataset, results)
 
 
 def plot_layers(model, path):

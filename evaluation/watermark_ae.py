@@ -57,12 +57,11 @@ def report(folder, settings, model, digits, watermarks, logo=None):
         for name in ("psnr", metric_name(kind), f"{metric_name(kind)}_noise_0.1"):
             measured[f"logo_{name}"] = with_logo[name]
     plotting.plot_history(
-        training.read_history(folder),
-        folder / "loss.png",
+        folder,
         ylabel="squared errors of image and watermark, weighted",
         caption=f"Data: {digits}.",
     )
-    training.report(folder, settings, digits, model, results)
+    training.report(folder, settings, model, digits, results)
 
 
 def metric_name(kind):
@@ -158,19 +157,15 @@ def extract_quantized(images, step):
     return (np.round(images / step) % 2).astype("float32")
 
 
-def one_pixel_limit(change, sigma):
+def one_pixel_limit(r, sigma):
     """Return the best possible accuracy of a detector that sees one black pixel.
 
     On black, a bit can only add light: `a` for a 1, nothing for a 0. The mean square change is
     r² = a²/2, so the two levels are a = r·√2 apart. Under noise σ the detector decides half-way and
     is right with probability Φ(a / 2σ) = Φ(r / (σ√2)): 0.76 for r = σ = 0.1, which is 20 dB. A gray
     pixel can change both ways, which is better.
-
-    Args:
-        change: r.
-        sigma: standard deviation of the Gaussian noise, above 0.
     """
-    return float(norm.cdf(change / (sigma * np.sqrt(2))))
+    return float(norm.cdf(r / (sigma * np.sqrt(2))))
 
 
 def plot_examples(path, *, title, kind, digits, watermarks, marked, extract, results):

@@ -16,13 +16,12 @@ def report(folder, settings, model, pictures, bits):
     results = evaluate(model.get_layer("extractor"), pictures.x_test, bits, marked)
     plot_patches(folder, pictures, marked, results)
     plotting.plot_history(
-        training.read_history(folder),
-        folder / "loss.png",
+        folder,
         ylabel="cross-entropy of the bits (nats)",
         caption="The sum of two losses: for bits extracted after noise, and after a blur and a"
         f" third of that noise. Data: {pictures}.",
     )
-    training.report(folder, settings, pictures, model, {"model": results})
+    training.report(folder, settings, model, pictures, {"model": results})
 
 
 def evaluate(extractor, images, bits, marked):

@@ -122,11 +122,11 @@ def test_batches_of_patches_depend_on_the_seed_alone(architecture, monkeypatch):
         assert set(np.unique(one[2])) <= {1.0, script.OTHER_WEIGHT}
 
 
-def test_the_shipped_recipe_is_the_unets(capsys):
-    with pytest.raises(SystemExit) as exit_info:
-        script.main(["--recipe", "shipped", "--architecture", "autoencoder"])
-    assert exit_info.value.code == 2
-    assert "--recipe shipped needs --architecture unet" in capsys.readouterr().err
+def test_the_shipped_recipe_is_the_unets(error_of):
+    model = ROOT / "models" / "clean_documents_autoencoder.keras"
+    for arguments in (["--architecture", "autoencoder"], ["--model", model]):
+        error = error_of(script.main, "--recipe", "shipped", *arguments)
+        assert error == "error: --recipe shipped needs --architecture unet\n"
 
 
 # ---------------------------------------------------------------- evaluation

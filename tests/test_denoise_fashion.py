@@ -116,12 +116,21 @@ def test_the_other_networks_are_in_the_table_only_if_they_know_the_same_data(rea
     assert not {"U-Net", "as published"} & set(baselines)
 
 
-def test_bad_values_are_refused(capsys, tmp_path):
+def test_patches_need_the_unet_and_a_folder(error_of, tmp_path):
+    autoencoder = ["--model", ROOT / "models" / "denoise_fashion.keras"]
+    for arguments in (
+        ["--data-dir", tmp_path],
+        ["--architecture", "unet"],
+        ["--architecture", "unet", "--data-dir", tmp_path, *autoencoder],
+    ):
+        error = error_of(denoise_fashion.main, "--patches", *arguments)
+        assert "--patches needs --architecture unet and a --data-dir of pictures" in error
+
+
+def test_bad_values_are_refused(capsys):
     for arguments, text in (
         (["--noise", "1.5"], "--noise must be between 0 and 1"),
         (["--architecture", "vgg"], "vgg"),
-        (["--patches", "--data-dir", str(tmp_path)], "--patches needs --architecture unet"),
-        (["--patches", "--architecture", "unet"], "--patches needs"),
         (["--input", "a.png", "--noise", "0.1"], "--noise"),
     ):
         with pytest.raises(SystemExit) as exit_info:

@@ -53,11 +53,11 @@ def test_lines_on_a_logarithmic_axis(tmp_path):
 
 
 def test_the_history_is_plotted_where_there_is_one(tmp_path):
-    plotting.plot_history([], tmp_path / "none.png", ylabel="loss", caption="C")
-    assert not (tmp_path / "none.png").exists()
-    rows = [{"epoch": n, "loss": 1 / (n + 1), "val_loss": 2 / (n + 1)} for n in range(8)]
-    rows[2]["val_loss"] = np.nan
-    plotting.plot_history(rows, tmp_path / "loss.png", ylabel="loss", caption="C")
+    plotting.plot_history(tmp_path, ylabel="loss", caption="C")
+    assert not (tmp_path / "loss.png").exists()
+    rows = [f"{n},{1 / (n + 1)},{'nan' if n == 2 else 2 / (n + 1)}" for n in range(8)]
+    (tmp_path / "history.csv").write_text("\n".join(["epoch,loss,val_loss", *rows]))
+    plotting.plot_history(tmp_path, ylabel="loss", caption="C")
     assert pixels(tmp_path / "loss.png").std() > 5
 
 

@@ -337,7 +337,7 @@ def test_the_report_has_metrics_and_an_aligned_table(tmp_path, capsys):
         "other network": {"psnr": 19.0},
     }
     training.report(
-        tmp_path, settings(), Dataset(), small_model(), results, "network", ["other network"]
+        tmp_path, settings(), small_model(), Dataset(), results, "network", ["other network"]
     )
     content = json.loads((tmp_path / "metrics.json").read_text())
     assert content["test"] == {"psnr": 20.0, "mse": None}
