@@ -45,9 +45,8 @@ def ink(rng, side):
     drawn = np.asarray(canvas.resize((side, side), Image.Resampling.BOX), "float32") / 255
     if rng.random() < 0.4:  # the rough edges of old presses and rough paper
         rough = ndimage.gaussian_filter(drawn, rng.uniform(0.7, 1.3))
-        rough += (
-            rng.uniform(0.05, 0.2) * clouds(rng, drawn.shape, rng.uniform(1.5, 4)) * (rough > 0.02)
-        )
+        strength = rng.uniform(0.05, 0.2)
+        rough += strength * clouds(rng, drawn.shape, rng.uniform(1.5, 4)) * (rough > 0.02)
         drawn = step(rough - rng.uniform(0.35, 0.55), 0.5).astype("float32")
     return drawn
 
@@ -127,11 +126,8 @@ def _word(rng, x, height, wide):
         )
         if shape == "ascender":
             top = height * rng.uniform(1.7, 2.6)
-        bottom = (
-            -height * rng.uniform(0.8, 1.5)
-            if shape == "descender"
-            else height * rng.normal(0, 0.07)
-        )
+        depth = rng.uniform(0.8, 1.5) if shape == "descender" else -rng.normal(0, 0.07)
+        bottom = -height * depth
         lean = rng.normal(0, 0.1) * height
         if shape == "flat":
             points += [(x + advance, height * rng.uniform(0.2, 0.7))]
@@ -199,9 +195,8 @@ def paper(rng, side):
     if rng.random() < 0.15:  # the ribs of laid paper, of cloth, or of a worn scanner
         y, x = np.mgrid[:side, :side].astype("float32")
         wave = y + rng.normal(0, 0.05) * x + rng.uniform(0, 4) * clouds(rng, shape, (20, 80))
-        wave = np.sin(2 * np.pi * wave / rng.uniform(3, 40)) + rng.uniform(0, 1) * clouds(
-            rng, shape, (3, 40)
-        )
+        wave = np.sin(2 * np.pi * wave / rng.uniform(3, 40))
+        wave += rng.uniform(0, 1) * clouds(rng, shape, (3, 40))
         wave *= np.clip(0.6 + 0.5 * clouds(rng, shape, 40), 0, 1.5)
         sheet += rng.uniform(0.01, 0.2) * np.rot90(wave, rng.integers(2))
     if rng.random() < 0.2:  # creases and cracks
@@ -211,9 +206,8 @@ def paper(rng, side):
         y, x = np.mgrid[-0.5 : 0.5 : side * 1j, -0.5 : 0.5 : side * 1j]
         angle = rng.uniform(0, 2 * np.pi)
         across = x * np.cos(angle) + y * np.sin(angle)
-        sheet *= 1 - rng.uniform(0, 0.6) * step(
-            across - rng.uniform(-0.4, 0.6), rng.uniform(0.1, 1)
-        )
+        shade = rng.uniform(0, 0.6)
+        sheet *= 1 - shade * step(across - rng.uniform(-0.4, 0.6), rng.uniform(0.1, 1))
     if rng.random() < 0.35:  # stains with soft or hard outlines
         for _ in range(rng.integers(1, 4)):
             blot = clouds(rng, shape, rng.uniform(20, 150)) - rng.uniform(0.3, 1.5)
@@ -252,9 +246,8 @@ def scan(rng, front, back, sheet, edge=0.33):
     if back is not None:
         strength = contrast * rng.uniform(0.05, 0.6)
         through = ndimage.gaussian_filter(back[:, ::-1], blur + 0.2 + 2.5 * rng.random() ** 1.5)
-        through *= np.clip(
-            0.8 + rng.uniform(0, 0.5) * clouds(rng, shape, rng.uniform(15, 120)), 0, 1
-        )
+        uneven_paper = rng.uniform(0, 0.5) * clouds(rng, shape, rng.uniform(15, 120))
+        through *= np.clip(0.8 + uneven_paper, 0, 1)
         page = page * (1 - strength * through)
     if front is not None:
         clean = 1 - step(ndimage.gaussian_filter(front, 0.6) - edge, 0.7)
@@ -262,9 +255,8 @@ def scan(rng, front, back, sheet, edge=0.33):
         amount = contrast * seen
         if uneven:
             size = np.exp(rng.uniform(np.log(4), np.log(80)))
-            amount = amount * np.clip(
-                1 - uneven * (0.5 + 0.6 * clouds(rng, shape, size)), 0.45, 1.1
-            )
+            worn = 0.5 + 0.6 * clouds(rng, shape, size)
+            amount = amount * np.clip(1 - uneven * worn, 0.45, 1.1)
         page = page * (1 - np.minimum(amount, 0.97))
     if rng.random() < 0.07:  # the scanner's bed, or another page's edge
         page, clean = _add_border(rng, page, clean)
@@ -286,12 +278,8 @@ def _digitize(rng, page, contrast):
     """Return a page with the artifacts of cameras, scanners, copiers and JPEG."""
     shape = page.shape
     if rng.random() < 0.5:
-        size = rng.uniform(1, 2.5)
-        grain = (
-            clouds(rng, shape, size)
-            if rng.random() < 0.4
-            else rng.standard_normal(shape, "float32")
-        )
+        size, coarse = rng.uniform(1, 2.5), rng.random() < 0.4
+        grain = clouds(rng, shape, size) if coarse else rng.standard_normal(shape, "float32")
         page = page + (abs(rng.normal(0, 0.06)) * contrast * (0.4 + 0.6 * page)) * grain
     if rng.random() < 0.15:  # the steep contrast of a copier or a microfilm reader
         if rng.random() < 0.5:
@@ -300,9 +288,8 @@ def _digitize(rng, page, contrast):
         low, high = rng.uniform(0.0, 0.3), rng.uniform(0.6, 1.0)
         page = (page - low * page.max()) / ((high - low) * page.max())
     if rng.random() < 0.15:  # sharpened
-        page = page + rng.uniform(0.3, 1.5) * (
-            page - ndimage.gaussian_filter(page, rng.uniform(0.8, 2))
-        )
+        strength = rng.uniform(0.3, 1.5)
+        page = page + strength * (page - ndimage.gaussian_filter(page, rng.uniform(0.8, 2)))
     if rng.random() < 0.3:
         page = np.clip(page, 0, 1) ** rng.uniform(0.7, 1.5)
     levels = np.round(np.clip(page, 0, 1) * 255).astype(np.uint8)
@@ -369,7 +356,6 @@ def picture(rng, side):
     chosen = Image.fromarray(photos[rng.integers(len(photos))])
     part = int(rng.uniform(0.3, 1) * min(chosen.size))
     left, top = (rng.integers(size - part + 1) for size in chosen.size)
-    piece = chosen.crop((left, top, left + part, top + part)).resize(
-        (side, side), Image.Resampling.BICUBIC
-    )
+    piece = chosen.crop((left, top, left + part, top + part))
+    piece = piece.resize((side, side), Image.Resampling.BICUBIC)
     return np.asarray(piece, "float32") / 255
