@@ -6,6 +6,7 @@ with the other side of the sheet showing through.
 
 import functools
 import io
+import string
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -17,7 +18,7 @@ from synthetic.pages import FACES, sentence, stains
 from synthetic.textures import clouds, pictures, step
 
 PICTURES = ["astronaut.png", "camera.png", "coins.png", "moon.png", "chelsea.png", "coffee.png"]
-_GREEK, _CYRILLIC, _FRAKTUR = 0x3B1, 0x430, 0x1D51E  # their first lower-case letters
+_FIRST_LETTERS = {"latin": ord("a"), "greek": 0x3B1, "cyrillic": 0x430, "fraktur": 0x1D51E}
 
 
 def ink(rng, side):
@@ -84,13 +85,10 @@ def _print(rng, draw, side):
 
 def _in_alphabet(text, name):
     """Return a text with its lower-case letters in another alphabet."""
-    first = {"greek": _GREEK, "cyrillic": _CYRILLIC, "fraktur": _FRAKTUR}.get(name)
-    if first is None:
-        return text
-    last = 24 if name == "greek" else 25
-    return "".join(
-        chr(first + min(ord(c) - ord("a"), last)) if "a" <= c <= "z" else c for c in text
-    )
+    letters = [chr(_FIRST_LETTERS[name] + index) for index in range(26)]
+    if name == "greek":  # it has 25, with the other form of sigma
+        letters[25] = letters[24]
+    return text.translate(str.maketrans(string.ascii_lowercase, "".join(letters)))
 
 
 def _write(rng, draw, side):
