@@ -58,18 +58,17 @@ def make_pages(count, seed=0, height=420, width=540, scale=None):
     return made
 
 
-def add_stains(clean, seed=0, kind=None, scale=1.0):
+def add_stains(clean, seed=0, kind=None):
     """Return a clean page with paper and dirt, uint8 of its shape.
 
     Args:
         clean: uint8, shape (height, width, 1), black text on white.
         seed: anything that numpy.random.default_rng takes.
         kind: the main kind of dirt, one of KINDS; None: any.
-        scale: as for `pages`.
     """
     rng = np.random.default_rng(seed)
     ink = clean[..., 0].astype("float32") / 255
-    return _stain(ink, rng, kind or str(rng.choice(KINDS)), scale)
+    return _stain(ink, rng, kind or str(rng.choice(KINDS)), scale=1.0)
 
 
 def sentence(rng):
@@ -132,7 +131,7 @@ def _text_page(rng, height, width, scale):
     return np.asarray(clean)[..., np.newaxis], ink, lines
 
 
-def stains(rng, shape, scale=1.0):
+def stains(rng, shape, scale):
     """Return dirt of one of KINDS: the share of the light that it reflects, float32."""
     return _DIRT[str(rng.choice(KINDS))](rng, shape, scale).astype("float32")
 
@@ -225,18 +224,16 @@ def _footprints(rng, shape, scale):
         angle = rng.uniform(0, np.pi)
         dx, dy = x - rng.uniform(0, shape[1]), y - rng.uniform(0, shape[0])
         u, v = dx * np.cos(angle) + dy * np.sin(angle), dy * np.cos(angle) - dx * np.sin(angle)
-        if rng.random() < 0.7:
-            length, width, period = (
-                scale * rng.uniform(*r) for r in ((90, 260), (40, 110), (9, 40))
-            )
+        is_sole = rng.random() < 0.7
+        ranges = ((90, 260), (40, 110), (9, 40)) if is_sole else ((18, 40), (12, 25), (3, 5))
+        length, width, period = (scale * rng.uniform(*bounds) for bounds in ranges)
+        if is_sole:
             pattern = [
                 np.sin(2 * np.pi * (u + np.abs(v) * rng.uniform(0, 1)) / period),
                 np.sin(2 * np.pi * u / period) * np.sin(2 * np.pi * v / period),
                 np.maximum(np.abs(u / period % 2 - 1), np.abs(v / period % 2 - 1)) - 0.5,
             ][rng.integers(3)]
         else:
-            ranges = (18, 40), (12, 25), (3, 5)
-            length, width, period = (scale * rng.uniform(*bounds) for bounds in ranges)
             bend = np.hypot(u * 0.8, v) + scale * clouds(rng, shape, 12 * scale)
             pattern = np.sin(2 * np.pi * bend / period)
         outline = step(1 - np.hypot(u / length, v / width), 0.15)
@@ -257,10 +254,9 @@ def _wrinkles(rng, shape, scale):
     for spacing, share in ((60, 1.0), (25, 0.6)):
         spacing *= scale / coarse
         count = int(np.prod([side / spacing + 2 for side in small]))
-        spots = rng.uniform(-spacing, np.add(small, spacing), (count, 2))
-        corners = np.array([[-9, -9], [-9, 1], [1, -9], [1, 1]]) * spacing + (
-            np.array([[0, 0], [0, 1], [1, 0], [1, 1]]) * small
-        )
+        end = np.add(small, spacing)
+        spots = rng.uniform(-spacing, end, (count, 2))
+        corners = [(y, x) for y in (-9 * spacing, end[0]) for x in (-9 * spacing, end[1])]
         spots = np.concatenate([spots, corners])
         heights = rng.normal(0, spacing, len(spots))
         surface = LinearNDInterpolator(spots, heights, fill_value=0)(grid).reshape(small)
