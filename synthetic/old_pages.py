@@ -18,6 +18,7 @@ from synthetic.pages import FACES, sentence, stains
 from synthetic.textures import clouds, pictures, step
 
 PICTURES = ["astronaut.png", "camera.png", "coins.png", "moon.png", "chelsea.png", "coffee.png"]
+EDGE = 0.33  # amount of ink at the edge of a stroke in a clean page
 _FIRST_LETTERS = {"latin": ord("a"), "greek": 0x3B1, "cyrillic": 0x430, "fraktur": 0x1D51E}
 
 
@@ -219,14 +220,13 @@ def paper(rng, side):
     return np.clip(sheet, 0.05, 1.3)
 
 
-def scan(rng, front, back, sheet, edge=0.33):
+def scan(rng, front, back, sheet):
     """Return (dirty, clean): a scan of a sheet with ink on its front and on its back.
 
     Args:
         rng: a numpy.random.Generator.
         front, back: from `ink`; None: nothing is written on that side.
         sheet: from `paper`.
-        edge: amount of ink at the edge of a stroke in `clean`.
 
     Returns:
         Two float32 arrays of the sheet's shape, in [0, 1].
@@ -248,7 +248,7 @@ def scan(rng, front, back, sheet, edge=0.33):
         through *= np.clip(0.8 + uneven_paper, 0, 1)
         page = page * (1 - strength * through)
     if front is not None:
-        clean = 1 - step(ndimage.gaussian_filter(front, 0.6) - edge, 0.7)
+        clean = 1 - step(ndimage.gaussian_filter(front, 0.6) - EDGE, 0.7)
         seen = ndimage.gaussian_filter(front, blur)
         amount = contrast * seen
         if uneven:
@@ -314,7 +314,7 @@ class Sheets:
             self.inks.append(ink(rng, side).astype("float16"))
             self.papers.append(paper(rng, side).astype("float16"))
 
-    def patch(self, rng, side, edge=0.33):
+    def patch(self, rng, side):
         """Return (dirty, clean), each float32 of shape (side, side) in [0, 1], as `scan` does.
 
         Text is mostly upright and never mirrored, which is what distinguishes it from the back of
@@ -334,7 +334,7 @@ class Sheets:
             blank = step(np.arange(side) - rng.uniform(0.2, 0.8) * side, 1).astype("float32")
             front = front * np.rot90(np.broadcast_to(blank, (side, side)), rng.integers(4))
         sheet = np.rot90(cut(self.papers), rng.integers(4))[:, :: rng.choice([-1, 1])]
-        dirty, clean = scan(rng, front, back, sheet, edge)
+        dirty, clean = scan(rng, front, back, sheet)
         if rng.random() < 0.05:
             height, width = rng.integers(side // 4, side + 1, 2)
             top, left = rng.integers(side - height + 1), rng.integers(side - width + 1)
