@@ -8,7 +8,7 @@ from conftest import contents
 from PIL import Image
 
 import vae_fashion
-from common import data, images, training
+from common import data, images, plotting, training
 from tools import latents
 
 
@@ -27,10 +27,11 @@ def gray_decoder(z):
 
 def test_the_plane_has_z_1_from_left_to_right_and_z_2_from_bottom_to_top():
     centers = np.array([-1.5, -0.5, 0.5, 1.5])  # of four images between -2 and 2
-    plane = latents.plane(gray_decoder, 2, 4)
+    codes = latents.plane_codes(2, 4)
+    plane = plotting.mosaic(gray_decoder(codes), 4)
     assert plane.shape == (112, 112)
     np.testing.assert_allclose(plane[0, ::28], centers)
-    upward = latents.plane(lambda z: gray_decoder(z[:, ::-1]), 2, 4)
+    upward = plotting.mosaic(gray_decoder(codes[:, ::-1]), 4)
     np.testing.assert_allclose(upward[::28, 0], centers[::-1])
 
 

@@ -25,11 +25,6 @@ def decode(decoder, codes):
     return np.concatenate([np.asarray(decoder(part)) for part in parts])
 
 
-def plane(decoder, limit, count):
-    """Return `count` times `count` decoded images in one: those of `plane_codes`."""
-    return plotting.mosaic(decode(decoder, plane_codes(limit, count)), count)
-
-
 def plane_codes(limit, count):
     """Return codes, shape (count * count, 2), evenly over a latent plane, row by row.
 
