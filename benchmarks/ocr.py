@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import tensorflow
 import tyro
 from PIL import Image
 
@@ -30,17 +31,10 @@ PAGES, ENLARGE = 40, 3
 
 
 def edit_distance(one, other):
-    """Return the minimum number of insertions, deletions and replacements between two texts.
-
-    Wagner and Fischer 1974, https://doi.org/10.1145/321796.321811
-    """
-    row = list(range(len(other) + 1))
-    for number, letter in enumerate(one, start=1):
-        previous, row = row, [number]
-        for column, other_letter in enumerate(other):
-            replaced = previous[column] + (letter != other_letter)
-            row.append(min(replaced, previous[column + 1] + 1, row[column] + 1))
-    return row[-1]
+    """Return the minimum number of insertions, deletions and replacements between two texts."""
+    one, other = (tensorflow.strings.unicode_decode([text], "UTF-8") for text in (one, other))
+    [distance] = tensorflow.edit_distance(one.to_sparse(), other.to_sparse(), normalize=False)
+    return int(distance)
 
 
 def read(page, folder):
