@@ -39,8 +39,9 @@ def prepare(picture, dataset_name, invert=True):
         return picture, inverted
     if dataset_name in DIGITS:
         return center_strokes(picture), inverted
-    if dataset_name in CLOTHES:
-        return fill_square(picture), inverted
+    if dataset_name in CLOTHES:  # Xiao et al. 2017, https://arxiv.org/abs/1708.07747, section 2
+        piece, black, _, _ = _crop(picture)
+        return images.fit_square(piece, SIDE, black), inverted
     return images.fit_square(picture, SIDE), inverted
 
 
@@ -120,16 +121,6 @@ def thicken(image, strokes):
     skeleton = np.pad(skeleton, round(radius))
     distance = ndimage.distance_transform_edt(~skeleton)
     return np.clip(radius + 0.5 - distance, 0, 1).astype("float32")[..., np.newaxis]
-
-
-def fill_square(image):
-    """Return clothes on black as Fashion-MNIST has them, (28, 28, 1), from a picture of any size.
-
-    It is cropped to what stands out from its border, then fitted into the square: Xiao et al. 2017,
-    https://arxiv.org/abs/1708.07747, section 2.
-    """
-    piece, black, _, _ = _crop(image)
-    return images.fit_square(piece, SIDE, black)
 
 
 def _crop(image):
