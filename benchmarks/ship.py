@@ -45,15 +45,14 @@ def ship(model, report, rounding):
     model.set_weights([round_weight(weight, rounding) for weight in model.get_weights()])
     suffix = "_published" if report["settings"].get("recipe") == "published" else ""
     path = training.MODELS / f"{model.name}{suffix}.keras"
-    training.save_model(model, path)
-    with zipfile.ZipFile(path) as archive:
-        entries = {name: archive.read(name) for name in archive.namelist()}
-    with (
-        files.write_whole(path, replace=True) as temporary,
-        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive,
-    ):
-        for name, content in entries.items():  # Keras stores them without compression
-            archive.writestr(name, content)
+    with files.write_whole(path, replace=True) as temporary:
+        model.save(temporary)
+        with zipfile.ZipFile(temporary) as archive:
+            entries = {name: archive.read(name) for name in archive.namelist()}
+        # Keras stores them without compression.
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+            for name, content in entries.items():
+                archive.writestr(name, content)
     files.write_json(path.with_suffix(".json"), report, replace=True)
     print(f"Wrote {path}, {path.stat().st_size:,} bytes")
 
