@@ -89,12 +89,9 @@ def write_json(path, content, replace=False):
         temporary.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
 
 
-def write_csv(path, header, rows, replace=False):
+def write_csv(path, header, rows):
     """Write rows of values as a CSV file."""
-    with (
-        write_whole(path, replace) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
+    with write_whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([header, *rows])
 
 
