@@ -95,14 +95,15 @@ def parse(description, argv, *commands):
     argv = sys.argv[1:] if argv is None else [str(argument) for argument in argv]
     train, *others = commands
     given = {argument.partition("=")[0] for argument in argv}
-    for command in others:
-        if _required_flag(command) in given:
+    flags = {f"--{_required_field(command).replace('_', '-')}": command for command in others}
+    for flag, command in flags.items():
+        if flag in given:
             settings = _parse(command, argv, description)
             if getattr(settings, _required_field(command)) == []:
-                raise UserError(f"{_required_flag(command)} needs at least one file")
+                raise UserError(f"{flag} needs at least one file")
             return settings
-    flags = ", ".join(_required_flag(command) for command in others)
-    hint = f"\nHelp for {flags}: python {Path(sys.argv[0]).name} FLAG VALUE --help" if flags else ""
+    script = Path(sys.argv[0]).name
+    hint = f"\nHelp for {', '.join(flags)}: python {script} FLAG VALUE --help" if flags else ""
     settings = _parse(train, argv, description + hint)
     if settings.resume:
         folder = settings.resume
@@ -116,10 +117,6 @@ def parse(description, argv, *commands):
 def _required_field(command):
     [name] = [f.name for f in dataclasses.fields(command) if f.default is dataclasses.MISSING]
     return name
-
-
-def _required_flag(command):
-    return f"--{_required_field(command).replace('_', '-')}"
 
 
 def _parse(command, argv, description):
