@@ -4,7 +4,6 @@ The datasets come from --data-dir, from Keras's cache, or from a download. If th
 synthetic images replace them, and a line says so.
 """
 
-import contextlib
 import dataclasses
 import gzip
 import hashlib
@@ -12,6 +11,7 @@ import io
 import math
 import os
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +80,8 @@ class _Source:
     class_names: list
     cache_folder: str  # below Keras's cache
     hashes: dict  # {file to download: its hash, in pooch's notation}
+    stand_in: str  # name of the synthetic dataset
+    make_images: Callable  # that makes it
 
 
 _MNIST = _Source(
@@ -87,6 +89,8 @@ _MNIST = _Source(
     class_names=list("0123456789"),
     cache_folder="",
     hashes={"mnist.npz": "sha256:731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"},
+    stand_in="synthetic digits",
+    make_images=digits,
 )
 _FASHION_MNIST = _Source(
     name="Fashion-MNIST",
@@ -100,6 +104,8 @@ _FASHION_MNIST = _Source(
         "t10k-images-idx3-ubyte.gz": "md5:bef4ecab320f06d8554ea6380940ec79",
         "t10k-labels-idx1-ubyte.gz": "md5:bb300cfdad3c16e7a12a480ee83cd310",
     },
+    stand_in="synthetic clothes",
+    make_images=clothes,
 )
 
 
@@ -131,15 +137,14 @@ def _load(source, settings):
             folder, origin = _cache_or_download(source)
             arrays = _read_folder(source, folder)
         except DownloadError as error:
-            warn_synthetic(name, error, _stand_in(source)[0])
+            warn_synthetic(name, error, source.stand_in)
         except UserError as error:
             raise UserError(f"{error}; delete it, and it will be downloaded again") from None
     if arrays is None:
-        name, make_images = _stand_in(source)
-        origin, arrays = "synthetic", []
+        name, origin, arrays = source.stand_in, "synthetic", []
         for part, count in (("train", 10_000), ("test", 2_000)):
             count = min(settings.limit or count, count)
-            arrays += make_images(count, seed=seed_for(settings.seed, name, part))
+            arrays += source.make_images(count, seed=seed_for(settings.seed, name, part))
     x, y, x_test, y_test = (array[: settings.limit] for array in arrays)
     x, x_test = (pixels[..., np.newaxis].astype("float32") / 255 for pixels in (x, x_test))
     split = len(x) - min(math.ceil(len(x) / 10), 5_000)
@@ -154,13 +159,6 @@ def _load(source, settings):
         x_test=x_test,
         y_test=y_test,
     )
-
-
-def _stand_in(source):
-    """Return the name of a dataset's synthetic stand-in, and the function that makes it."""
-    if source is _MNIST:
-        return "synthetic digits", digits
-    return "synthetic clothes", clothes
 
 
 def warn_synthetic(name, error, stand_in):
@@ -341,8 +339,7 @@ def _pictures_below(folder):
     if folder.name.startswith("."):
         return []
     try:
-        with contextlib.suppress(StopIteration):
-            next(folder.iterdir())  # rglob silently skips folders it may not read
+        next(folder.iterdir(), None)  # rglob silently skips folders it may not read
     except OSError as error:
         raise UserError(f"{folder}: cannot be read ({error.strerror})") from None
     return [path for path in sorted(folder.rglob("*")) if _is_picture(path)]
