@@ -92,17 +92,12 @@ _SYMMETRICAL, _SHAPES = {0, 1, 2, 3, 4, 6, 8}, [
 
 
 def clothes(count, seed=0):
-    """Return clothes that resemble Fashion-MNIST: ten classes, shaded, light on black.
+    """Return (images, labels) of clothes that resemble Fashion-MNIST: shaded, light on black.
 
-    Outlines, patterns, folds and gray values vary.
-
-    Args:
-        count: how many.
-        seed: anything numpy.random.default_rng takes; the same seed gives the same clothes.
-
-    Returns:
-        (images, labels): uint8 of shapes (count, 28, 28) and (count,), labels in the order of
-        Fashion-MNIST: t-shirt, trouser, pullover, dress, coat, sandal, shirt, sneaker, bag, boot.
+    Both are uint8, of shapes (count, 28, 28) and (count,). The ten labels are in the order of
+    Fashion-MNIST: t-shirt, trouser, pullover, dress, coat, sandal, shirt, sneaker, bag, boot.
+    Outlines, patterns, folds and gray values vary. `seed` is anything numpy.random.default_rng
+    takes; the same seed gives the same clothes.
     """
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, len(_SHAPES), count).astype(np.uint8)

@@ -25,12 +25,7 @@ _FIRST_LETTERS = {"latin": ord("a"), "greek": 0x3B1, "cyrillic": 0x430, "fraktur
 def ink(rng, side):
     """Return the ink that is written or printed on a sheet: 1 is ink, 0 is none.
 
-    Args:
-        rng: a numpy.random.Generator.
-        side: of the sheet, in pixels.
-
-    Returns:
-        float32, shape (side, side), with antialiased edges.
+    It is float32, shape (side, side), with antialiased edges. `rng` is a numpy.random.Generator.
     """
     kind = rng.choice(["print", "handwriting", "forms"], p=[0.45, 0.45, 0.1])
     canvas = Image.new("L", (2 * side, 2 * side))
@@ -223,13 +218,8 @@ def paper(rng, side):
 def scan(rng, front, back, sheet):
     """Return (dirty, clean): a scan of a sheet with ink on its front and on its back.
 
-    Args:
-        rng: a numpy.random.Generator.
-        front, back: from `ink`; None: nothing is written on that side.
-        sheet: from `paper`.
-
-    Returns:
-        Two float32 arrays of the sheet's shape, in [0, 1].
+    Both are float32 of the sheet's shape, in [0, 1]. `front` and `back` are from `ink` (None:
+    nothing is written on that side), `sheet` is from `paper`.
     """
     shape = sheet.shape
     contrast = rng.uniform(0.1, 0.95) if rng.random() < 0.6 else rng.uniform(0.45, 0.95)
@@ -302,12 +292,9 @@ class Sheets:
     """Papers and writings, combined anew for every training patch."""
 
     def __init__(self, count, seed, side=512):
-        """Make them.
+        """Make `count` writings and as many papers, with sides of `side` pixels.
 
-        Args:
-            count: number of writings, and of papers.
-            seed: anything that numpy.random.default_rng takes.
-            side: of each sheet, in pixels.
+        `seed` is anything that numpy.random.default_rng takes.
         """
         self.inks, self.papers = [], []
         for rng in np.random.default_rng(seed).spawn(count):

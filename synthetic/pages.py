@@ -36,18 +36,12 @@ _WORDS = """
 
 
 def make_pages(count, seed=0, height=420, width=540, scale=None):
-    """Return pages of text that resemble NoisyOffice's, each in a dirty and a clean version.
+    """Return a list of `count` pages of text that resemble NoisyOffice's.
 
-    Args:
-        count: number of pages.
-        seed: anything that numpy.random.default_rng takes; the same seed gives the same pages.
-        height, width: of each page, in pixels.
-        scale: size of letters and dirt: 1 is NoisyOffice's, 3 that of a scan at 300 dpi. None:
-            mostly 1, up to 3.
-
-    Returns:
-        A list of (dirty, clean, kind, text): two uint8 arrays of shape (height, width, 1), the
-        main kind of dirt, one of KINDS, and the lines of text.
+    Each is (dirty, clean, kind, text): two uint8 arrays of shape (height, width, 1), the main kind
+    of dirt, one of KINDS, and the lines of text. `seed` is anything that numpy.random.default_rng
+    takes; the same seed gives the same pages. `scale` is the size of letters and dirt: 1 is
+    NoisyOffice's, 3 that of a scan at 300 dpi; None: mostly 1, up to 3.
     """
     made = []
     for rng in np.random.default_rng(seed).spawn(count):
@@ -59,12 +53,9 @@ def make_pages(count, seed=0, height=420, width=540, scale=None):
 
 
 def add_stains(clean, seed=0, kind=None):
-    """Return a clean page with paper and dirt, uint8 of its shape.
+    """Return a clean page, black text on white, with paper and dirt: uint8, (height, width, 1).
 
-    Args:
-        clean: uint8, shape (height, width, 1), black text on white.
-        seed: anything that numpy.random.default_rng takes.
-        kind: the main kind of dirt, one of KINDS; None: any.
+    `kind` is the main kind of dirt, one of KINDS; None: any. `seed` is as for `make_pages`.
     """
     rng = np.random.default_rng(seed)
     ink = clean[..., 0].astype("float32") / 255
