@@ -86,11 +86,8 @@ class Apply(Pretrained):
 def parse(description, argv, *commands):
     """Return the command that the user asks for: an instance of one of the dataclasses.
 
-    Args:
-        description: shown by --help.
-        argv: list of arguments; None: those of the process.
-        commands: dataclasses. The first is the default. Each other one has exactly one required
-            field; its flag selects it.
+    The first of the commands is the default. Each other one has exactly one required field; its
+    flag selects it. `description` is shown by --help, `argv` None means the process's arguments.
     """
     argv = sys.argv[1:] if argv is None else [str(argument) for argument in argv]
     train, *others = commands

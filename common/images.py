@@ -175,11 +175,8 @@ def write_image(path, image):
 def output_paths(inputs, output_dir, name, suffixes=WRITTEN_SUFFIXES):
     """Return [(input, output path)] for image files, once all of them have been read.
 
-    Args:
-        inputs: the files. Each output has the name of its input.
-        output_dir: folder for the outputs; None: a new one in runs/, called `name`.
-        name: see `output_dir`.
-        suffixes: suffixes that outputs may have; for other inputs the first one is used.
+    Outputs go to `output_dir`; None: a new folder in runs/, called `name`. Each has the name of its
+    input, but the first of `suffixes` if the input's own is not one of these.
 
     Raises UserError if an input cannot be read, or an output exists.
     """

@@ -44,11 +44,9 @@ def batches(make_batch, count, settings, folder=None):
     Each pass over the training data has its own order. A batch depends only on the seed and on the
     step, so runs with the same seed see the same batches, and so does a resumed run.
 
-    Args:
-        make_batch: function of (indices, seed) that returns (inputs, targets).
-        count: number of training examples.
-        settings: `cli.Train`, of which batch_size, steps_per_epoch and seed are used.
-        folder: the run folder; the first step follows the last epoch in its history.csv.
+    `make_batch` is a function of (indices, seed) that returns (inputs, targets); indices are below
+    `count`. Of `settings`, a `cli.Train`, batch_size, steps_per_epoch and seed are used. With a run
+    folder, the first step follows the last epoch in its history.csv.
     """
     steps_per_pass = math.ceil(count / settings.batch_size)
     example = make_batch(np.arange(1), seed=0)
@@ -209,11 +207,8 @@ def model_name(path):
 def load_model(path, *names):
     """Return a trained model, without loss and optimizer.
 
-    Args:
-        path: the .keras file; None: the one in models/ with the first of the names.
-        names: names that the model may have.
-
-    Raises UserError if the file is not a Keras model, or a model with another name.
+    `path` is the .keras file; None: the one in models/ with the first of the names. Raises
+    UserError if it is not a Keras model, or a model with none of these names.
     """
     path = Path(path or MODELS / f"{names[0]}.keras")
     files.check_file(path)
@@ -245,15 +240,9 @@ def trained_on(path, name):
 def report(folder, settings, model, dataset, results, row="model", networks=()):
     """Write metrics.json and print the final table.
 
-    Args:
-        folder: the run folder.
-        settings: the script's `Train`.
-        model: the trained model.
-        dataset: has `summary()`.
-        results: {row: {metric: value}}.
-        row: the model's row.
-        networks: other rows that are trained networks; they are printed, but not written to
-            metrics.json. The remaining rows are the baselines.
+    `settings` are the script's `Train`, `dataset` has `summary()`, `results` is {row: {metric:
+    value}}, and `row` is the trained model's. Other rows that are trained networks, `networks`, are
+    printed, but not written to metrics.json. The remaining rows are the baselines.
     """
     history = read_history(folder)
     content = {
