@@ -107,9 +107,8 @@ def center_strokes(image):
 def thicken(image, strokes):
     """Return an image cropped to its strokes with strokes that are not too thin for DIGIT_SIDE.
 
-    Args:
-        image: light strokes on black, float32 in [0, 1], shape (height, width, 1).
-        strokes: where they are, bool of shape (height, width); may be wider than they are.
+    The image has light strokes on black, float32 in [0, 1], shape (height, width, 1); `strokes` is
+    where they are, bool of shape (height, width), and may be wider than they are.
     """
     skeleton = skeletonize(strokes)
     width = image[strokes].sum() / skeleton.sum()  # area by length

@@ -15,10 +15,8 @@ on_tile = contextvars.ContextVar("on_tile", default=lambda share: None)
 def denoise_files(network, outputs, multiple, plus=0, invert=False, color=False):
     """Write a denoised copy of each image file at its own size; see `denoise`.
 
-    Args:
-        outputs: [(input, path to write)], as `images.output_paths` returns.
-        invert: whether to invert pictures with a light background, and their results back.
-        color: whether color is kept; otherwise pictures become gray.
+    `outputs` is [(input, path to write)], as `images.output_paths` returns. With `invert`, pictures
+    with a light background are inverted, and their results back. Without `color` they become gray.
     """
     for path, target in outputs:
         picture, inverted = images.read_visible(path, color), False

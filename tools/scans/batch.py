@@ -28,13 +28,9 @@ SUFFIXES = {*KINDS, ".gif", ".avif", ".jp2"}  # of the files in a folder that ar
 def clean_files(network, inputs, output_dir, options, force=False, dask=None):
     """Clean files, folders and patterns into a folder, and keep a record there.
 
-    Args:
-        network: of clean_documents.py.
-        inputs: what to clean.
-        output_dir: where outputs go; None: a new folder in runs/.
-        options: `document.Options`.
-        force: whether outputs that are in the record may be replaced.
-        dask: "local", or the address of a scheduler, to clean with dask's workers.
+    `network` is one of clean_documents.py, `output_dir` None a new folder in runs/, and `options`
+    are `document.Options`. With `force`, outputs that are in the record may be replaced. `dask` is
+    "local", or the address of a scheduler, to clean with dask's workers.
 
     Returns the exit code: 1 if some of several files could not be cleaned. Raises UserError if an
     input is missing, an output would replace something, or the only file could not be cleaned.

@@ -31,11 +31,8 @@ _lock = threading.Lock()  # PDFium is not thread-safe
 def clean(address, network, sources, options):
     """Yield (name, function that writes the cleaned file to a path), as workers finish files.
 
-    Args:
-        address: of a scheduler, or "local".
-        network: of clean_documents.py.
-        sources: {name: file to read}.
-        options: `document.Options`.
+    `address` is that of a scheduler, or "local"; `network` is one of clean_documents.py, `sources`
+    {name: file to read}, and `options` are `document.Options`.
 
     Raises UserError if no scheduler answers, or its workers cannot do this work.
     """

@@ -34,12 +34,9 @@ class Options:
 def clean_file(clean, source, path, options):
     """Clean all pages of a file into a new one, whose suffix is its kind.
 
-    `clean` is a function that `page.cleaner` returns.
-
-    Returns:
-        What the record keeps: {"pages": count, "input_sha256", "sha256", "notes": list of texts}.
-
-    Raises UserError if the file cannot be read.
+    `clean` is a function that `page.cleaner` returns. Returns what the record keeps: {"pages":
+    count, "input_sha256", "sha256", "notes": list of texts}. Raises UserError if the file cannot be
+    read.
     """
     kind = KINDS[path.suffix.lower()]
     result = {"pages": 0, "input_sha256": files.sha256(source)}

@@ -243,10 +243,8 @@ def _find_resolution(placed, font_sizes, page_area):
 def write_pages(pages, path, max_bytes):
     """Write pages into a new file, whose suffix is its kind; return what was lost, a list of texts.
 
-    Args:
-        pages: iterator over `Page`; no more than one is held at a time.
-        path: the file.
-        max_bytes: JPEG and WebP lower their quality, down to 75, to be no larger than that.
+    `pages` is an iterator over `Page`; no more than one is held at a time. JPEG and WebP lower
+    their quality, down to 75, to be no larger than `max_bytes`.
     """
     kind = KINDS[path.suffix.lower()]
     if kind == "pdf":

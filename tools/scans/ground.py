@@ -51,10 +51,8 @@ def estimate_paper(pixels, side=200, window=41):
     most of the page do not count, nor do much darker ones if there are others. The grain is a
     standard deviation, as a share of the paper's color.
 
-    Args:
-        pixels: uint8, shape (height, width, channels).
-        side: every n-th pixel is used, so that at most about twice as many are along a side.
-        window: side of the square, in used pixels.
+    `pixels` are uint8, shape (height, width, channels). Every n-th is used, so that at most about
+    twice `side` are along a side; `window` is the side of the square, in used pixels.
     """
     height, width, channels = pixels.shape
     step = max(1, max(height, width) // side)
@@ -107,12 +105,10 @@ def find_dark_ground(pixels, paper, with_text=True):
     """Return where a page's ground is dark, bool (height, width, 1), or None if it is nowhere.
 
     Ground is what covers most of a square that is somewhat broader than a stroke. It is dark if it
-    and one of its channels are about half as light as the paper; no marker is.
+    and one of its channels are about half as light as the paper; no marker is. `with_text` demands
+    that it carries light text; blots and the scanner's black borders do not.
 
-    Args:
-        pixels: uint8, shape (height, width, channels).
-        paper: function that `estimate_paper` returns.
-        with_text: whether it must carry light text; blots and the scanner's black borders do not.
+    `pixels` are uint8, shape (height, width, channels); `estimate_paper` returns `paper`.
     """
     height, width = pixels.shape[:2]
     stroke = max_stroke(pixels.shape)
@@ -147,10 +143,8 @@ def find_color_areas(pixels, paper, besides=None):
     They are what remains when everything as narrow as a stroke is filled in: a maximum over each
     neighborhood, then a minimum. The result is uint8, shape (height, width, 3); 255 is paper.
 
-    Args:
-        pixels: uint8, shape (height, width, 3).
-        paper: function that `estimate_paper` returns.
-        besides: where no color counts, bool (height, width, 1), or None.
+    `pixels` are uint8, shape (height, width, 3); `estimate_paper` returns `paper`. `besides` is
+    where no color counts, bool (height, width, 1), or None.
     """
     height = len(pixels)
     stroke = max_stroke(pixels.shape)
