@@ -360,20 +360,21 @@ def _patches(image, count, key):
     return np.stack([image[top : top + SIDE, left : left + SIDE] for top, left in corners])
 
 
+def split_indices(count, rng):
+    """Return shuffled indices: 75% for training, 10% for validation, 15% for testing."""
+    order = rng.permutation(count)
+    test, val = max(round(0.15 * count), 1), max(round(0.1 * count), 1)
+    return order[test + val :], order[test : test + val], order[:test]
+
+
 def _split(pictures, settings):
     """Return [x_train, y_train, x_val, y_val, x_test, y_test] of (images, label) pairs."""
     rng = np.random.default_rng(seed_for(settings.seed, "split"))
-    order = rng.permutation(len(pictures))
-    test, val = round(0.15 * len(order)), round(0.1 * len(order))
     limit = settings.limit or math.inf
     parts = []
-    for chosen, max_images in (
-        (order[test + val :], limit * 0.9),
-        (order[test : test + val], limit * 0.1),
-        (order[:test], limit),
-    ):
+    for chosen, share in zip(split_indices(len(pictures), rng), (0.9, 0.1, 1), strict=True):
         x = np.concatenate([pictures[index][0] for index in chosen])
         y = np.concatenate([[pictures[index][1]] * len(pictures[index][0]) for index in chosen])
-        shuffled = rng.permutation(len(x))[: int(min(max_images, len(x)))]
+        shuffled = rng.permutation(len(x))[: int(min(limit * share, len(x)))]
         parts += [x[shuffled], y[shuffled]]
     return parts

@@ -248,11 +248,10 @@ def _read_own(folder, settings):
     if len(pages) < MIN_PAGES:
         raise UserError(f"{folder}: {len(pages)} different clean pages; {MIN_PAGES} are needed")
     groups = [list(group.values()) for group in pages.values()]
-    order = np.random.default_rng(seed_for(settings.seed, "split")).permutation(len(groups))
-    test, val = max(round(0.15 * len(order)), 1), max(round(0.1 * len(order)), 1)
+    rng = np.random.default_rng(seed_for(settings.seed, "split"))
     return [
         [page for index in part for page in groups[index]][: settings.limit]
-        for part in (order[test + val :], order[test : test + val], order[:test])
+        for part in data.split_indices(len(groups), rng)
     ]
 
 
