@@ -20,9 +20,8 @@ CELL = 8  # pixels, the side of a block of JPEG
 TILE = code.PERIOD * CELL
 WINDOW = 1024  # pixels, of the first look at a photo
 ANGLES = np.radians(np.arange(-7, 8) * 0.75)
-SCALES = sorted(
-    2 ** (np.arange(-50, 51) / 48), key=lambda scale: abs(np.log(scale))
-)  # likely first
+# The likely ones first.
+SCALES = sorted(2 ** (np.arange(-50, 51) / 48), key=lambda scale: abs(np.log(scale)))
 # Width and height relative to their mean: one side 0.9 to 1.1 of what it was, in four steps.
 STRETCHES = [(0.972, 1.029), (1.029, 0.972), (0.949, 1.054), (1.054, 0.949)]
 STRETCHED = [scale * np.array(stretch) for scale in SCALES for stretch in STRETCHES]
