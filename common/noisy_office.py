@@ -202,9 +202,7 @@ def _read_families(contents, place, limit):
                 clean_path = path.parent.with_name(clean) / clean_name
                 if clean_path not in contents:
                     raise UserError(f"{path}: the clean page {clean_path} is missing")
-                members.append(
-                    _read_page(kind, path, clean_path, contents[path], contents[clean_path])
-                )
+                members.append(_read_page(kind, path, clean_path, contents))
             families.append(members)
         if paths:
             return families
@@ -242,7 +240,7 @@ def _read_own(folder, settings):
     for name, path in dirty.items():
         if name not in clean:
             raise UserError(f"{path}: the clean page is missing in {folder / 'clean'}")
-        page = _read_page("own", path, clean[name])
+        page = _read_page("own", path, clean[name], {})
         key = hashlib.sha256(page.clean.tobytes()).hexdigest()
         pages.setdefault(key, {}).setdefault(page.dirty.tobytes(), page)
     if len(pages) < MIN_PAGES:
@@ -259,11 +257,11 @@ def _is_picture(path):
     return path.suffix.lower() in images.SUFFIXES and path.name[0] != "."
 
 
-def _read_page(kind, path, clean_path, content=None, clean_content=None):
-    """Return the `Page` in two files. `content` is as in `images.read_gray`."""
+def _read_page(kind, path, clean_path, contents):
+    """Return the `Page` in two files. `contents` is as in `_png_files`, or empty."""
     dirty, clean = (
-        np.round(images.read_gray(path, "white", content) * 255).astype(np.uint8)
-        for path, content in ((path, content), (clean_path, clean_content))
+        np.round(images.read_gray(file, "white", contents.get(file)) * 255).astype(np.uint8)
+        for file in (path, clean_path)
     )
     if dirty.shape != clean.shape:
         raise UserError(f"{path} and {clean_path}: different sizes")
