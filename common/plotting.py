@@ -63,9 +63,7 @@ def image_grid(rows, path, *, title, caption, column_titles=(), cell=0.9):
             if image is None:
                 axis.axis("off")
                 continue
-            axis.imshow(
-                image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=1
-            )
+            axis.imshow(image, cmap="gray", vmin=0, vmax=1)
             axis.set(xticks=[], yticks=[])
         row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9, labelpad=8)
     crowded = max(map(len, column_titles), default=0) > 11 * cell_width
