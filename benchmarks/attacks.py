@@ -264,16 +264,11 @@ def main():
     if "capacity" not in measured:
         measured["capacity"] = measure_capacities(watermark)
         store(RESULTS, "attacks", measured)
-    methods = {
-        "dwtDct": lambda: invisible_watermark("dwtDct"),
-        "dwtDctSvd": lambda: invisible_watermark("dwtDctSvd"),
-        OURS: lambda: our_method(watermark),
-    }
-    for name, make_method in methods.items():
+    for name in ("dwtDct", "dwtDctSvd", OURS):
         if name in measured["methods"]:
             continue
         try:
-            embed = make_method()
+            embed = our_method(watermark) if name == OURS else invisible_watermark(name)
         except ImportError as error:
             print(f"{name}: left out ({error})")
             continue
