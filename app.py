@@ -138,9 +138,9 @@ def watermark():
 @functools.cache
 def autoencoders():
     """Return {kind: (encoder, decoder)} of latent_spaces.py."""
-    kinds = latent_spaces.SAVED
     return {
-        kind: latent_spaces.encoder_and_decoder(model(f"latent_spaces_{kind}")) for kind in kinds
+        kind: latent_spaces.encoder_and_decoder(model(f"latent_spaces_{kind}"))
+        for kind in latent_spaces.SAVED
     }
 
 
@@ -244,12 +244,10 @@ def show_on(file, events, work, inputs, outputs):
 def run_on(events, work, inputs, outputs, stop):
     """Run heavy work on each event, which stops what still runs and empties the outputs.
 
-    Args:
-        work: function of `report`, a temporary folder and the inputs; `report` takes the share of
-            the work that is done, in [0, 1].
-        inputs: components; those for files come first, and without any there is nothing to do.
-        outputs: components that show what `work` returns; the last one is a text.
-        stop: button.
+    `work` is a function of `report`, a temporary folder and the inputs; `report` takes the share of
+    the work that is done, in [0, 1]. The inputs for files come first, and without any file there is
+    nothing to do. The last of the outputs, which show what `work` returns, is a text. `stop` is a
+    button.
     """
     latest = gr.State()  # an Event, set when the work on the latest inputs is over
     files = sum(isinstance(each, gr.File | gr.DownloadButton) for each in inputs)
