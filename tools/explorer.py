@@ -13,16 +13,12 @@ import numpy as np
 from PIL import Image
 
 from common import files, plotting
-from tools import latents
+from tools import latents, small_images
 
 TEMPLATE = Path(__file__).with_suffix(".html")
 SIDE = 48  # decoded images along a side of the plane
 MAX_IMAGES = 2_000  # test images in the page
 COLUMNS = 50  # of the mosaic of test images
-TASKS = {
-    "Fashion-MNIST": "Find a bag that turns into a shoe.",
-    "synthetic clothes": "Find a bag that turns into a shoe.",
-}
 
 
 def write(path, encoder, decoder, dataset):
@@ -46,9 +42,12 @@ def fill(encoder, decoder, dataset):
     limit = max(2.5, 1.05 * float(np.abs(codes).max()))
     grid = np.zeros((SIDE**2, decoder.input_shape[1]), "float32")  # the other dimensions are zero
     grid[:, axes] = latents.plane_codes(limit, SIDE)
+    task = "Find an image that turns into one of another class."
+    if dataset.name in small_images.CLOTHES:
+        task = "Find a bag that turns into a shoe."
     content = {
         "dataset": str(dataset),
-        "task": TASKS.get(dataset.name, "Find an image that turns into one of another class."),
+        "task": task,
         "classes": list(dataset.class_names),
         "colors": plotting.COLORS,
         "size": list(dataset.x_test.shape[1:3]),
