@@ -92,11 +92,10 @@ _MNIST = _Source(
     stand_in="synthetic digits",
     make_images=digits,
 )
+_CLOTHES = "T-shirt,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot"
 _FASHION_MNIST = _Source(
     name="Fashion-MNIST",
-    class_names="T-shirt,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot".split(
-        ","
-    ),
+    class_names=_CLOTHES.split(","),
     cache_folder="fashion-mnist",
     hashes={  # published at https://github.com/zalandoresearch/fashion-mnist
         "train-images-idx3-ubyte.gz": "md5:8d4fb7e6c68d591d4c3dfef9ec88bf0d",
