@@ -153,10 +153,8 @@ def run(main):
     except MemoryError:
         _exit_with_line("not enough memory; use smaller pictures or a smaller --batch-size")
     except KeyboardInterrupt:
-        print(
-            "\nInterrupted. To continue a training, use the --resume line above its first epoch.",
-            file=sys.stderr,
-        )
+        advice = "To continue a training, use the --resume line above its first epoch."
+        print(f"\nInterrupted. {advice}", file=sys.stderr)
         sys.exit(130)
 
 

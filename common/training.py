@@ -44,9 +44,9 @@ def batches(make_batch, count, settings, folder=None):
     Each pass over the training data has its own order. A batch depends only on the seed and on the
     step, so runs with the same seed see the same batches, and so does a resumed run.
 
-    `make_batch` is a function of (indices, seed) that returns (inputs, targets); indices are below
-    `count`. Of `settings`, a `cli.Train`, batch_size, steps_per_epoch and seed are used. With a run
-    folder, the first step follows the last epoch in its history.csv.
+    `make_batch` is a function of (indices, seed) that returns (inputs, targets), `count` the number
+    of training examples. Of `settings`, a `cli.Train`, batch_size, steps_per_epoch and seed are
+    used. With a run folder, the first step follows the last epoch in its history.csv.
     """
     steps_per_pass = math.ceil(count / settings.batch_size)
     example = make_batch(np.arange(1), seed=0)
