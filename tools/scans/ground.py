@@ -108,7 +108,7 @@ def find_dark_ground(pixels, paper, with_text=True):
     and one of its channels are about half as light as the paper; no marker is. `with_text` demands
     that it carries light text; blots and the scanner's black borders do not.
 
-    `pixels` are uint8, shape (height, width, channels); `estimate_paper` returns `paper`.
+    `pixels` are uint8, shape (height, width, channels), `paper` is `estimate_paper`'s function.
     """
     height, width = pixels.shape[:2]
     stroke = max_stroke(pixels.shape)
@@ -143,7 +143,7 @@ def find_color_areas(pixels, paper, besides=None):
     They are what remains when everything as narrow as a stroke is filled in: a maximum over each
     neighborhood, then a minimum. The result is uint8, shape (height, width, 3); 255 is paper.
 
-    `pixels` are uint8, shape (height, width, 3); `estimate_paper` returns `paper`. `besides` is
+    `pixels` are uint8, shape (height, width, 3), `paper` is `estimate_paper`'s function, `besides`
     where no color counts, bool (height, width, 1), or None.
     """
     height = len(pixels)
