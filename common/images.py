@@ -166,9 +166,11 @@ def write_image(path, image):
     if (pixels == pixels[..., :1]).all():
         pixels = pixels[..., 0]
     with files.write_whole(path) as temporary:
-        # Pillow's default quality, 75, leaves artifacts around letters.
-        options = {"quality": 95} if temporary.suffix.lower() in (".jpg", ".jpeg") else {}
-        Image.fromarray(pixels).save(temporary, **options)
+        if temporary.suffix.lower() in (".jpg", ".jpeg"):
+            # Pillow's default quality, 75, leaves artifacts around letters.
+            Image.fromarray(pixels).save(temporary, quality=95)
+        else:
+            Image.fromarray(pixels).save(temporary)
     print(f"Wrote {files.printable(path)}", flush=True)
 
 
