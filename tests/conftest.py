@@ -63,6 +63,19 @@ def error_of(capsys):
     return run
 
 
+@pytest.fixture
+def usage_error(capsys):
+    """Run a script's main with flags that its parser refuses; return what it says, in one line."""
+
+    def run(main, *arguments):
+        with pytest.raises(SystemExit) as exit_info:
+            main([str(argument) for argument in arguments])
+        assert exit_info.value.code == 2
+        return " ".join(capsys.readouterr().err.replace("│", " ").split())  # tyro's frame
+
+    return run
+
+
 def python(*arguments, **options):
     """Run Python in a process of its own and return it when it has ended."""
     return subprocess.run(

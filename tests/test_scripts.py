@@ -400,7 +400,7 @@ def test_help_names_every_flag(name, capsys):
 
 
 @all_scripts
-def test_a_wrong_flag_is_named_with_the_right_one(name, capsys):
+def test_a_wrong_flag_is_named_with_the_right_one(name, usage_error):
     for arguments, right in (
         (["--epohcs", "3"], "--epochs"),
         (["--output_dirr", "a"], "--output-dir"),
@@ -409,10 +409,7 @@ def test_a_wrong_flag_is_named_with_the_right_one(name, capsys):
         (["--limit", "3"], "--limit must be at least 10"),
         (["--seed", str(2**32)], "--seed must be between 0 and"),
     ):
-        with pytest.raises(SystemExit) as exit_info:
-            main_of(name)(arguments)
-        assert exit_info.value.code == 2
-        error = capsys.readouterr().err
+        error = usage_error(main_of(name), *arguments)
         assert arguments[0].strip("-").split("_")[0] in error
         assert right in error
         assert "Traceback" not in error

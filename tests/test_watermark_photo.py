@@ -100,13 +100,9 @@ def test_pictures_for_training_validation_and_test_differ():
         ("--input a.png --extract --key \udcff", "--message and --key must be text in UTF-8"),
     ],
 )
-def test_flags_that_contradict_each_other_are_named(arguments, text, capsys, tmp_path):
+def test_flags_that_contradict_each_other_are_named(arguments, text, usage_error, tmp_path):
     Image.new("L", (64, 64), 90).save("a.png")
-    with pytest.raises(SystemExit) as exit_info:
-        watermark_photo.main(arguments.split())
-    assert exit_info.value.code == 2
-    error = " ".join(capsys.readouterr().err.replace("│", " ").split())
-    assert text in error
+    assert text in usage_error(watermark_photo.main, *arguments.split())
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
