@@ -200,35 +200,24 @@ def test_an_epoch_that_was_repeated_counts_once(tmp_path):
 
 
 def test_a_worse_epoch_never_replaces_the_best_model_even_after_resuming(tmp_path):
-    """Losses are set by hand: the second epoch is worse, and so is the first after resuming."""
+    """Losses are set by hand. Each epoch resumes the ones before."""
     x = np.zeros((4, 1), "float32")
-    best = []
 
-    def fit(model, epochs, val_losses):
-        given = iter(val_losses)
-
+    def best_after(epochs, val_loss):
         def set_loss(epoch, logs):
-            logs["val_loss"] = next(given)
+            logs["val_loss"] = val_loss
 
-        callbacks = training.callbacks(tmp_path, settings())
-        first = keras.callbacks.LambdaCallback(on_epoch_end=set_loss)
-        model.fit(
-            x,
-            x,
-            epochs=epochs,
-            validation_data=(x, x),
-            callbacks=[first, *callbacks],
-            verbose=0,
+        set_by_hand = keras.callbacks.LambdaCallback(on_epoch_end=set_loss)
+        callbacks = [set_by_hand, *training.callbacks(tmp_path, settings())]
+        small_model().fit(
+            x, x, epochs=epochs, validation_data=(x, x), callbacks=callbacks, verbose=0
         )
-        best.append((tmp_path / "model.keras").read_bytes())
+        return (tmp_path / "model.keras").read_bytes()
 
-    fit(small_model(), 1, [0.5])
-    fit(small_model(), 2, [0.7])
-    assert best[0] == best[1]
-    fit(small_model(), 3, [0.6])
-    assert best[0] == best[2]
-    fit(small_model(), 4, [0.4])
-    assert best[0] != best[3]
+    best = best_after(1, 0.5)
+    assert best_after(2, 0.7) == best
+    assert best_after(3, 0.6) == best
+    assert best_after(4, 0.4) != best
     losses = [row["val_loss"] for row in training.read_history(tmp_path)]
     assert losses == [0.5, 0.7, 0.6, 0.4]
 
