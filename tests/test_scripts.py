@@ -432,8 +432,9 @@ def test_bad_files_and_folders_end_in_one_line(name, error_of):
         (["--model", "text.keras"], "text.keras: not a model that can be loaded"),
         (["--model", "other.keras"], "other.keras: holds a model named other, not "),
         (["--model", "old.h5"], "old.h5: not a .keras file"),
-        (["--output-dir", "file/run"], "use another --output-dir"),
-        (["--output-dir", "full"], "use another --output-dir"),
+        (["--output-dir", "file/run"], "file/run: cannot be created"),
+        (["--output-dir", "file"], "use another --output-dir"),
+        (["--output-dir", "full"], "full is not empty; use another --output-dir"),
     ):
         assert text in error_of(main, *arguments_of(name), *arguments)
     assert "nowhere holds no interrupted training" in error_of(main, "--resume", "nowhere")

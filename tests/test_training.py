@@ -158,16 +158,6 @@ def test_a_run_folder_keeps_the_command_line(tmp_path):
     assert training.run_folder(settings(resume=folder), "toy") == folder
 
 
-def test_a_run_never_goes_into_a_folder_with_other_things(tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "notes.txt").write_text("the user's")
-    with pytest.raises(UserError, match="out is not empty; use another --output-dir"):
-        training.run_folder(settings(output_dir=tmp_path / "out"), "toy")
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["notes.txt"]
-    with pytest.raises(UserError, match=r"cannot be created .*; use another --output-dir"):
-        training.run_folder(settings(output_dir=tmp_path / "out" / "notes.txt"), "toy")
-
-
 def test_after_an_interruption_before_the_first_epoch_the_same_command_works(tmp_path):
     out = tmp_path / "out"
     training.run_folder(settings(output_dir=out), "toy")
@@ -255,31 +245,15 @@ def test_the_best_model_is_kept_without_its_optimizer(tmp_path):
     assert getattr(loaded, "optimizer", None) is None
 
 
-def test_a_model_of_another_script_is_named(tmp_path):
-    small_model("other").save(tmp_path / "other.keras")
-    with pytest.raises(UserError, match="holds a model named other, not toy or toy_2"):
-        training.load_model(tmp_path / "other.keras", "toy", "toy_2")
-    # Also where it has layers that only its own script knows, in a process that knows none.
+def test_a_model_of_another_script_is_named():
+    """Also where it has layers that only its own script knows, in a process that knows none."""
     path = training.MODELS / "vae_fashion.keras"
     code = (
         f"import sys; sys.path.insert(0, {str(training.MODELS.parent)!r})\n"
         "from common import training\n"
-        f"training.load_model({str(path)!r}, 'denoise_mnist')"
+        f"training.load_model({str(path)!r}, 'toy', 'toy_2')"
     )
-    done = python("-c", code)
-    assert "holds a model named vae_fashion, not denoise_mnist" in done.stderr
-
-
-@pytest.mark.parametrize("content", [b"", b"text", None])
-def test_what_is_no_model_is_named(tmp_path, content):
-    path = tmp_path / "model.keras"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(UserError, match=r"model.keras: (not a model|no such file)"):
-        training.load_model(path, "toy")
-    (tmp_path / "model.h5").write_bytes(b"")
-    with pytest.raises(UserError, match=r"model.h5: not a .keras file"):
-        training.load_model(tmp_path / "model.h5", "toy")
+    assert "holds a model named vae_fashion, not toy or toy_2" in python("-c", code).stderr
 
 
 def test_code_in_a_model_is_not_run(tmp_path):
