@@ -1,8 +1,6 @@
 import io
 import os
-import shutil
 import struct
-import subprocess
 import zlib
 from pathlib import Path
 
@@ -234,15 +232,3 @@ def test_dark_ink_on_a_transparent_background_is_seen():
     ImageDraw.Draw(ink).rectangle([10, 10, 30, 30], fill=(0, 0, 0, 255))
     ink.save("ink.png")
     assert np.ptp(images.read_visible("ink.png")) == 1
-
-
-def test_ghostscript_is_not_called(tmp_path, monkeypatch):
-    """Even where it is installed."""
-    calls = []
-    monkeypatch.setattr(subprocess, "check_call", lambda *args, **options: calls.append(args))
-    monkeypatch.setattr(shutil, "which", lambda name: "/bin/true")
-    Image.new("L", (9, 9)).save(tmp_path / "a.eps")
-    (tmp_path / "a.eps").rename(tmp_path / "a.tif")
-    with pytest.raises(UserError):
-        images.read_gray(tmp_path / "a.tif")
-    assert not calls
