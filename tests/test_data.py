@@ -70,50 +70,21 @@ def test_validation_is_held_out_up_to_5000(tmp_path):
     assert (len(images.x_train), len(images.x_val)) == (55_000, 5_000)
 
 
-def damage_magic(content):
-    return b"\x00\x00\x08\x07" + content[4:]
-
-
-def damage_length(content):
-    return content[:-100]
-
-
-def damage_header(content):
-    return content[:7]
-
-
 @pytest.mark.parametrize(
-    ("damage", "words"),
+    ("suffix", "damage", "words"),
     [
-        (damage_magic, "damaged .magic number 0x807"),
-        (damage_length, "damaged .cannot reshape"),
-        (damage_header, "damaged"),
+        ("", lambda content: b"\x00\x00\x08\x07" + content[4:], "damaged .magic number 0x807"),
+        ("", lambda content: content[:-100], "damaged .cannot reshape"),
+        ("", lambda content: content[:7], "damaged"),
+        (".gz", lambda content: content[:-200], "damaged"),
+        (".gz", lambda content: b"no gzip at all", "damaged"),
     ],
 )
-def test_damaged_idx_is_named(tmp_path, damage, words):
-    write_idx(tmp_path, small_mnist(), zipped=False)
-    path = tmp_path / "train-images-idx3-ubyte"
+def test_damaged_idx_is_named(tmp_path, suffix, damage, words):
+    write_idx(tmp_path, small_mnist(), zipped=suffix == ".gz")
+    path = tmp_path / f"t10k-images-idx3-ubyte{suffix}"
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(UserError, match=words) as info:
-        load_mnist(data_dir=tmp_path)
-    assert str(path) in str(info.value)
-
-
-def test_gzip_that_is_cut_off_is_named(tmp_path):
-    write_idx(tmp_path, small_mnist())
-    path = tmp_path / "t10k-images-idx3-ubyte.gz"
-    path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(UserError, match=r"t10k-images.*damaged"):
-        load_mnist(data_dir=tmp_path)
-    path.write_bytes(b"no gzip at all")
-    with pytest.raises(UserError, match=r"t10k-images.*damaged"):
-        load_mnist(data_dir=tmp_path)
-
-
-def test_counts_that_differ_are_named(tmp_path):
-    arrays = small_mnist()
-    write_idx(tmp_path, {**arrays, "y_train": arrays["y_train"][:-1]})
-    with pytest.raises(UserError, match="with one label from 0 to 9 each"):
+    with pytest.raises(UserError, match=f"{path}: {words}"):
         load_mnist(data_dir=tmp_path)
 
 
@@ -143,13 +114,6 @@ def test_npz_with_pickled_objects_is_refused(tmp_path):
         load_mnist(data_dir=tmp_path)
 
 
-def test_missing_folder_and_missing_files_name_the_paths(tmp_path):
-    with pytest.raises(UserError, match="nowhere: no such folder"):
-        load_mnist(data_dir=tmp_path / "nowhere")
-    with pytest.raises(UserError, match="holds neither MNIST nor pictures"):
-        load_mnist(data_dir=tmp_path)
-
-
 @pytest.fixture
 def served(server, tmp_path, monkeypatch):
     """A server that holds a small mnist.npz, whose known_hash is the expected one."""
@@ -175,7 +139,7 @@ def test_download_fills_the_cache_and_the_cache_is_used(served, tmp_path, monkey
 @pytest.mark.parametrize(
     ("behavior", "words"),
     [
-        ("missing", "404"),
+        ("missing", "missing/mnist.npz: 404"),
         ("cut", "cached|hash|match|[Ii]ncomplete|broken"),
         ("hang", "no answer|timed out"),
     ],
@@ -203,11 +167,6 @@ def test_wrong_content_is_not_kept(served, tmp_path):
 
 def test_a_silent_server_is_given_up_within_20_seconds():
     assert data.DOWNLOAD_TIMEOUT < 20
-
-
-def test_server_that_is_not_there(tmp_path):
-    with pytest.raises(data.DownloadError, match="file: "):
-        data.download("http://127.0.0.1:1/file", tmp_path / "file")
 
 
 def test_unwritable_cache_uses_the_stand_in(served, tmp_path, capsys):
@@ -241,6 +200,7 @@ def test_the_hashes_are_the_published_ones():
     [
         {"y_train": np.full(60, 200, np.uint8)},
         {"y_train": np.full(60, -1)},
+        {"y_train": np.zeros(59, int)},
         {"y_train": np.eye(10, dtype=np.uint8)[np.zeros(60, int)]},
         {"y_train": np.array(["seven"] * 60)},
         {"x_train": np.zeros((1, 28, 28), np.uint8), "y_train": np.zeros(1, int)},
