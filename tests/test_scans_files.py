@@ -69,11 +69,11 @@ def test_images_keep_format_size_and_resolution(suffix, dpi):
 
 def test_sixteen_bits_become_eight():
     scan().save("a.png")
-    Image.fromarray(np.asarray(scan()).astype(np.uint16) * 257).save("b.tif")
-    for name in ("a.png", "b.tif"):
+    Image.fromarray(np.asarray(scan()).astype(np.uint16) * 257).save("b.tiff")
+    for name in ("a.png", "b.tiff"):
         clean(name, f"cleaned_{name}")
-    np.testing.assert_array_equal(pixels_of("cleaned_a.png")[0], pixels_of("cleaned_b.tif")[0])
-    assert Image.open("cleaned_b.tif").mode == "L"
+    np.testing.assert_array_equal(pixels_of("cleaned_a.png")[0], pixels_of("cleaned_b.tiff")[0])
+    assert Image.open("cleaned_b.tiff").mode == "L"
 
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
