@@ -172,20 +172,3 @@ def server():
         yield answering
         answering.over.set()
         answering.shutdown()
-
-
-def predict_elsewhere(model_files, inputs, folder):
-    """Return what saved models predict in a process that imports keras and nothing of ours."""
-    np.savez(folder / "in.npz", *inputs)
-    code = (
-        "import sys, keras, numpy as np\n"
-        "inputs = np.load('in.npz')\n"
-        "models = map(keras.saving.load_model, sys.argv[1:])\n"
-        "pairs = zip(models, (inputs[name] for name in inputs.files))\n"
-        "np.savez('out.npz', *[model.predict(x, verbose=0) for model, x in pairs])"
-    )
-    paths = [Path(file).resolve() for file in model_files]
-    done = python("-c", code, *paths, cwd=folder)
-    assert done.returncode == 0, done.stderr
-    with np.load(folder / "out.npz") as out:
-        return [out[name] for name in out.files]

@@ -266,7 +266,7 @@ def test_a_bad_archive_is_named(tmp_path, content, message):
     assert archive.read_bytes() == content
 
 
-def test_without_a_download_pages_are_synthetic(tmp_path, server, monkeypatch, capsys):
+def test_without_a_download_pages_are_synthetic(server, monkeypatch, capsys):
     monkeypatch.setattr(noisy_office, "UCI_URL", server.url + "files/noisyoffice.zip")
     office = load(limit=10)
     assert (office.name, office.source) == ("synthetic pages", "synthetic")
