@@ -54,13 +54,6 @@ def test_each_run_gets_a_folder_of_its_own():
     assert str(files.output_folder("mine", "name")) == "mine"
 
 
-def test_folders_that_cannot_be_made_are_named(tmp_path):
-    (tmp_path / "file").write_text("")
-    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(UserError, match="use another --output-dir"):
-            files.output_folder(folder, "name")
-
-
 def test_names_that_are_taken_or_meet_are_refused(tmp_path):
     (tmp_path / "taken.png").write_text("")
     files.ensure_not_taken(tmp_path, ["a.png", "b.png"])

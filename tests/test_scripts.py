@@ -433,7 +433,7 @@ def test_bad_files_and_folders_end_in_one_line(name, error_of):
         (["--model", "other.keras"], "other.keras: holds a model named other, not "),
         (["--model", "old.h5"], "old.h5: not a .keras file"),
         (["--output-dir", "file/run"], "file/run: cannot be created"),
-        (["--output-dir", "file"], "use another --output-dir"),
+        (["--output-dir", "file"], "file: cannot be created (File exists); use another"),
         (["--output-dir", "full"], "full is not empty; use another --output-dir"),
     ):
         assert text in error_of(main, *arguments_of(name), *arguments)
