@@ -45,13 +45,8 @@ def test_idx_files_are_read_from_each_layout(tmp_path, place, zipped):
     write_idx(tmp_path / place, arrays, zipped)
     images = load_mnist(data_dir=tmp_path)
     check_equal(images, arrays)
-    assert images.summary() == {
-        "name": "MNIST",
-        "source": "local",
-        "train": 54,
-        "val": 6,
-        "test": 30,
-    }
+    counts = {"train": 54, "val": 6, "test": 30}
+    assert images.summary() == {"name": "MNIST", "source": "local", **counts}
 
 
 def test_npz_is_read_and_limit_counts_validation_in(tmp_path):
