@@ -67,11 +67,6 @@ def test_help_shows_the_fields_docstrings_and_the_other_commands(capsys):
     assert "--no-invert" in capsys.readouterr().out
 
 
-def test_a_recipe_fills_in_what_the_command_line_leaves_open():
-    settings = cli.with_recipe(parse("--epochs", "3"), {"epochs": 12, "learning_rate": 0.01})
-    assert (settings.epochs, settings.learning_rate) == (3, 0.01)
-
-
 def test_resume_takes_the_flags_of_the_run_folder(tmp_path):
     (tmp_path / "arguments.json").write_text('["--epochs", "3", "--noise", "0.25"]')
     settings = parse("--resume", str(tmp_path))
