@@ -78,10 +78,6 @@ def test_what_is_not_a_file_is_refused(tmp_path, kind):
             function(path)
 
 
-def test_control_characters_are_not_printed():
-    assert files.printable("a\x1b[2J\nb") == r"a\x1b[2J\nb"
-
-
 def test_a_full_disk_leaves_nothing_half_written(tmp_path):
     resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
