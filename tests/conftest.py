@@ -63,6 +63,19 @@ def error_of(capsys):
     return run
 
 
+@pytest.fixture
+def usage_error(capsys):
+    """Run a script's main with flags that its parser refuses; return what it says, in one line."""
+
+    def run(main, *arguments):
+        with pytest.raises(SystemExit) as exit_info:
+            main([str(argument) for argument in arguments])
+        assert exit_info.value.code == 2
+        return " ".join(capsys.readouterr().err.replace("│", " ").split())  # tyro's frame
+
+    return run
+
+
 def python(*arguments, **options):
     """Run Python in a process of its own and return it when it has ended."""
     return subprocess.run(
@@ -159,20 +172,3 @@ def server():
         yield answering
         answering.over.set()
         answering.shutdown()
-
-
-def predict_elsewhere(model_files, inputs, folder):
-    """Return what saved models predict in a process that imports keras and nothing of ours."""
-    np.savez(folder / "in.npz", *inputs)
-    code = (
-        "import sys, keras, numpy as np\n"
-        "inputs = np.load('in.npz')\n"
-        "models = map(keras.saving.load_model, sys.argv[1:])\n"
-        "pairs = zip(models, (inputs[name] for name in inputs.files))\n"
-        "np.savez('out.npz', *[model.predict(x, verbose=0) for model, x in pairs])"
-    )
-    paths = [Path(file).resolve() for file in model_files]
-    done = python("-c", code, *paths, cwd=folder)
-    assert done.returncode == 0, done.stderr
-    with np.load(folder / "out.npz") as out:
-        return [out[name] for name in out.files]

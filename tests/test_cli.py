@@ -1,6 +1,4 @@
 import dataclasses
-import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -43,10 +41,7 @@ def test_the_flag_that_a_command_requires_chooses_it():
 @pytest.mark.parametrize(
     ("argv", "text"),
     [
-        (["--epoch", "3"], "--epochs"),
         (["--input", "a.png", "--epochs", "3"], "--epochs"),
-        (["--epochs", "three"], "--epochs"),
-        (["--epochs", "0"], "--epochs must be positive"),
         (["--learning-rate", "nan"], "--learning-rate must be positive"),
         (["--limit", "9"], "--limit must be at least 10"),
         (["--seed", "-1"], "--seed must be between"),
@@ -56,11 +51,8 @@ def test_the_flag_that_a_command_requires_chooses_it():
         (["--no-synthetic"], "--no-synthetic"),
     ],
 )
-def test_a_wrong_flag_is_named_and_ends_with_code_2(argv, text, capsys):
-    with pytest.raises(SystemExit) as exit_info:
-        parse(*argv)
-    assert exit_info.value.code == 2
-    assert text in capsys.readouterr().err
+def test_a_wrong_flag_is_named_and_ends_with_code_2(argv, text, usage_error):
+    assert text in usage_error(lambda argv: parse(*argv), *argv)
 
 
 def test_help_shows_the_fields_docstrings_and_the_other_commands(capsys):
@@ -75,11 +67,6 @@ def test_help_shows_the_fields_docstrings_and_the_other_commands(capsys):
     assert "--no-invert" in capsys.readouterr().out
 
 
-def test_a_recipe_fills_in_what_the_command_line_leaves_open():
-    settings = cli.with_recipe(parse("--epochs", "3"), {"epochs": 12, "learning_rate": 0.01})
-    assert (settings.epochs, settings.learning_rate) == (3, 0.01)
-
-
 def test_resume_takes_the_flags_of_the_run_folder(tmp_path):
     (tmp_path / "arguments.json").write_text('["--epochs", "3", "--noise", "0.25"]')
     settings = parse("--resume", str(tmp_path))
@@ -89,21 +76,11 @@ def test_resume_takes_the_flags_of_the_run_folder(tmp_path):
         parse("--resume", str(tmp_path), "--epochs", "5")
 
 
-@pytest.mark.parametrize("content", [None, "no json", '{"a": 1}', "3"])
-def test_resume_without_an_interrupted_training_is_refused(tmp_path, content):
-    if content:
-        (tmp_path / "arguments.json").write_text(content)
-    if content == '{"a": 1}':
-        (tmp_path / "metrics.json").write_text("{}")
-        reason = "holds a finished training; leave --resume out"
-    else:
-        reason = "holds no interrupted training"
-    with pytest.raises(cli.UserError, match=reason):
+@pytest.mark.parametrize("content", ["no json", "3"])
+def test_resume_with_damaged_arguments_is_refused(tmp_path, content):
+    (tmp_path / "arguments.json").write_text(content)
+    with pytest.raises(cli.UserError, match="holds no interrupted training"):
         parse("--resume", str(tmp_path))
-
-
-def test_arguments_are_kept_for_resuming():
-    assert json.loads(json.dumps(parse("--limit", "20").arguments)) == ["--limit", "20"]
 
 
 @pytest.mark.parametrize(
@@ -132,9 +109,8 @@ def test_a_programming_error_stays_a_traceback():
         cli.run(lambda: 1 / 0)
 
 
-def test_the_exit_code_is_mains(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["script.py"])
-    for returned, code in ((None, None), (1, 1)):
-        with pytest.raises(SystemExit) as exit_info:
-            cli.run(lambda returned=returned: returned)
-        assert exit_info.value.code == code
+@pytest.mark.parametrize("code", [None, 1])
+def test_the_exit_code_is_mains(code):
+    with pytest.raises(SystemExit) as exit_info:
+        cli.run(lambda: code)
+    assert exit_info.value.code == code

@@ -85,11 +85,8 @@ def test_the_published_recipe_is_the_articles():
 
 
 @pytest.mark.parametrize("value", ["-0.1", "11", "nan", "much"])
-def test_noise_that_is_refused(value, capsys):
-    with pytest.raises(SystemExit) as exit_info:
-        denoise_mnist.main(["--noise", value])
-    assert exit_info.value.code == 2
-    assert "--noise" in capsys.readouterr().err
+def test_noise_that_is_refused(value, usage_error):
+    assert "--noise" in usage_error(denoise_mnist.main, "--noise", value)
 
 
 def test_the_wiener_filter_is_linear_and_beats_the_median():

@@ -54,13 +54,6 @@ def test_each_run_gets_a_folder_of_its_own():
     assert str(files.output_folder("mine", "name")) == "mine"
 
 
-def test_folders_that_cannot_be_made_are_named(tmp_path):
-    (tmp_path / "file").write_text("")
-    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(UserError, match="use another --output-dir"):
-            files.output_folder(folder, "name")
-
-
 def test_names_that_are_taken_or_meet_are_refused(tmp_path):
     (tmp_path / "taken.png").write_text("")
     files.ensure_not_taken(tmp_path, ["a.png", "b.png"])
@@ -83,10 +76,6 @@ def test_what_is_not_a_file_is_refused(tmp_path, kind):
     for function in (files.check_file, files.read, files.sha256):
         with pytest.raises(UserError, match=f"x: {reason}"):
             function(path)
-
-
-def test_control_characters_are_not_printed():
-    assert files.printable("a\x1b[2J\nb") == r"a\x1b[2J\nb"
 
 
 def test_a_full_disk_leaves_nothing_half_written(tmp_path):

@@ -1,8 +1,5 @@
-import io
 import os
-import shutil
 import struct
-import subprocess
 import zlib
 from pathlib import Path
 
@@ -105,47 +102,44 @@ def test_an_int32_tiff_with_8_bit_values_is_not_black(tmp_path):
     np.testing.assert_allclose(images.read_gray(tmp_path / "a.tif")[..., 0], gray / 255, atol=1e-6)
 
 
-def truncated(path, tmp_path):
+def png(width, height, packed):
+    """Return the content of a gray PNG file with these packed pixels."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    content = b"\x89PNG\r\n\x1a\n"
+    for chunk in (b"IHDR" + header, b"IDAT" + packed, b"IEND"):
+        size, check = len(chunk) - 4, zlib.crc32(chunk)
+        content += struct.pack(">I", size) + chunk + struct.pack(">I", check)
+    return content
+
+
+def truncated(path):
     noise = np.random.default_rng(0).integers(0, 256, (90, 90), np.uint8)
     Image.fromarray(noise).save(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def not_finite(path, tmp_path):
+def not_finite(path):
     Image.fromarray(np.full((5, 5), np.nan, "float32")).save(path, format="TIFF")
 
 
-def fifo(path, tmp_path):
-    os.mkfifo(path)
-
-
-def loop(path, tmp_path):
-    path.symlink_to(path)
-
-
-def bomb(path, tmp_path):
-    content = io.BytesIO()
-    Image.new("1", (30_000, 30_000)).save(content, "png")
-    path.write_bytes(content.getvalue())
+def claims_more_than_it_has(path):
+    path.write_bytes(png(2**31 - 1, 2**31 - 1, b""))
 
 
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda path, _: path.write_text("text"), "not an image that can be read"),
-        (lambda path, _: path.write_bytes(b""), "not an image that can be read"),
-        (lambda path, _: None, "no such file"),
-        (lambda path, _: path.mkdir(), "not a file"),
-        (fifo, "not a file"),
-        (loop, "not a file"),
+        (lambda path: path.write_text("text"), "not an image that can be read"),
+        (lambda path: path.write_bytes(b""), "not an image that can be read"),
+        (lambda path: os.mkfifo(path), "not a file"),
         (truncated, "cannot be read as an image"),
         (not_finite, "values that are not finite"),
-        (bomb, "more than 100 megapixels"),
+        (claims_more_than_it_has, "more than 100 megapixels"),
     ],
 )
 def test_bad_files_are_named(tmp_path, make, words, recwarn):
     path = tmp_path / "bad.png"
-    make(path, tmp_path)
+    make(path)
     with pytest.raises(UserError, match=words) as info:
         images.read_gray(path)
     assert "bad.png" in str(info.value)
@@ -153,24 +147,11 @@ def test_bad_files_are_named(tmp_path, make, words, recwarn):
 
 
 def test_pixels_that_cannot_be_unpacked_do_not_become_black():
-    header = b"IHDR" + struct.pack(">IIBBBBB", 40, 30, 8, 0, 0, 0, 0)
     packed = zlib.compress(np.random.default_rng(0).bytes(31 * 40))
     for broken in (b"hello", packed[:200] + b"\xff" * 20 + packed[220:], packed[:-4] + b"abcd"):
-        content = b"\x89PNG\r\n\x1a\n"
-        for chunk in (header, b"IDAT" + broken, b"IEND"):
-            size, check = len(chunk) - 4, zlib.crc32(chunk)
-            content += struct.pack(">I", size) + chunk + struct.pack(">I", check)
-        Path("a.png").write_bytes(content)
+        Path("a.png").write_bytes(png(40, 30, broken))
         with pytest.raises(UserError, match=r"a.png: cannot be read as an image"):
             images.read_gray("a.png")
-
-
-def test_sizes_that_a_file_only_claims_are_refused():
-    size = struct.pack(">IIBBBBB", 2**31 - 1, 2**31 - 1, 8, 0, 0, 0, 0)
-    chunk = struct.pack(">I", len(size)) + b"IHDR" + size + bytes(4)
-    Path("a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk)
-    with pytest.raises(UserError, match=r"a.png: "):
-        images.read_gray("a.png")
 
 
 # ---------------------------------------------------------------- writing
@@ -197,7 +178,7 @@ def test_unwritable_folders_are_named(tmp_path):
         images.write_image(tmp_path / "file" / "out.png", np.zeros((2, 2, 1)))
 
 
-def test_outputs_keep_names_and_never_collide_nor_replace(tmp_path):
+def test_outputs_keep_names_and_never_collide(tmp_path):
     for name in ("a/x.png", "b/y.JPG", "b/z.gif", "b/x.PNG", "c/x.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("L", (2, 2)).save(tmp_path / name)
@@ -210,11 +191,6 @@ def test_outputs_keep_names_and_never_collide_nor_replace(tmp_path):
     for other in ("c/x.png", "b/x.PNG"):  # the second where case does not count
         with pytest.raises(UserError, match="two outputs have this name"):
             images.output_paths([tmp_path / "a/x.png", tmp_path / other], out, "name")
-    with pytest.raises(UserError, match=r"a/x.png exists; use another"):
-        images.output_paths([tmp_path / "a/x.png"], tmp_path / "a", "name")
-    with pytest.raises(UserError, match=r"none.png: no such file"):
-        images.output_paths([tmp_path / "none.png"], tmp_path / "new", "name")
-    assert not (tmp_path / "new").exists()
 
 
 def test_pictures_are_fitted_with_the_median_of_their_border():
@@ -234,15 +210,3 @@ def test_dark_ink_on_a_transparent_background_is_seen():
     ImageDraw.Draw(ink).rectangle([10, 10, 30, 30], fill=(0, 0, 0, 255))
     ink.save("ink.png")
     assert np.ptp(images.read_visible("ink.png")) == 1
-
-
-def test_ghostscript_is_not_called(tmp_path, monkeypatch):
-    """Even where it is installed."""
-    calls = []
-    monkeypatch.setattr(subprocess, "check_call", lambda *args, **options: calls.append(args))
-    monkeypatch.setattr(shutil, "which", lambda name: "/bin/true")
-    Image.new("L", (9, 9)).save(tmp_path / "a.eps")
-    (tmp_path / "a.eps").rename(tmp_path / "a.tif")
-    with pytest.raises(UserError):
-        images.read_gray(tmp_path / "a.tif")
-    assert not calls

@@ -43,7 +43,7 @@ def test_variations_differ_by_default():
     assert 0.3 < max(abs(levels)) < 1.2
 
 
-def test_variations_spread_as_far_as_they_are_told(monkeypatch):
+def test_variations_spread_as_far_as_they_are_told():
     model = training.load_model(None, "vae_fashion")
     images.write_image(Path("a.png"), np.full((28, 28, 1), 0.5))
     codes = []

@@ -15,7 +15,6 @@ from scipy import ndimage
 import watermark_photo
 from benchmarks import attacks
 from common import images, metrics, training
-from common.cli import UserError
 from tools.messages import code, damage, files, grid, photo
 from tools.messages.damage import from_image, to_image
 
@@ -89,19 +88,6 @@ def test_a_marked_file_of_this_format_is_still_read(watermark):
     assert watermark.extract(gray, code.derive_key("for ever"), search=False) == "read me"
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("a" * 641, "641 bytes; no image holds more than 640"),
-        ("", "empty"),
-        ("a\0b", "zero byte"),
-    ],
-)
-def test_messages_that_do_not_fit_are_refused(text, message):
-    with pytest.raises(UserError, match=message):
-        code.encode(text, 400, 600, KEY)
-
-
 def test_there_is_no_message_in_noise_in_constants_or_with_a_wrong_checksum():
     rng = np.random.default_rng(0)
     planes = [rng.standard_normal((40, 50)) for _ in range(100)]
@@ -149,8 +135,8 @@ def test_nothing_is_found_in_an_unmarked_picture(watermark, small):
 SURVIVED = {
     name: strengths[len(strengths) // 2] for name, (_, strengths, _) in attacks.ATTACKS.items()
 }
-SURVIVED |= {"JPEG, quality": 50, "noise, σ": 0.05, "turn, degrees": 3, "resize to": 0.75}
-SURVIVED |= {"crop to": 0.5}
+SURVIVED |= {"JPEG, quality": 50, "noise, σ": 0.05, "turn, degrees": 3}
+SURVIVED |= {"resize to": 0.75, "crop to": 0.5}
 
 
 @pytest.mark.parametrize("name", SURVIVED)
@@ -232,10 +218,9 @@ def test_a_message_that_jpeg_would_destroy_is_refused(watermark, small, monkeypa
     assert 20 < metrics.psnr(small[None], compressed[None]) < 45
 
 
-@pytest.mark.parametrize(("name", "side", "size"), [("coffee", 256, 8), ("portrait", 256, 8)])
-def test_minimum_capacities(name, side, size, watermark):
-    picture = attacks.load(name)[:side, :side]
-    assert watermark.embed(picture, "x" * size, KEY) is not None
+@pytest.mark.parametrize("name", ["coffee", "portrait"])
+def test_256x256_pixels_hold_8_bytes(name, watermark):
+    assert watermark.embed(attacks.load(name)[:256, :256], "x" * 8, KEY) is not None
 
 
 # ---------------------------------------------------------------- files

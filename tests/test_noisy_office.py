@@ -134,14 +134,14 @@ def test_ucis_pages_without_those_for_validation_are_split_by_rows(tmp_path):
     assert [page.dirty.shape[0] for page in office.validation] == [10] * 8
 
 
-def write_own(folder, clean_count, versions=2):
+def write_own(folder, clean_count):
     """Write dirty/ and clean/ with two versions of each clean page."""
     for part in ("dirty", "clean"):
         (folder / part).mkdir(parents=True)
     rng = np.random.default_rng(0)
     for number in range(clean_count):
         clean = rng.integers(0, 256, (40, 50), dtype=np.uint8)
-        for version in range(versions):
+        for version in range(2):
             dirty = rng.integers(0, 256, (40, 50), dtype=np.uint8)
             Image.fromarray(dirty).save(folder / "dirty" / f"{number}_{version}.png")
             Image.fromarray(clean).save(folder / "clean" / f"{number}_{version}.bmp")
@@ -180,7 +180,6 @@ def test_broken_page_folders_are_named(tmp_path):
             load(folder)
         return str(info.value)
 
-    assert "no such folder" in error(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     assert "neither Kaggle's train/ nor UCI's simulated" in error(tmp_path / "empty")
     write_kaggle(tmp_path / "a", [2, 3, 5, 6])
@@ -235,9 +234,9 @@ def test_an_archive_is_never_unpacked_to_the_disk(tmp_path, server, monkeypatch)
     assert new == {tmp_path / "keras_home/datasets/noisyoffice.zip"}
 
 
-def nested_zip(depth):
+def nested_zip():
     content = b"x"
-    for number in range(depth):
+    for number in range(3):
         file = io.BytesIO()
         with zipfile.ZipFile(file, "w") as archive:
             archive.writestr(f"{number}.zip", content)
@@ -254,7 +253,7 @@ def zip_bomb():
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(nested_zip(3), "a zip within zips"), (zip_bomb(), "too large"), (b"no zip", "damaged")],
+    [(nested_zip(), "a zip within zips"), (zip_bomb(), "too large"), (b"no zip", "damaged")],
     ids=["nested", "bomb", "no zip"],
 )
 def test_a_bad_archive_is_named(tmp_path, content, message):
@@ -266,7 +265,7 @@ def test_a_bad_archive_is_named(tmp_path, content, message):
     assert archive.read_bytes() == content
 
 
-def test_without_a_download_pages_are_synthetic(tmp_path, server, monkeypatch, capsys):
+def test_without_a_download_pages_are_synthetic(server, monkeypatch, capsys):
     monkeypatch.setattr(noisy_office, "UCI_URL", server.url + "files/noisyoffice.zip")
     office = load(limit=10)
     assert (office.name, office.source) == ("synthetic pages", "synthetic")

@@ -44,14 +44,6 @@ def test_a_grid_may_have_empty_places_and_color(tmp_path):
     assert ((red[..., 0] - red[..., 1]) > 200).any()
 
 
-def test_lines_on_a_logarithmic_axis(tmp_path):
-    lines = {"one": ([1, 10, 100], [1, 2, 3]), "two": ([1, 10, 100], [3, 2, 1])}
-    plotting.plot_lines(
-        lines, tmp_path / "a.png", title="T", caption="C", xlabel="x", ylabel="y", xscale="log"
-    )
-    assert pixels(tmp_path / "a.png").std() > 5
-
-
 def test_the_history_is_plotted_where_there_is_one(tmp_path):
     plotting.plot_history(tmp_path, ylabel="loss", caption="C")
     assert not (tmp_path / "loss.png").exists()

@@ -69,11 +69,11 @@ def test_images_keep_format_size_and_resolution(suffix, dpi):
 
 def test_sixteen_bits_become_eight():
     scan().save("a.png")
-    Image.fromarray(np.asarray(scan()).astype(np.uint16) * 257).save("b.tif")
-    for name in ("a.png", "b.tif"):
+    Image.fromarray(np.asarray(scan()).astype(np.uint16) * 257).save("b.tiff")
+    for name in ("a.png", "b.tiff"):
         clean(name, f"cleaned_{name}")
-    np.testing.assert_array_equal(pixels_of("cleaned_a.png")[0], pixels_of("cleaned_b.tif")[0])
-    assert Image.open("cleaned_b.tif").mode == "L"
+    np.testing.assert_array_equal(pixels_of("cleaned_a.png")[0], pixels_of("cleaned_b.tiff")[0])
+    assert Image.open("cleaned_b.tiff").mode == "L"
 
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
@@ -367,18 +367,12 @@ def test_a_coarse_picture_with_small_text_is_rendered_larger(font_size, expected
 @pytest.mark.parametrize("strips", [1, 2, 8])
 def test_strips_of_a_one_bit_scan_keep_its_resolution_and_depth(strips):
     rows, height = 1200 // strips, 96 / strips
-    page = page_of(
-        *(
-            place(
-                bits().crop((0, rows * n, 900, rows * (n + 1))),
-                0,
-                96 - height * (n + 1),
-                72,
-                height,
-            )
-            for n in range(strips)
-        )
-    )
+
+    def strip(number):
+        picture = bits().crop((0, rows * number, 900, rows * (number + 1)))
+        return place(picture, 0, 96 - height * (number + 1), 72, height)
+
+    page = page_of(*map(strip, range(strips)))
     assert page.bilevel
     assert page.dpi == pytest.approx((900, 900), rel=0.01)
     np.testing.assert_array_equal(page.pixels[..., 0], np.asarray(bits()) * 255)

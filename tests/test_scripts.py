@@ -400,7 +400,7 @@ def test_help_names_every_flag(name, capsys):
 
 
 @all_scripts
-def test_a_wrong_flag_is_named_with_the_right_one(name, capsys):
+def test_a_wrong_flag_is_named_with_the_right_one(name, usage_error):
     for arguments, right in (
         (["--epohcs", "3"], "--epochs"),
         (["--output_dirr", "a"], "--output-dir"),
@@ -409,10 +409,7 @@ def test_a_wrong_flag_is_named_with_the_right_one(name, capsys):
         (["--limit", "3"], "--limit must be at least 10"),
         (["--seed", str(2**32)], "--seed must be between 0 and"),
     ):
-        with pytest.raises(SystemExit) as exit_info:
-            main_of(name)(arguments)
-        assert exit_info.value.code == 2
-        error = capsys.readouterr().err
+        error = usage_error(main_of(name), *arguments)
         assert arguments[0].strip("-").split("_")[0] in error
         assert right in error
         assert "Traceback" not in error
@@ -435,8 +432,9 @@ def test_bad_files_and_folders_end_in_one_line(name, error_of):
         (["--model", "text.keras"], "text.keras: not a model that can be loaded"),
         (["--model", "other.keras"], "other.keras: holds a model named other, not "),
         (["--model", "old.h5"], "old.h5: not a .keras file"),
-        (["--output-dir", "file/run"], "use another --output-dir"),
-        (["--output-dir", "full"], "use another --output-dir"),
+        (["--output-dir", "file/run"], "file/run: cannot be created"),
+        (["--output-dir", "file"], "file: cannot be created (File exists); use another"),
+        (["--output-dir", "full"], "full is not empty; use another --output-dir"),
     ):
         assert text in error_of(main, *arguments_of(name), *arguments)
     assert "nowhere holds no interrupted training" in error_of(main, "--resume", "nowhere")
