@@ -235,6 +235,25 @@ def test_a_clean_page_stays_as_it_is_and_dirt_on_it_is_removed(channels):
     assert lost < 0.01
 
 
+@pytest.mark.parametrize(("light", "is_mended"), [(0.6, True), (0.2, False)])
+def test_broken_strokes_of_faint_ink_are_mended(light, is_mended):
+    """The network broke a stroke, removed a blot from the next, and erased the last."""
+    dirty = two_inks(light, light, 0)[:160]
+    stroke, broken, erased = slice(20, 26), slice(200, 300), slice(120, 126)
+    blot = slice(67, 79), slice(200, 212)
+    dirty[blot] = light
+    dirty += np.random.default_rng(0).normal(0, 0.01, dirty.shape).astype("float32")
+    cleaned = np.where(dirty < 0.8, 0, 1).astype("float32")
+    cleaned[stroke, broken] = cleaned[blot] = cleaned[erased] = 1
+    before = cleaned.copy()
+    divided, grain = ink.divide_by_paper(dirty)
+    ink.mend_strokes(divided, grain, cleaned)
+    if is_mended:
+        assert cleaned[stroke, broken].mean() < 0.1
+        cleaned[19:27, broken] = 1  # the stroke with its rims
+    assert (cleaned == before).all()
+
+
 def two_inks(dark, light, blur, scale=1):
     """Return strong strokes above faint ones on paper, float32 (600 * scale, 500 * scale, 1)."""
     page = np.full((600 * scale, 500 * scale), 0.9, "float32")

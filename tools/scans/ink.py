@@ -16,6 +16,8 @@ MAX_BLACK = 64  # of 255 on a page divided by its paper; no stain is as dark
 MIN_STRONG_DEPTH = 0.65  # of a page's strong ink; only beside such ink can other ink be faint
 MIN_FAINT_SHARE = 0.05  # of the ink: less may be dots and commas, which are faint for their size
 MAX_BLURRED = 0.9  # sharpness of what shows through, as a share of that of the strong ink
+MAX_FAINT_DEPTH = 0.5  # of the ink on a page whose broken strokes are mended
+MAX_REACH = 3  # pixels from kept ink: nearer, a stroke is as broad as the network made it
 MAX_LABELED_PIXELS = 4_000_000  # of a page whose strokes are labeled
 
 
@@ -50,6 +52,8 @@ def correct(divided, grain, cleaned):
     keep_white(divided, grain, cleaned)
     if grain == 0:
         keep_clean_ink(divided, cleaned)
+    else:
+        mend_strokes(divided, grain, cleaned)
     keep_faint_ink(divided, cleaned)
 
 
@@ -82,6 +86,39 @@ def keep_clean_ink(divided, cleaned):
     for rows in bands(len(cleaned)):
         page = divided[rows] / np.float32(255)
         cleaned[rows] = np.where(kept[rows, :, np.newaxis], page, cleaned[rows])
+
+
+def mend_strokes(divided, grain, cleaned):
+    """Complete strokes of which the network kept a part, on a page whose ink is faint.
+
+    There it breaks hairlines and strokes that fade out. A stroke is here what is darker than the
+    paper by a sixteenth and by four standard deviations of its grain. What is missing comes back in
+    the gray of the page, made darker by as much as turns nine tenths of the kept ink black. Pieces
+    broader than strokes are dirt. Where ink is strong, most of what hangs on it is dirt, too.
+    """
+    step = math.ceil(math.sqrt(divided.size / MAX_LABELED_PIXELS))
+    page = divided[::step, ::step, 0] / np.float32(255)
+    is_kept = cleaned[::step, ::step, 0] < 0.5
+    if not is_kept.any() or 1 - np.median(page[is_kept]) > MAX_FAINT_DEPTH:
+        return
+    square = np.ones((3, 3))
+    is_ink = ndimage.uniform_filter(page, 3) < 1 - max(1 / 16, 4 * grain)
+    strokes, count = ndimage.label(is_kept | is_ink, square)
+    has_kept = np.zeros(count + 1, bool)
+    has_kept[strokes[is_kept]] = True
+    whole = has_kept[strokes]
+    near = ndimage.binary_dilation(is_kept, square, MAX_REACH)
+    missing = ndimage.binary_dilation(whole & ~near, square, MAX_REACH) & whole
+    pieces, count = ndimage.label(missing, square)
+    depths = ndimage.distance_transform_edt(missing)  # from the edge of a piece
+    depths = ndimage.maximum(depths, pieces, np.arange(1, count + 1))
+    max_depth = 1.5 * np.quantile(ndimage.distance_transform_edt(is_kept)[is_kept], 0.9)
+    missing = np.r_[False, depths <= max_depth][pieces]
+    black = min(np.quantile(page[is_kept], 0.9), 0.98)  # what becomes black
+    for rows in bands(len(divided)):
+        here = enlarge(missing, step, rows, divided.shape[1])
+        darkened = np.maximum((divided[rows] / np.float32(255) - black) / (1 - black), 0)
+        cleaned[rows] = np.where(here, np.minimum(cleaned[rows], darkened), cleaned[rows])
 
 
 def keep_faint_ink(divided, cleaned):
