@@ -235,6 +235,18 @@ def test_a_clean_page_stays_as_it_is_and_dirt_on_it_is_removed(channels):
     assert lost < 0.01
 
 
+def test_grain_turns_white_but_not_beside_ink():
+    dirty = two_inks(0.1, 0.1, 0)[:100]
+    dirty += np.random.default_rng(0).normal(0, 0.01, dirty.shape).astype("float32")
+    divided, grain = ink.divide_by_paper(dirty)
+    cleaned = np.where(dirty < 0.5, 0, 245 / 255).astype("float32")
+    cleaned[50, 250] = 0.8
+    ink.keep_white(divided, grain, cleaned)
+    assert (cleaned[:19] > 254 / 255).mean() > 0.99
+    np.testing.assert_allclose(cleaned[[19, 26, 49, 51], 250], 245 / 255)
+    assert cleaned[50, 250] == np.float32(0.8)
+
+
 @pytest.mark.parametrize(("light", "is_mended"), [(0.6, True), (0.2, False)])
 def test_broken_strokes_of_faint_ink_are_mended(light, is_mended):
     """The network broke a stroke, removed a blot from the next, and erased the last."""

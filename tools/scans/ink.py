@@ -5,13 +5,11 @@ import math
 import numpy as np
 from scipy import ndimage
 from skimage.filters import threshold_otsu
-from skimage.measure import block_reduce
 
-from tools.scans.ground import bands, enlarge, estimate_paper
+from tools.scans.ground import bands, enlarge, estimate_paper, ramp
 
 MIN_PAPER = 0.6  # of the paper around it: what is darker is no paper, but broad ink
-NEARLY_WHITE = 0.93  # what the network makes of white paper is 0.96
-BLOCK = 8  # pixels; the side of a square that is blank if all of it is nearly white
+NEARLY_WHITE = 0.9, 0.96  # the network makes old paper 0.96; below 0.9 it saw something
 MAX_BLACK = 64  # of 255 on a page divided by its paper; no stain is as dark
 MIN_STRONG_DEPTH = 0.65  # of a page's strong ink; only beside such ink can other ink be faint
 MIN_FAINT_SHARE = 0.05  # of the ink: less may be dots and commas, which are faint for their size
@@ -60,13 +58,14 @@ def correct(divided, grain, cleaned):
 def keep_white(divided, grain, cleaned):
     """Turn white what differs from white paper by its grain only.
 
-    On a page with grain that is only what the network, too, leaves nearly white, far from ink.
+    On a page with grain that is only what the network, too, leaves nearly white, with the pixels
+    around it.
     """
-    blank = block_reduce(cleaned[..., 0], BLOCK, np.min, cval=1) > NEARLY_WHITE
+    darkest = ndimage.minimum_filter(cleaned[..., 0], 3)[..., np.newaxis]
     for rows in bands(len(cleaned)):
-        is_blank = enlarge(blank, BLOCK, rows, cleaned.shape[1])
         is_white = divided[rows] >= 255 * (1 - 4 * grain)
-        cleaned[rows] = np.where(is_white & (is_blank | (grain == 0)), 1, cleaned[rows])
+        share = ramp(darkest[rows], *NEARLY_WHITE) if grain else 1
+        cleaned[rows] += is_white * share * (1 - cleaned[rows])
 
 
 def keep_clean_ink(divided, cleaned):
