@@ -259,7 +259,7 @@ def test_broken_strokes_of_faint_ink_are_mended(light, is_mended):
     cleaned[stroke, broken] = cleaned[blot] = cleaned[erased] = 1
     before = cleaned.copy()
     divided, grain = ink.divide_by_paper(dirty)
-    ink.mend_strokes(divided, grain, cleaned)
+    ink.correct(divided, grain, cleaned)
     if is_mended:
         assert cleaned[stroke, broken].mean() < 0.1
         cleaned[19:27, broken] = 1  # the stroke with its rims

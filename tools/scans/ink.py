@@ -50,9 +50,9 @@ def correct(divided, grain, cleaned):
     keep_white(divided, grain, cleaned)
     if grain == 0:
         keep_clean_ink(divided, cleaned)
-    else:
+    # What shows through would be taken for missing parts of the ink that it touches.
+    if not keep_faint_ink(divided, cleaned) and grain:
         mend_strokes(divided, grain, cleaned)
-    keep_faint_ink(divided, cleaned)
 
 
 def keep_white(divided, grain, cleaned):
@@ -100,18 +100,17 @@ def mend_strokes(divided, grain, cleaned):
     is_kept = cleaned[::step, ::step, 0] < 0.5
     if not is_kept.any() or 1 - np.median(page[is_kept]) > MAX_FAINT_DEPTH:
         return
-    square = np.ones((3, 3))
     is_ink = ndimage.uniform_filter(page, 3) < 1 - max(1 / 16, 4 * grain)
-    strokes, count = ndimage.label(is_kept | is_ink, square)
+    strokes, count = ndimage.label(is_kept | is_ink, np.ones((3, 3)))
     has_kept = np.zeros(count + 1, bool)
     has_kept[strokes[is_kept]] = True
     whole = has_kept[strokes]
-    near = ndimage.binary_dilation(is_kept, square, MAX_REACH)
-    missing = ndimage.binary_dilation(whole & ~near, square, MAX_REACH) & whole
-    pieces, count = ndimage.label(missing, square)
-    depths = ndimage.distance_transform_edt(missing)  # from the edge of a piece
+    near = ndimage.maximum_filter(is_kept, 2 * MAX_REACH + 1)
+    missing = ndimage.maximum_filter(whole & ~near, 2 * MAX_REACH + 1) & whole
+    pieces, count = ndimage.label(missing, np.ones((3, 3)))
+    depths = ndimage.distance_transform_cdt(missing)  # from the edge of a piece
     depths = ndimage.maximum(depths, pieces, np.arange(1, count + 1))
-    max_depth = 1.5 * np.quantile(ndimage.distance_transform_edt(is_kept)[is_kept], 0.9)
+    max_depth = 1.5 * np.quantile(ndimage.distance_transform_cdt(is_kept)[is_kept], 0.9)
     missing = np.r_[False, depths <= max_depth][pieces]
     black = min(np.quantile(page[is_kept], 0.9), 0.98)  # what becomes black
     for rows in bands(len(divided)):
@@ -121,7 +120,7 @@ def mend_strokes(divided, grain, cleaned):
 
 
 def keep_faint_ink(divided, cleaned):
-    """Restore the gray of what shows through from the other side of the sheet.
+    """Restore the gray of what shows through from the other side; return whether any does.
 
     The network makes all ink black, as it should if all of it is faint. But if strokes fall into
     a strong and a faint group by depth, which is how much darker than its paper a stroke gets, then
@@ -135,16 +134,17 @@ def keep_faint_ink(divided, cleaned):
     areas = np.bincount(strokes.ravel(), minlength=count + 1)[1:]
     is_faint = _is_faint(depths, areas)
     if not is_faint.any():
-        return
+        return False
     sharpness = _sharpness(page, strokes, depths)
     weak, strong = (np.average(sharpness[x], weights=areas[x]) for x in (is_faint, ~is_faint))
     if weak > MAX_BLURRED * strong:
-        return
+        return False
     faint = np.r_[False, is_faint][strokes]
     faint = ndimage.binary_dilation(faint, iterations=2) & (faint | (strokes == 0))
     for rows in bands(len(divided)):
         here = enlarge(faint, step, rows, divided.shape[1])
         cleaned[rows] = np.where(here, divided[rows] / np.float32(255), cleaned[rows])
+    return True
 
 
 def _sharpness(page, strokes, depths):
