@@ -82,7 +82,7 @@ def main(folder: tyro.conf.Positional[Path], rounding: Literal["none", "half", "
                 "seconds_training": networks[name]["seconds"],
                 "test": networks[name]["test"],
             }
-            for kind, name in script.KINDS.items()
+            for kind, name in script.SAVED.items()
         }
     for file_name, model_report in reports.items():
         model = keras.saving.load_model(folder / file_name, compile=False)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, metrics_of
 
+import latent_spaces
 from benchmarks import ablations, ship, tables, trainings
 from common import cli, training
 from common.cli import UserError
@@ -177,6 +178,25 @@ def test_ships_a_rounded_and_compressed_model(tmp_path, monkeypatch):
     shipped_report = json.loads((tmp_path / "models" / "denoise_mnist.json").read_text())
     assert shipped_report["settings"] == {"seed": 0}
     assert shipped_report["license"].startswith("CC BY-SA 3.0")
+
+
+def test_ships_each_network_of_latent_spaces(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "MODELS", tmp_path / "models")
+    run, networks = tmp_path / "run", {}
+    for number, (kind, name) in enumerate(latent_spaces.SAVED.items()):
+        training.save_model(latent_spaces.EXPERIMENTS[name].build(), run / f"{kind}.keras")
+        networks[name] = {"parameters": number, "seconds": 1.5, "test": {"mse": 0.01}}
+    report = {"model": "latent_spaces_plain", "dataset": {"name": "MNIST"}, "settings": {}}
+    (run / "metrics.json").write_text(json.dumps(report))
+    (run / "networks.json").write_text(json.dumps(networks))
+    ship.main(run)
+    for number, kind in enumerate(latent_spaces.SAVED):
+        training.load_model(None, f"latent_spaces_{kind}")
+        shipped_report = json.loads(
+            (tmp_path / "models" / f"latent_spaces_{kind}.json").read_text()
+        )
+        assert shipped_report["model"] == f"latent_spaces_{kind}"
+        assert shipped_report["parameters"] == number
 
 
 @pytest.mark.parametrize("name", ["watermark", "noise"])
