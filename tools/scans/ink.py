@@ -15,6 +15,7 @@ MIN_STRONG_DEPTH = 0.65  # of a page's strong ink; only beside such ink can othe
 MIN_FAINT_SHARE = 0.05  # of the ink: less may be dots and commas, which are faint for their size
 MAX_BLURRED = 0.9  # sharpness of what shows through, as a share of that of the strong ink
 MAX_FAINT_DEPTH = 0.5  # of the ink on a page whose broken strokes are mended
+MIN_KEPT_SHARE = 0.25  # of a broken stroke that is mended
 MAX_REACH = 3  # pixels from kept ink: nearer, a stroke is as broad as the network made it
 MAX_LABELED_PIXELS = 4_000_000  # of a page whose strokes are labeled
 
@@ -88,12 +89,13 @@ def keep_clean_ink(divided, cleaned):
 
 
 def mend_strokes(divided, grain, cleaned):
-    """Complete strokes of which the network kept a part, on a page whose ink is faint.
+    """Complete strokes of which the network kept a good part, on a page whose ink is faint.
 
     There it breaks hairlines and strokes that fade out. A stroke is here what is darker than the
     paper by a sixteenth and by four standard deviations of its grain. What is missing comes back in
     the gray of the page, made darker by as much as turns nine tenths of the kept ink black. Pieces
-    broader than strokes are dirt. Where ink is strong, most of what hangs on it is dirt, too.
+    broader than strokes are dirt, and strokes of which little was kept may be lines of blurred
+    text. Where ink is strong, most of what hangs on it is dirt, too.
     """
     step = math.ceil(math.sqrt(divided.size / MAX_LABELED_PIXELS))
     page = divided[::step, ::step, 0] / np.float32(255)
@@ -102,9 +104,8 @@ def mend_strokes(divided, grain, cleaned):
         return
     is_ink = ndimage.uniform_filter(page, 3) < 1 - max(1 / 16, 4 * grain)
     strokes, count = ndimage.label(is_kept | is_ink, np.ones((3, 3)))
-    has_kept = np.zeros(count + 1, bool)
-    has_kept[strokes[is_kept]] = True
-    whole = has_kept[strokes]
+    kept_shares = ndimage.mean(is_kept, strokes, np.arange(1, count + 1))
+    whole = np.r_[False, kept_shares > MIN_KEPT_SHARE][strokes]
     near = ndimage.maximum_filter(is_kept, 2 * MAX_REACH + 1)
     missing = ndimage.maximum_filter(whole & ~near, 2 * MAX_REACH + 1) & whole
     pieces, count = ndimage.label(missing, np.ones((3, 3)))
