@@ -104,8 +104,8 @@ def mend_strokes(divided, grain, cleaned):
         return
     is_ink = ndimage.uniform_filter(page, 3) < 1 - max(1 / 16, 4 * grain)
     strokes, count = ndimage.label(is_kept | is_ink, np.ones((3, 3)))
-    kept_shares = ndimage.mean(is_kept, strokes, np.arange(1, count + 1))
-    whole = np.r_[False, kept_shares > MIN_KEPT_SHARE][strokes]
+    kept = np.bincount(strokes[is_kept], minlength=count + 1)
+    whole = (kept > MIN_KEPT_SHARE * np.bincount(strokes.ravel()))[strokes]
     near = ndimage.maximum_filter(is_kept, 2 * MAX_REACH + 1)
     missing = ndimage.maximum_filter(whole & ~near, 2 * MAX_REACH + 1) & whole
     pieces, count = ndimage.label(missing, np.ones((3, 3)))
