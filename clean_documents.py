@@ -76,6 +76,7 @@ class Train(cli.Train):
     def __post_init__(self):
         super().__post_init__()
         if self.recipe not in RECIPES[self.architecture]:
+            # UserError, because main() also checks it, with the architecture of --model.
             raise UserError(f"--recipe {self.recipe} needs --architecture unet")
 
 

@@ -73,6 +73,7 @@ class Train(cli.Train):
         if not 0 <= self.noise <= 1:
             raise ValueError("--noise must be between 0 and 1")
         if self.patches and (self.architecture != "unet" or not self.data_dir):
+            # UserError, because main() also checks it, with the architecture of --model.
             raise UserError("--patches needs --architecture unet and a --data-dir of pictures")
 
 

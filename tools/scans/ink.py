@@ -97,7 +97,7 @@ def mend_strokes(divided, grain, cleaned):
     broader than strokes are dirt, and strokes of which little was kept may be lines of blurred
     text. Where ink is strong, most of what hangs on it is dirt, too.
     """
-    step = math.ceil(math.sqrt(divided.size / MAX_LABELED_PIXELS))
+    step = _labeling_step(divided)
     page = divided[::step, ::step, 0] / np.float32(255)
     is_kept = cleaned[::step, ::step, 0] < 0.5
     if not is_kept.any() or 1 - np.median(page[is_kept]) > MAX_FAINT_DEPTH:
@@ -113,7 +113,8 @@ def mend_strokes(divided, grain, cleaned):
     depths = ndimage.maximum(depths, pieces, np.arange(1, count + 1))
     max_depth = 1.5 * np.quantile(ndimage.distance_transform_cdt(is_kept)[is_kept], 0.9)
     missing = np.r_[False, depths <= max_depth][pieces]
-    black = min(np.quantile(page[is_kept], 0.9), 0.98)  # what becomes black
+    black = np.quantile(page[is_kept], 0.9)  # the gray of the page that becomes black
+    black = min(black, 0.98)  # where nearly white paper was taken for ink
     for rows in bands(len(divided)):
         here = enlarge(missing, step, rows, divided.shape[1])
         darkened = np.maximum((divided[rows] / np.float32(255) - black) / (1 - black), 0)
@@ -128,7 +129,7 @@ def keep_faint_ink(divided, cleaned):
     the faint one may be the other side of the sheet. That has passed through paper, so its rims are
     less sharp. Faint strokes as sharp as the strong ones are ink.
     """
-    step = math.ceil(math.sqrt(divided.size / MAX_LABELED_PIXELS))
+    step = _labeling_step(divided)
     strokes, count = ndimage.label(cleaned[::step, ::step, 0] < 0.5, np.ones((3, 3)))
     page = divided[::step, ::step, 0].astype("float32") / 255
     depths = 1 - ndimage.minimum(ndimage.uniform_filter(page, 3), strokes, np.arange(1, count + 1))
@@ -146,6 +147,11 @@ def keep_faint_ink(divided, cleaned):
         here = enlarge(faint, step, rows, divided.shape[1])
         cleaned[rows] = np.where(here, divided[rows] / np.float32(255), cleaned[rows])
     return True
+
+
+def _labeling_step(divided):
+    """Return n, where every n-th row and column of a page is used to label its strokes."""
+    return math.ceil(math.sqrt(divided.size / MAX_LABELED_PIXELS))
 
 
 def _sharpness(page, strokes, depths):
