@@ -11,7 +11,7 @@ from evaluation.clean_documents import old_test_pages
 from synthetic.digits import font
 from tools.scans import ink, page
 from tools.scans.document import Options, clean_file
-from tools.scans.ground import estimate_paper, find_dark_ground
+from tools.scans.ground import estimate_paper, find_dark_ground, is_torn
 from tools.tiles import pad_to_multiple
 
 RED = (190, 30, 40)
@@ -187,6 +187,31 @@ def test_light_text_on_a_dark_band_stays_but_a_blot_does_not(color):
     assert (page.clean_page(erase, pixels)[0][70:100] == 255).all()
 
 
+@pytest.mark.parametrize(
+    ("color", "has_text"), [((50, 50, 50), True), ((30, 30, 46), True), ((0, 95, 50), False)]
+)
+def test_a_box_broader_than_the_square_that_paper_is_sought_in_stays(color, has_text):
+    pixels = np.full((800, 800, 3), 250, np.uint8)
+    text = letters(800, 800)
+    pixels[text] = 20
+    box = slice(300, 700), slice(200, 760)
+    pixels[box] = color
+    if has_text:
+        pixels[320:420, 240:720][text[320:420, 240:720]] = 250
+    cleaned, _ = page.clean_page(erase, pixels)
+    assert np.abs(cleaned[box].astype(int) - pixels[box]).max() <= 6
+    assert (cleaned[:280] == 255).all()
+
+
+def test_paper_in_a_deep_shadow_is_paper():
+    shade = np.interp(np.arange(800), [0, 420, 520, 800], [1, 1, 0.35, 0.35])
+    paper = np.tile(np.round(240 * shade), (800, 1))[..., np.newaxis]
+    pixels = paper.astype(np.uint8)
+    pixels[letters(800, 800)] //= 5
+    estimated = estimate_paper(pixels)[0](slice(0, 800))
+    assert np.abs(estimated / paper - 1)[:, 600:].max() < 0.05
+
+
 def test_thick_black_letters_are_no_dark_ground():
     image = Image.new("L", (400, 400), 235)
     draw = ImageDraw.Draw(image)
@@ -238,16 +263,53 @@ def test_a_clean_page_stays_as_it_is_and_dirt_on_it_is_removed(channels):
 def test_grain_turns_white_but_not_beside_ink():
     dirty = two_inks(0.1, 0.1, 0)[:100]
     dirty += np.random.default_rng(0).normal(0, 0.01, dirty.shape).astype("float32")
+    faint = slice(48, 52), slice(248, 252)
+    dirty[faint] -= 0.06
     divided, grain = ink.divide_by_paper(dirty)
     cleaned = np.where(dirty < 0.5, 0, 245 / 255).astype("float32")
-    cleaned[50, 250] = 0.8
+    cleaned[faint] = 0.8
+    cleaned[40:60, 300:320] = 0.6  # where there is nothing on the page
     ink.keep_white(divided, grain, cleaned)
     assert (cleaned[:19] > 254 / 255).mean() > 0.99
-    np.testing.assert_allclose(cleaned[[19, 26, 49, 51], 250], 245 / 255)
-    assert cleaned[50, 250] == np.float32(0.8)
+    np.testing.assert_allclose(cleaned[[19, 26, 47, 52], 250], 245 / 255)
+    assert (cleaned[faint] == np.float32(0.8)).all()
+    assert (cleaned[40:60, 300:320] > 254 / 255).mean() > 0.99
 
 
-@pytest.mark.parametrize(("light", "is_mended"), [(0.6, True), (0.2, False)])
+def test_white_of_a_photographed_page_gets_no_darker():
+    """JPEG leaves a little noise, but less than half of the pixels differ from the paper."""
+    noise = np.random.default_rng(0).choice([-1, 0, 0, 0, 1], (400, 400, 1))
+    pixels = (252 + noise).astype(np.uint8)
+    cleaned, _ = page.clean_page(corrected(darken_paper), pixels)
+    assert cleaned.min() >= 253
+
+
+def test_small_gray_print_on_a_page_without_grain_stays_but_a_blurred_stain_does_not():
+    pixels = np.full((400, 400, 1), 255, np.uint8)
+    pixels[LETTERS] = 0
+    pixels[230:][LETTERS[230:]] = 190
+    stain = ndimage.gaussian_filter(np.where(LETTERS[290:320], 150.0, 255.0), 3)
+    pixels[290:320] = stain.astype(np.uint8)[..., np.newaxis]
+    cleaned, _ = page.clean_page(corrected(lambda gray: np.where(gray > 0.5, 1, gray)), pixels)
+    assert (cleaned[:285] == pixels[:285]).all()
+    assert (cleaned[292:318] == 255).all()
+
+
+def test_solid_black_that_the_network_hollowed_comes_back():
+    dirty = np.full((300, 300, 1), 0.95, "float32")
+    dirty[100:200, 100:200] = 0.1
+    dirty[230:260, 100:200] = 0.4  # a stain
+    dirty += np.random.default_rng(0).normal(0, 0.01, dirty.shape).astype("float32")
+    cleaned = np.ones_like(dirty)
+    cleaned[100:200, 100:200] = 0
+    cleaned[110:190, 110:190] = 1
+    cleaned[230:232, 100:200] = 0
+    ink.correct(*ink.divide_by_paper(dirty), cleaned)
+    assert cleaned[100:200, 100:200].max() < 0.2
+    assert (cleaned[235:255, 100:200] == 1).all()
+
+
+@pytest.mark.parametrize(("light", "is_mended"), [(0.6, True), (0.35, False)])
 def test_broken_strokes_of_faint_ink_are_mended(light, is_mended):
     """The network broke a stroke, removed a blot from the next, and erased the last."""
     dirty = two_inks(light, light, 0)[:160]
@@ -343,9 +405,53 @@ def test_a_thin_rule_and_a_small_region_count_as_lost():
     assert lost(np.minimum(clean, 2 * blurred - 1) * np.float32(0.89), clean) < 0.01
 
 
+def test_a_line_of_small_print_below_strong_print_counts_as_lost():
+    clean = np.ones((900, 700, 1), "float32")
+    clean[letters(900, 700)] = 0.1
+    clean[800:] = 1
+    before = clean.copy()
+    before[840:852, 300:400][letters(100, 200)[20:32, :100]] = 0.7
+    dirty = np.clip(0.89 * before + np.random.default_rng(0).normal(0, 0.008, clean.shape), 0, 1)
+    dirty = dirty.astype("float32")
+    assert lost(dirty, before) < 0.01
+    assert lost(dirty, clean) > 0.5
+
+
 def test_lost_ink_is_noted(tmp_path):
     pixels = np.full((120, 90), 200, np.uint8)
     pixels[10:-10:12, 12:-12] = 40
     Image.fromarray(pixels).save(tmp_path / "a.png")
     result = clean_file(erase, tmp_path / "a.png", tmp_path / "b.png", Options())
     assert result["notes"] == ["page 1: in places 100% of what looks like ink was removed; compare"]
+
+
+# ---------------------------------------------------------------- torn pictures
+
+
+def test_a_picture_of_which_a_part_turned_white_is_torn(tmp_path):
+    noise = np.random.default_rng(0).uniform(0, 1, (600, 600))
+    smooth = ndimage.gaussian_filter(noise, 8)
+    pixels = np.full((600, 600, 1), 250, np.uint8)
+    pixels[letters(600, 600)] = 20
+    picture = slice(200, 400), slice(150, 450)
+    pixels[picture] = (60 + 90 * (smooth > 0.5))[picture][..., np.newaxis]
+    assert not is_torn(pixels, pixels)
+    cleaned = pixels.copy()
+    cleaned[picture] = 255
+    assert not is_torn(pixels, cleaned)  # as a whole
+    cleaned[picture] = np.where(pixels[picture] > 100, 255, pixels[picture])
+    assert is_torn(pixels, cleaned)
+    # A stain under text
+    stained = np.full((600, 600, 1), 250, np.uint8)
+    stained[picture] = 150
+    stained[letters(600, 600)] = 20
+    assert not is_torn(stained, np.where(stained > 100, 255, stained).astype(np.uint8))
+
+    Image.fromarray(pixels[..., 0]).save(tmp_path / "a.png")
+    result = clean_file(
+        lambda gray, by_paper: np.where(gray > 0.4, 1, gray).astype("float32"),
+        tmp_path / "a.png",
+        tmp_path / "b.png",
+        Options(),
+    )
+    assert "page 1: a picture is partly removed; compare" in result["notes"]

@@ -5,6 +5,7 @@ import dataclasses
 from common import files, images
 from common.cli import UserError
 from tools.scans.files import KINDS, MULTIPAGE, NO_BILEVEL, read_first_page, read_pages, write_pages
+from tools.scans.ground import is_torn
 from tools.scans.page import clean_page
 
 SUFFIXES = {"pdf": ".pdf", "tiff": ".tif", "png": ".png", "jpeg": ".jpg"}
@@ -85,4 +86,6 @@ def _clean(clean, page, options, kind):
     notes = [page.lowered] if page.lowered else []
     if lost >= MIN_REPORTED_LOSS:
         notes.append(f"in places {lost:.0%} of what looks like ink was removed; compare")
+    if is_torn(page.pixels, pixels):
+        notes.append("a picture is partly removed; compare")
     return dataclasses.replace(page, pixels=pixels, bilevel=bilevel), notes

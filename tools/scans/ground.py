@@ -11,12 +11,21 @@ from common import images
 
 MAX_STROKE_SHARE = 1 / 160  # of a page's longer side: broader color is no stroke, but an area
 MIN_STROKE = 11  # pixels; the same on a small page
+MIN_PAPER_SHARE = 0.1  # of the square whose median is the paper
 # A ground can carry light text if its darkest channel, as a share of the paper's, and its gray are
 # below these.
 DARK, MAX_LIGHTNESS = 0.5, 0.6
 MIN_TEXT_CONTRAST = 0.3  # of light text to a dark ground, as a share of the paper's lightness
+# Of a dark ground in color: its lightest channel less its darkest, as a share of the paper's
+# lightness and of the lightest; no stain is as colored.
+MIN_CHROMA, MIN_SATURATION = 0.15, 0.65
 MIN_DARK_STROKES = 30  # squares as wide as a broad stroke that a dark ground must cover
-MIN_LIGHT_SHARE, MAX_LIGHT_SHARE = 0.01, 0.6  # of a dark ground that its light text covers
+MIN_EDGE = 0.3  # of a dark box: how much lighter the paper is beside it, as a share of it
+MAX_LETTER = 4  # times the window: larger letters on a dark ground are no part of it
+MIN_LIGHT_SHARE, MAX_LIGHT_SHARE = 0.003, 0.6  # of a dark ground that its light text covers
+# Lightness of a picture, as a share of the paper's, and of what stays dark of it when it is torn;
+# and by how much the rest gets lighter.
+MAX_PICTURE, MAX_STAYS_DARK, MIN_LIGHTENED = 0.8, 0.65, 0.25
 
 
 def bands(height):
@@ -69,10 +78,17 @@ def estimate_paper(pixels, side=200, window=41):
         )
 
     paper = median(is_paper.astype(np.uint8))
-    alone = (paper == 0).all(-1)  # the median of nothing
-    if alone.any():
-        paper = np.where(alone[..., None], median(), paper)
-        paper[alone & ~same_color] = np.round(typical)
+    # Fewer may be light text on a dark ground.
+    alone = ndimage.uniform_filter(is_paper.astype("float32"), window) < MIN_PAPER_SHARE
+    alone |= (paper == 0).all(-1)  # the median of nothing
+    if alone.all():
+        paper = median()
+    elif alone.any():
+        shaded = alone & same_color & ~_in_boxes(divided.min(-1))
+        rows, columns = ndimage.distance_transform_edt(
+            alone, return_distances=False, return_indices=True
+        )
+        paper = np.where(shaded[..., None], median(), paper[rows, columns])
     grain = 1.4826 * float(np.median(np.abs(small / np.maximum(paper, 1.0) - 1)))
     image = Image.fromarray(paper if channels == 3 else paper[..., 0])
 
@@ -84,6 +100,16 @@ def estimate_paper(pixels, side=200, window=41):
         return np.atleast_3d(np.asarray(band, "float32"))
 
     return color_in, grain
+
+
+def _in_boxes(lightness):
+    """Return where dark areas have a sharp edge, as no shadow has, bool (height, width)."""
+    lightness = ndimage.grey_closing(lightness, (5, 5))  # without ink
+    areas, count = ndimage.label(lightness <= DARK)
+    rim = (areas > 0) & ndimage.binary_dilation(areas == 0)
+    change = ndimage.maximum_filter(lightness, 3) - ndimage.minimum_filter(lightness, 3)
+    sharpness = ndimage.median(change, np.where(rim, areas, 0), np.arange(count + 1))
+    return ndimage.binary_fill_holes((sharpness > MIN_EDGE)[areas] & (areas > 0))
 
 
 def _divided(pixels, paper, rows, step=1):
@@ -106,7 +132,8 @@ def find_dark_ground(pixels, paper, with_text=True):
 
     Ground is what covers most of a square that is somewhat broader than a stroke. It is dark if it
     and one of its channels are about half as light as the paper; no marker is. `with_text` demands
-    that it carries light text; blots and the scanner's black borders do not.
+    that it carries light text, or has a color that no stain has; blots and the scanner's black
+    borders do not.
 
     `pixels` are uint8, shape (height, width, channels), `paper` is `estimate_paper`'s function.
     """
@@ -124,17 +151,56 @@ def find_dark_ground(pixels, paper, with_text=True):
         # Dark ground encloses its light text; the light between thick black letters is paper.
         enclosed = ndimage.binary_fill_holes(dark) & ~dark
         share = ndimage.mean(enclosed, areas, index)
-        with np.errstate(invalid="ignore"):  # an area without light text
+        with np.errstate(invalid="ignore"):  # an area without light text, or without anything dark
             text = ndimage.mean(lightness, np.where(enclosed, areas, -1), index)
-            contrast = text - ndimage.mean(lightness, np.where(dark, areas, -1), index)
+            of_dark = np.where(dark, areas, -1)
+            contrast = text - ndimage.mean(lightness, of_dark, index)
+            darkest = ndimage.mean(divided.min(-1), of_dark, index) / 255
+            lightest = ndimage.mean(divided.max(-1), of_dark, index) / 255
         carries_text = (share > MIN_LIGHT_SHARE) & (share < MAX_LIGHT_SHARE)
         carries_text &= share > ndimage.mean(~dark, areas, index) / 2
-        carries_text &= np.bincount(areas.ravel()) * step**2 > MIN_DARK_STROKES * stroke**2
-        ground &= (carries_text & (contrast > MIN_TEXT_CONTRAST))[areas]
+        carries_text &= contrast > MIN_TEXT_CONTRAST
+        is_colored = lightest - darkest > np.maximum(MIN_CHROMA, MIN_SATURATION * lightest)
+        is_large = np.bincount(areas.ravel()) * step**2 > MIN_DARK_STROKES * stroke**2
+        ground &= ((carries_text | is_colored) & is_large)[areas]
     if not ground.any():
         return None
+    rest, _ = ndimage.label(~ground)
+    is_letter = np.bincount(rest.ravel()) < (MAX_LETTER * window) ** 2
+    ground |= is_letter[rest]
     ground = ndimage.binary_dilation(ground, np.ones((3, 3)), iterations=2)
     return enlarge(ground, step, slice(0, height), width)
+
+
+def is_torn(pixels, cleaned):
+    """Return whether a cleaned page has a torn picture: a part of it turned white, and a part not.
+
+    A picture is here a dark area that is broader than a stroke. A stain turns white as a whole.
+
+    `pixels` and `cleaned` are the page before and after, uint8, shape (height, width, 1 or 3).
+    """
+    height = len(pixels)
+    stroke = max_stroke(pixels.shape)
+    step = max(1, stroke // 5)
+    window = round(1.6 * stroke / step)
+    paper, _ = estimate_paper(pixels)
+    paper = to_gray(paper(slice(0, height), step))[..., 0]
+    before = np.minimum(_reduced_gray(pixels, step) / np.maximum(paper, 1), 1)
+    after = _reduced_gray(cleaned, step) / 255
+    # Without what is as narrow as a stroke.
+    before, after = (ndimage.grey_closing(page, (window, window)) for page in (before, after))
+    pictures, count = ndimage.label(before < MAX_PICTURE)
+    # A rim that became sharper is no part of a picture.
+    lightened = ndimage.binary_opening(after - before > MIN_LIGHTENED, np.ones((3, 3)))
+    lightened = np.bincount(pictures[lightened], minlength=count + 1)
+    dark = np.bincount(pictures[after < MAX_STAYS_DARK], minlength=count + 1)
+    return bool((np.minimum(lightened, dark)[1:] > window**2 / 2).any())
+
+
+def _reduced_gray(pixels, step):
+    """Return the gray of a page, uint8, as means over squares of `step` pixels."""
+    image = Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[..., 0])
+    return np.asarray(image.convert("L").reduce(step))
 
 
 def find_color_areas(pixels, paper, besides=None):

@@ -6,17 +6,20 @@ import numpy as np
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 
-from tools.scans.ground import bands, enlarge, estimate_paper, ramp
+from tools.scans.ground import bands, enlarge, estimate_paper, max_stroke, ramp
 
 MIN_PAPER = 0.6  # of the paper around it: what is darker is no paper, but broad ink
 NEARLY_WHITE = 0.9, 0.96  # the network makes old paper 0.96; below 0.9 it saw something
+BLANK, BLANK_WINDOW = 1 - 1 / 24, 9  # least gray of paper without ink; pixels around it
 MAX_BLACK = 64  # of 255 on a page divided by its paper; no stain is as dark
 MIN_STRONG_DEPTH = 0.65  # of a page's strong ink; only beside such ink can other ink be faint
 MIN_FAINT_SHARE = 0.05  # of the ink: less may be dots and commas, which are faint for their size
 MAX_BLURRED = 0.9  # sharpness of what shows through, as a share of that of the strong ink
+MIN_SHARPNESS = 0.7  # of print on a page without grain, as `_sharpness` measures it
 MAX_FAINT_DEPTH = 0.5  # of the ink on a page whose broken strokes are mended
 MIN_KEPT_SHARE = 0.25  # of a broken stroke that is mended
 MAX_REACH = 3  # pixels from kept ink: nearer, a stroke is as broad as the network made it
+SQUARES = 16  # along a page's longer side, in each of which lost ink is counted
 MAX_LABELED_PIXELS = 4_000_000  # of a page whose strokes are labeled
 
 
@@ -49,6 +52,7 @@ def divide_by_paper(page):
 def correct(divided, grain, cleaned):
     """Restore white paper, clean ink and faint ink in `cleaned` from the page, in place."""
     keep_white(divided, grain, cleaned)
+    keep_black(divided, cleaned)
     if grain == 0:
         keep_clean_ink(divided, cleaned)
     # What shows through would be taken for missing parts of the ink that it touches.
@@ -60,28 +64,51 @@ def keep_white(divided, grain, cleaned):
     """Turn white what differs from white paper by its grain only.
 
     On a page with grain that is only what the network, too, leaves nearly white, with the pixels
-    around it.
+    around it; or what has no ink around it, where the network may see ink that is not there.
     """
     darkest = ndimage.minimum_filter(cleaned[..., 0], 3)[..., np.newaxis]
+    mean = ndimage.uniform_filter(divided[..., 0], 3)[::2, ::2]
+    is_blank = ndimage.minimum_filter(mean, BLANK_WINDOW // 2 + 1) > 255 * min(BLANK, 1 - 2 * grain)
     for rows in bands(len(cleaned)):
-        is_white = divided[rows] >= 255 * (1 - 4 * grain)
-        share = ramp(darkest[rows], *NEARLY_WHITE) if grain else 1
+        page = divided[rows] / np.float32(255)
+        blank = enlarge(is_blank, 2, rows, cleaned.shape[1])
+        cleaned[rows] = np.where(blank, np.maximum(cleaned[rows], page), cleaned[rows])
+        is_white = page >= 1 - 4 * grain
+        share = np.maximum(ramp(darkest[rows], *NEARLY_WHITE), blank) if grain else 1
         cleaned[rows] += is_white * share * (1 - cleaned[rows])
+
+
+def keep_black(divided, cleaned):
+    """Give solid black, such as the head of a note, back where the network hollowed it."""
+    is_black = ndimage.uniform_filter(divided[..., 0], 3) < MAX_BLACK
+    areas, count = ndimage.label(is_black, np.ones((3, 3)))
+    has_ink = ndimage.minimum(cleaned[..., 0], areas, np.arange(count + 1)) < 0.5
+    has_ink[0] = False
+    for rows in bands(len(cleaned)):
+        page = divided[rows] / np.float32(255)
+        here = has_ink[areas[rows], np.newaxis]
+        cleaned[rows] = np.where(here, np.minimum(cleaned[rows], page), cleaned[rows])
 
 
 def keep_clean_ink(divided, cleaned):
     """Give ink on a page without grain all of it back, if the network kept more than half of it.
 
-    Of solid black, such as the head of a note, a part is enough: the network may hollow it.
+    It also comes back if it is as narrow and as sharp as print.
     """
     strokes, count = ndimage.label(divided[..., 0] < 240, np.ones((3, 3)))
     index = np.arange(count + 1)
     before = 1 - ndimage.mean(divided[..., 0], strokes, index) / 255
     after = 1 - ndimage.mean(cleaned[..., 0], strokes, index)
-    is_black = divided[..., 0] < MAX_BLACK
-    has_ink = ndimage.minimum(cleaned[..., 0], strokes, index) < 0.5
-    kept = (after > before / 2)[strokes] | (is_black & has_ink[strokes])
-    kept &= strokes > 0
+    kept = after > before / 2
+    if not kept[1:].all():
+        page = divided[..., 0].astype("float32") / 255
+        depths = 1 - ndimage.minimum(ndimage.uniform_filter(page, 3), strokes, index[1:])
+        widths = 2 * ndimage.maximum(
+            ndimage.distance_transform_cdt(strokes > 0), strokes, index[1:]
+        )
+        is_narrow = widths < max_stroke(divided.shape) / 2
+        kept[1:] |= is_narrow & (_sharpness(page, strokes, depths) > MIN_SHARPNESS)
+    kept = kept[strokes] & (strokes > 0)
     kept = ndimage.binary_dilation(kept, np.ones((3, 3))) & (kept | (strokes == 0))
     for rows in bands(len(cleaned)):
         page = divided[rows] / np.float32(255)
@@ -188,12 +215,12 @@ def lost_ink(divided, grain, cleaned):
     hundred squares is gone, and it was as sharp as ink, the share is that of this square.
 
     Dirt as dark and narrow as a stroke counts as ink, so the share only tells which pages to look
-    at. Below 300 lost pixels in a million, 100 in a square, it is 0.
+    at. Below 300 lost pixels in a million, 40 in a square, it is 0.
     """
     height, width, _ = divided.shape
-    side = max(height, width) // 10 + 1
+    side = max(height, width) // SQUARES + 1
     columns = np.arange(width) // side
-    ink, gone, sharp = np.zeros((3, 100))
+    ink, gone, sharp = np.zeros((3, SQUARES**2))
     for rows in bands(height):
         page = divided[rows, :, 0] / np.float32(255)
         mean = ndimage.uniform_filter(page, 3)
@@ -203,11 +230,11 @@ def lost_ink(divided, grain, cleaned):
         darkness = 1 - np.minimum(mean, line)
         light = np.maximum(200 / 255, 1 - darkness / 2)
         is_gone = is_ink & (ndimage.minimum_filter(cleaned[rows, :, 0], 3) > light)
-        squares = 10 * (np.arange(rows.start, rows.stop) // side)[:, np.newaxis] + columns
+        squares = SQUARES * (np.arange(rows.start, rows.stop) // side)[:, np.newaxis] + columns
         change = ndimage.maximum_filter(page, 3) - ndimage.minimum_filter(page, 3)
-        ink += np.bincount(squares[is_ink], minlength=100)
-        gone += np.bincount(squares[is_gone], minlength=100)
-        sharp += np.bincount(squares[is_gone & (change > 0.8 * darkness)], minlength=100)
+        ink += np.bincount(squares[is_ink], minlength=SQUARES**2)
+        gone += np.bincount(squares[is_gone], minlength=SQUARES**2)
+        sharp += np.bincount(squares[is_gone & (change > 0.8 * darkness)], minlength=SQUARES**2)
     share = gone.sum() / ink.sum() if gone.sum() > 300e-6 * cleaned.size else 0
-    worst = np.where(sharp > 100e-6 * cleaned.size, sharp / np.maximum(ink, 1), 0).max()
+    worst = np.where(sharp > 40e-6 * cleaned.size, sharp / np.maximum(ink, 1), 0).max()
     return float(max(share, worst if worst > 0.5 else 0))

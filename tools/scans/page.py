@@ -103,6 +103,9 @@ def clean_page(clean, pixels, color=True):
         light = cleaned[rows] + (1 - cleaned[rows]) * tint
         if areas is not None:
             light *= _strong_areas(areas[rows]) if color else to_gray(_strong_areas(areas[rows]))
+        if color and dark is not None:
+            in_color = np.minimum(pixels[rows] / np.maximum(paper(rows), 1), 1)
+            light = np.where(dark[rows], in_color, light)
         if negative:
             light = 1 - light * (paper(rows) if color else to_gray(paper(rows))) / 255
         result[rows] = np.round(light * 255)
