@@ -11,6 +11,7 @@ from scipy.special import logsumexp
 from sklearn.decomposition import PCA
 
 from common import files, metrics, plotting, training
+from tools import latents
 
 IWAE_IMAGES = 1_000  # test images for the importance-weighted bound
 PLANE_LIMIT = 2.3  # the manifold covers z from -2.3 to 2.3
@@ -133,14 +134,12 @@ def plot_plane(folder, decoder, dataset, codes):
             f" Shown are the two most active of {codes.shape[1]} dimensions, {first + 1} and"
             f" {second + 1}; in the manifold all others are zero."
         )
-    steps = np.linspace(-PLANE_LIMIT, PLANE_LIMIT, PLANE_COUNT)
+    edge = PLANE_LIMIT * PLANE_COUNT / (PLANE_COUNT - 1)  # half an image beyond its centers
     grid = np.zeros((PLANE_COUNT**2, codes.shape[1]), "float32")
-    grid[:, second] = np.repeat(steps[::-1], PLANE_COUNT)
-    grid[:, first] = np.tile(steps, PLANE_COUNT)
+    grid[:, [first, second]] = latents.plane_codes(edge, PLANE_COUNT)
 
     figure = Figure(figsize=(8.8, 9.2), layout="constrained")
     axis = figure.subplots()
-    edge = PLANE_LIMIT * PLANE_COUNT / (PLANE_COUNT - 1)  # half an image beyond its centers
     mosaic = plotting.mosaic(decode(decoder, grid), PLANE_COUNT)
     axis.imshow(mosaic, cmap="gray", vmin=0, vmax=1, extent=(-edge, edge, -edge, edge))
     axis.set(**plotting.LATENT_AXES)
