@@ -1,7 +1,7 @@
 """Train a network that cleans scanned pages: stains, folds, shadows, dark paper, faint ink.
 
     dirty page                 (192, 192, 1)      any height and width divisible by 32
-      and divided by its paper (192, 192, 2)        as a second channel
+      with page / paper        (192, 192, 2)      as a second channel, see build_unet
       Conv 32 4x4, stride 2    (96, 96, 32)
       Conv 32 3x3              (96, 96, 32) --------------------------------------.
       MaxPool, 2 x Conv 48     (48, 48, 48) ------------------------------.       |
@@ -13,7 +13,7 @@
       UpSampling, 2 x Conv 48  (48, 48, 48)  <----------------------------'       |
       UpSampling, 2 x Conv 32  (96, 96, 32)  <------------------------------------'
       Conv2DTranspose 1 4x4    (192, 192, 1)
-    clean page = divided page + network output, clipped to [0, 1]
+    clean page = page / paper + network output, clipped to [0, 1]
 
 This is `--architecture unet`, 817,873 parameters; the article's `autoencoder` has 38,145.
 
@@ -39,7 +39,6 @@ from PIL import Image
 import evaluation.clean_documents
 from common import cli, noisy_office, training
 from common.cli import UserError
-from common.noisy_office import Page
 from synthetic import old_pages, pages
 from tools.scans import batch, document
 
@@ -76,7 +75,8 @@ class Train(cli.Train):
     def __post_init__(self):
         super().__post_init__()
         if self.recipe not in RECIPES[self.architecture]:
-            # UserError, because main() also checks it, with the architecture of --model.
+            # UserError, not ValueError: main() sets the architecture of --model, which runs this
+            # check again, outside the parser.
             raise UserError(f"--recipe {self.recipe} needs --architecture unet")
 
 
@@ -162,9 +162,9 @@ def main(argv=None):
         settings = dataclasses.replace(settings, architecture=architecture)
     # A flag that was not given takes the recipe's value.
     settings = cli.with_recipe(settings, RECIPES[settings.architecture][settings.recipe])
-    # Pages come in families that share text and dirt. The article splits by file, so it trains on
-    # the text and dirt of its test pages, and its test error comes out too low. Here the test pages
-    # are a family of their own.
+    # NoisyOffice's pages come in three families; the pages of one share text and dirt. The article
+    # splits by file, so it trains on the text and dirt of its test pages, and its test error comes
+    # out too low. Here the test pages are a family of their own.
     office = noisy_office.load_noisy_office(settings)  # its splits are lists of `Page`
     # --output-dir, or a new folder in runs/; report() adds figures and metrics.json.
     folder = training.run_folder(settings, NAMES[settings.architecture])
@@ -175,36 +175,36 @@ def main(argv=None):
 
 def train(settings, office, folder):
     """Return the model with the lowest validation loss."""
+    keras.utils.set_random_seed(settings.seed)
+    model = build_unet() if settings.architecture == "unet" else build_autoencoder()
     if settings.recipe == "published":
         # The article trains on full pages; mirroring pads them to one size.
         dirty_pages, clean_pages = noisy_office.pad_and_stack(office.train)
         count = len(office.train)
 
-        def make_batch(indices, seed):  # it needs no seed: nothing in it is random
+        def make_batch(indices, seed):  # the seed is not used: nothing here is random
             return dirty_pages[indices], clean_pages[indices]
-    else:
-        # A batch of 8 patches costs about as much as one page and comes from up to eight, so the
-        # same number of pixels gives many more steps than batches of pages.
-        make_batch = patch_maker(settings, office.train)
-        count = PATCHES_PER_PAGE * len(office.train)
-    steps_per_epoch = training.steps_per_epoch(settings, count)
-    # An endless tf.data.Dataset that calls make_batch(indices, seed) for each step, with shuffled
-    # indices and a new seed. A resumed run starts after the last epoch in folder/history.csv.
-    batches = training.batches(make_batch, count, settings, folder)
-    keras.utils.set_random_seed(settings.seed)
-    model = build_unet() if settings.architecture == "unet" else build_autoencoder()
-    if settings.recipe == "published":
+
+        steps_per_epoch = training.steps_per_epoch(settings, count)
         optimizer = keras.optimizers.Adam(settings.learning_rate)
         patience = 5  # early stopping: after five epochs without a lower validation loss
     else:
+        # A batch of 8 patches costs about as much as one page, but shows up to eight of them. So
+        # the same computing time gives many more steps than batches of 16 pages.
+        make_batch = patch_maker(settings, office.train)
+        count = PATCHES_PER_PAGE * len(office.train)
+        steps_per_epoch = training.steps_per_epoch(settings, count)
         # rises to the learning rate, then falls to zero along a cosine
         schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * steps_per_epoch)
-        # beta_2=0.95 averages squared gradients over about 20 steps. The default, 0.999, takes
-        # 1,000, too long here.
+        # beta_2=0.95 averages squared gradients over about 20 steps. The default, 0.999, averages
+        # over about 1,000, too many in so short a training.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
         patience = None
     model.compile(optimizer, loss="mse")
     model.summary()
+    # An endless tf.data.Dataset that calls make_batch(indices, seed) for each step, with shuffled
+    # indices and a new seed. A resumed run starts after the last epoch in folder/history.csv.
+    batches = training.batches(make_batch, count, settings, folder)
     model.fit(
         batches,
         epochs=settings.epochs,
@@ -226,22 +226,19 @@ def patch_maker(settings, office_pages):
     stains), and, for the U-Net, synthetic old pages.
     """
     print("Making synthetic pages ...", flush=True)
-    count = 12 if settings.limit else SYNTHETIC_PAGES
-    synthetic = [
-        Page(name="", kind=kind, dirty=dirty, clean=clean)
-        for dirty, clean, kind, _ in pages.make_pages(
-            count, seed=training.seed_for(settings.seed, "pages")
-        )
-    ]
+    # --limit is for a quick try, so a few synthetic pages will do
+    page_count = 12 if settings.limit else SYNTHETIC_PAGES
+    sheet_count = min(20, OLD_SHEETS) if settings.limit else OLD_SHEETS
+    seed = training.seed_for(settings.seed, "pages")
+    synthetic = [(dirty, clean) for dirty, clean, _, _ in pages.make_pages(page_count, seed=seed)]
     for number, page in enumerate(office_pages[::2]):  # half of them
         dirty = pages.add_stains(page.clean, training.seed_for(settings.seed, "stains", number))
-        synthetic.append(Page(name=page.name, kind="", dirty=dirty, clean=page.clean))
+        synthetic.append((dirty, page.clean))
     side = PATCH_SIDE[settings.architecture]
     old_share = OLD_SHARE[settings.architecture]
     synthetic_share = SYNTHETIC_SHARE[settings.architecture]
     if old_share:
-        count = min(20, OLD_SHEETS) if settings.limit else OLD_SHEETS
-        sheets = old_pages.Sheets(count, training.seed_for(settings.seed, "old pages"))
+        sheets = old_pages.Sheets(sheet_count, training.seed_for(settings.seed, "old pages"))
 
     def make_batch(indices, seed):
         rng = np.random.default_rng(seed)
@@ -251,11 +248,12 @@ def patch_maker(settings, office_pages):
             if draw < old_share:
                 patch = sheets.patch(rng, side)
             elif draw < old_share + synthetic_share:
-                page = synthetic[rng.integers(len(synthetic))]
-                patch = cut_patch(page, side, rng, vary=True)
+                dirty, clean = synthetic[rng.integers(len(synthetic))]
+                patch = cut_patch(dirty, clean, side, rng, vary=True)
             else:
                 # indices count patches, PATCHES_PER_PAGE of each page
-                patch = cut_patch(office_pages[index // PATCHES_PER_PAGE], side, rng)
+                page = office_pages[index // PATCHES_PER_PAGE]
+                patch = cut_patch(page.dirty, page.clean, side, rng)
             patches.append(patch)
             weights.append(1.0 if draw < old_share else OTHER_WEIGHT)
         dirty, clean = (np.stack(part)[..., np.newaxis] for part in zip(*patches, strict=True))
@@ -267,19 +265,25 @@ def patch_maker(settings, office_pages):
     return make_batch
 
 
-def cut_patch(page, side, rng, vary=False):
+def cut_patch(dirty, clean, side, rng, vary=False):
     """Return (dirty, clean), each float32 (side, side) in [0, 1], from a random place in a page.
 
-    Patches are flipped at random; that letters are mirrored does no harm, since nothing reads them.
-    With `vary`, scale, brightness and contrast vary, too.
+    Patches are flipped at random; mirrored letters do no harm, since nothing reads them. With
+    `vary`, scale, brightness and contrast vary, too.
+
+    Args:
+        dirty, clean: the page, uint8, shape (height, width, 1).
+        side: of the patch, in pixels.
+        rng: a NumPy random generator.
+        vary: as above.
     """
     zoom = rng.uniform(0.7, 2.5) if vary and rng.random() < 0.3 else 1
-    height, width = page.dirty.shape[:2]
+    height, width = dirty.shape[:2]
     cut_side = min(round(side / zoom), height, width)
     top, left = rng.integers(height - cut_side + 1), rng.integers(width - cut_side + 1)
     flip = slice(None, None, rng.choice([-1, 1])), slice(None, None, rng.choice([-1, 1]))
     patches = []
-    for image in (page.dirty, page.clean):
+    for image in (dirty, clean):
         patch = image[top : top + cut_side, left : left + cut_side, 0][flip]
         if cut_side != side:
             patch = Image.fromarray(patch).resize((side, side), Image.Resampling.BICUBIC)

@@ -29,8 +29,9 @@ Examples:
   python denoise_fashion.py --architecture unet --data-dir DIR --patches
                                                   train on patches of your own photos
 
-The network and the recipe `published` are those of a blog article that denoises Fashion-MNIST with
-imgaug. U-Net: Ronneberger et al. 2015, https://arxiv.org/abs/1505.04597
+The network and the recipe `published` are those of a blog article that removes imgaug's
+salt-and-pepper noise from Fashion-MNIST. U-Net: Ronneberger et al. 2015,
+https://arxiv.org/abs/1505.04597
 """
 
 import dataclasses
@@ -64,7 +65,8 @@ class Train(cli.Train):
     architecture: Literal["autoencoder", "unet"] = "autoencoder"
     """`unet` has skip connections, and adds its output to its input"""
     noise: float = 0.1
-    """share of pixels to replace by imgaug's salt and pepper, gray values near black and white"""
+    """share of pixels to replace by imgaug's salt and pepper: random grays, most often dark or
+    bright"""
     patches: bool = False
     """train the U-Net on patches of 28x28 pixels from the full-size pictures in --data-dir"""
 
@@ -73,7 +75,8 @@ class Train(cli.Train):
         if not 0 <= self.noise <= 1:
             raise ValueError("--noise must be between 0 and 1")
         if self.patches and (self.architecture != "unet" or not self.data_dir):
-            # UserError, because main() also checks it, with the architecture of --model.
+            # UserError, not ValueError: main() sets the architecture of --model, which runs this
+            # check again, outside the parser.
             raise UserError("--patches needs --architecture unet and a --data-dir of pictures")
 
 
@@ -155,11 +158,7 @@ def build_unet(height=28, width=28, channels=1):
 
 def upsample_like(skip, x):
     """Return x upsampled by 2 and cropped to the size of `skip`: pooling rounds odd sides up."""
-    x = layers.UpSampling2D(2)(x)
-    if None in x.shape[1:3] or x.shape[1:3] == skip.shape[1:3]:
-        return x
-    rows, columns = x.shape[1] - skip.shape[1], x.shape[2] - skip.shape[2]
-    return layers.Cropping2D(((0, rows), (0, columns)))(x)
+    return layers.UpSampling2D(2)(x)[:, : skip.shape[1], : skip.shape[2]]
 
 
 def main(argv=None):
@@ -179,8 +178,8 @@ def main(argv=None):
         dataset = data.load_fashion_mnist(settings)  # float32 in [0, 1], shape (n, 28, 28, 1)
     # --output-dir, or a new folder in runs/; report() adds figures and metrics.json.
     folder = training.run_folder(settings, NAMES[settings.architecture])
-    # Not from --seed, so that runs with different seeds are comparable; `seed_for` hashes its
-    # arguments.
+    # This seed does not depend on --seed, so that runs with different seeds are comparable;
+    # seed_for hashes its arguments.
     seed = training.seed_for("validation")
     noisy_val = noise.salt_and_pepper(dataset.x_val, settings.noise, seed)
     if not settings.model:
@@ -191,44 +190,42 @@ def main(argv=None):
 def train(settings, dataset, noisy_val, folder):
     """Return the model with the lowest validation loss."""
     clean = dataset.x_train
+    steps_per_epoch = training.steps_per_epoch(settings, len(clean))
+    keras.utils.set_random_seed(settings.seed)
     if settings.recipe == "published":
         # The article adds the noise once, before training, so the network can memorize it.
         noise_seed = training.seed_for(settings.seed, "train")
         noisy = noise.salt_and_pepper(clean, settings.noise, noise_seed)
 
-        def make_batch(indices, seed):  # the noise is fixed, so it needs no seed
+        def make_batch(indices, seed):  # the noise is fixed, so the seed is not used
             return noisy[indices], clean[indices]
+
+        model = build_unet() if settings.architecture == "unet" else build_autoencoder()
+        optimizer = keras.optimizers.Adam(settings.learning_rate)
+        patience = 10  # early stopping: after ten epochs without a lower validation loss
     else:
         # Noise that is fresh in every batch cannot be memorized, and makes many training images out
         # of each one.
         def make_batch(indices, seed):
             return noise.salt_and_pepper(clean[indices], settings.noise, seed), clean[indices]
 
-    steps_per_epoch = training.steps_per_epoch(settings, len(clean))
-    # An endless tf.data.Dataset that calls make_batch(indices, seed) for each step, with shuffled
-    # indices and a new seed. A resumed run starts after the last epoch in folder/history.csv.
-    batches = training.batches(make_batch, len(clean), settings, folder)
-    keras.utils.set_random_seed(settings.seed)
-    if settings.architecture == "unet":
-        model = build_unet()
-    elif settings.recipe == "published":
-        model = build_autoencoder()
-    else:
-        # He et al. 2015, for layers with ReLU: https://arxiv.org/abs/1502.01852
-        model = build_autoencoder(initializer="he_normal")
-        training.init_output_bias(model, clean)  # untrained, it outputs about the mean pixel
-    if settings.recipe == "published":
-        optimizer = keras.optimizers.Adam(settings.learning_rate)
-        patience = 10  # early stopping: after ten epochs without a lower validation loss
-    else:
+        if settings.architecture == "unet":
+            model = build_unet()
+        else:
+            # He et al. 2015, for layers with ReLU: https://arxiv.org/abs/1502.01852
+            model = build_autoencoder(initializer="he_normal")
+            training.init_output_bias(model, clean)  # untrained, it outputs about the mean pixel
         # rises to the learning rate, then falls to zero along a cosine
         schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * steps_per_epoch)
-        # beta_2=0.95 averages squared gradients over about 20 steps. The default, 0.999, takes
-        # 1,000, too long here.
+        # beta_2=0.95 averages squared gradients over about 20 steps. The default, 0.999, averages
+        # over about 1,000, too many in so short a training.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
         patience = None
     model.compile(optimizer, loss="mse")  # PSNR is 10 * log10(1 / MSE)
     model.summary()
+    # An endless tf.data.Dataset that calls make_batch(indices, seed) for each step, with shuffled
+    # indices and a new seed. A resumed run starts after the last epoch in folder/history.csv.
+    batches = training.batches(make_batch, len(clean), settings, folder)
     model.fit(
         batches,
         epochs=settings.epochs,

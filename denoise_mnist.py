@@ -94,8 +94,8 @@ def main(argv=None):
     digits = data.load_mnist(settings)  # x_train, x_val, x_test: (n, 28, 28, 1) in [0, 1]
     # --output-dir, or a new folder in runs/; report() adds figures and metrics.json.
     folder = training.run_folder(settings, NAME)
-    # Not from --seed, so that runs with different seeds are comparable; `seed_for` hashes its
-    # arguments.
+    # This seed does not depend on --seed, so that runs with different seeds are comparable;
+    # seed_for hashes its arguments.
     noisy_val = noise.gaussian(digits.x_val, settings.noise, training.seed_for("validation"))
     if not settings.model:
         model = train(settings, digits, noisy_val, folder)
@@ -105,33 +105,29 @@ def main(argv=None):
 def train(settings, digits, noisy_val, folder):
     """Return the model with the lowest validation loss."""
     clean = digits.x_train
+    steps_per_epoch = training.steps_per_epoch(settings, len(clean))
+    keras.utils.set_random_seed(settings.seed)
+    model = build_denoiser()
     if settings.recipe == "published":
         # The article adds the noise once, before training, so the network can memorize it.
         noisy = noise.gaussian(clean, settings.noise, training.seed_for(settings.seed, "train"))
 
-        def make_batch(indices, seed):  # the noise is fixed, so it needs no seed
+        def make_batch(indices, seed):  # the noise is fixed, so the seed is not used
             return noisy[indices], clean[indices]
+
+        optimizer = keras.optimizers.Adam(settings.learning_rate)
     else:
         # Noise that is fresh in every batch cannot be memorized, and makes many training images out
         # of each one.
         def make_batch(indices, seed):
             return noise.gaussian(clean[indices], settings.noise, seed), clean[indices]
 
-    steps_per_epoch = training.steps_per_epoch(settings, len(clean))
-    # An endless tf.data.Dataset that calls make_batch(indices, seed) for each step, with shuffled
-    # indices and a new seed. A resumed run starts after the last epoch in folder/history.csv.
-    batches = training.batches(make_batch, len(clean), settings, folder)
-    keras.utils.set_random_seed(settings.seed)
-    model = build_denoiser()
-    if settings.recipe == "published":
-        optimizer = keras.optimizers.Adam(settings.learning_rate)
-    else:
         training.init_output_bias(model, clean)  # untrained, it outputs about the mean pixel
         # Rises to the learning rate, ten times that of `published`, then falls to zero along a
         # cosine.
         schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * steps_per_epoch)
-        # beta_2=0.95 averages squared gradients over about 20 steps. The default, 0.999, takes
-        # 1,000, too long here.
+        # beta_2=0.95 averages squared gradients over about 20 steps. The default, 0.999, averages
+        # over about 1,000, too many in so short a training.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
     # For a clean pixel x and an output y the loss is -x * log(y) - (1 - x) * log(1 - y). It is
     # lowest at y = x, although not zero there if x is gray. Its gradient at the sigmoid's input is
@@ -139,6 +135,9 @@ def train(settings, digits, noisy_val, folder):
     # if y is wrong, so such a pixel would hardly learn.
     model.compile(optimizer, loss="binary_crossentropy")
     model.summary()
+    # An endless tf.data.Dataset that calls make_batch(indices, seed) for each step, with shuffled
+    # indices and a new seed. A resumed run starts after the last epoch in folder/history.csv.
+    batches = training.batches(make_batch, len(clean), settings, folder)
     model.fit(
         batches,
         epochs=settings.epochs,

@@ -167,8 +167,8 @@ def build_sparse(units=1024, active=51, height=28, width=28, channels=1):
 def build_contractive(units=128, contraction=0.05, height=28, width=28, channels=1):
     """Return the contractive autoencoder: (n, height, width, channels) to the same, in [0, 1].
 
-    The loss adds `contraction` times the squared norm of the encoder's Jacobian ∂h/∂x.
-    It makes codes insensitive to changes of the image, except those that reconstruction needs. So
+    The loss adds `contraction` times the squared norm of the encoder's Jacobian ∂h/∂x. This penalty
+    makes codes insensitive to changes of the image, except those that reconstruction needs. So
     noise moves a code less.
     """
     image = keras.Input((height, width, channels), name="image")

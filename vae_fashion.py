@@ -147,8 +147,8 @@ def build_decoder(
 #
 #     sum over pixels of BCE(x, decoded) + sum over latent dimensions of KL
 #
-# It is in nats, 1 nat = 1.44 bits, as logarithms are natural. The article's loss is no bound: its β
-# is in effect 0.2 (docs/results.md). So --recipe published does not use it.
+# The loss is in nats (1 nat = 1.44 bits), because the logarithms are natural. The article's loss is
+# no bound: its β is in effect 0.2 (docs/results.md). So --recipe published does not use it.
 
 
 @keras.saving.register_keras_serializable("vae_fashion")
@@ -224,7 +224,8 @@ def init_first_layer(decoder, seed):
     """Initialize the decoder's first layer so that its ReLUs switch on all over the latent space.
 
     A unit switches on at the line w·z + b = 0. With Keras's b = 0 all these lines pass through the
-    origin, and training has to move them outwards. The weights are drawn anew, as by he_normal.
+    origin, and training has to move them outwards. The weights are drawn anew, with he_normal's
+    variance.
     """
     dense = decoder.layers[1]  # [0] is the input
     rng = np.random.default_rng(training.seed_for(seed, "first layer"))
@@ -258,7 +259,7 @@ def main(argv=None):
     # z_mean: to find similar images, to plot a collection, or as features for a classifier.
     training.save_model(model.encoder, folder / "encoder.keras")
     training.save_model(model.decoder, folder / "decoder.keras")
-    # A page with the latent plane, to drag a point over.
+    # A web page: drag a point over the latent plane and see it decoded.
     explorer.write(folder / "explorer.html", model.encoder, model.decoder, dataset)
     evaluation.vae_fashion.report(folder, settings, model, dataset)
 
@@ -266,7 +267,7 @@ def main(argv=None):
 def train(settings, dataset, folder):
     """Return the model with the lowest validation loss."""
 
-    def make_batch(indices, seed):  # it needs no seed: nothing in it is random
+    def make_batch(indices, seed):  # the seed is not used: nothing here is random
         return dataset.x_train[indices], dataset.x_train[indices]  # input and target
 
     steps_per_epoch = training.steps_per_epoch(settings, len(dataset.x_train))
@@ -288,8 +289,8 @@ def train(settings, dataset, folder):
         steps = settings.epochs * steps_per_epoch
         # rises to the learning rate in 5% of the steps, then falls to zero along a cosine
         schedule = training.warmup_cosine(settings.learning_rate, steps, warmup=0.05)
-        # beta_2=0.95 averages squared gradients over about 20 steps. The default, 0.999, takes
-        # 1,000, too long here.
+        # beta_2=0.95 averages squared gradients over about 20 steps. The default, 0.999, averages
+        # over about 1,000, too many in so short a training.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
     elif settings.architecture == "conv":  # as in the article
         optimizer = keras.optimizers.RMSprop(settings.learning_rate)
@@ -318,7 +319,8 @@ class Apply(cli.Apply):
     vary: int = 0
     """number of variations of each image"""
     spread: float | None = None
-    """scale of the variations in units of the encoder's σ; by default they are chosen to differ"""
+    """scale of the variations in units of the encoder's σ; by default, variations that clearly
+    differ are chosen"""
     seed: int | None = None
     """seed of the variations; by default a new one each time"""
     invert: bool = True

@@ -203,8 +203,8 @@ def train(settings, digits, folder):
         model = build_watermark(noise=settings.noise, name=name)
         # rises to the learning rate, then falls to zero along a cosine
         schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * steps_per_epoch)
-        # beta_2=0.95 averages squared gradients over about 20 steps. The default, 0.999, takes
-        # 1,000, too long here.
+        # beta_2=0.95 averages squared gradients over about 20 steps. The default, 0.999, averages
+        # over about 1,000, too many in so short a training.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
     # The two losses compete for the marked image: a higher weight of the image gives better images
     # and fewer correct bits.

@@ -92,37 +92,27 @@ def build_photo_watermark(height=None, width=None, channels=1, noise=0.1, streng
     if (height or 0) % 8 or (width or 0) % 8:
         raise ValueError(f"height and width must be multiples of 8, not {height} and {width}")
 
-    def conv(filters, size, activation="relu", strides=1):
-        return layers.Conv2D(
-            filters,
-            size,
-            strides=strides,
-            padding="same",
-            activation=activation,
-            kernel_initializer="he_normal",
-        )
-
+    he = {"padding": "same", "kernel_initializer": "he_normal"}
     image = keras.Input((height, width, channels), name="image")
-    x = conv(16, 5)(image)
-    encoder = keras.Model(image, conv(16, 3, activation=None)(x), name="encoder")
+    x = layers.Conv2D(16, 5, activation="relu", **he)(image)
+    x = layers.Conv2D(16, 3, **he)(x)
+    encoder = keras.Model(image, x, name="encoder")
 
     encoded = keras.Input((height, width, 16), name="encoded")
-    watermark = keras.Input(
-        (height // 8 if height else None, width // 8 if width else None, 1), name="watermark"
-    )
+    watermark = keras.Input((height and height // 8, width and width // 8, 1), name="watermark")
     signs = layers.Rescaling(2, -1)(watermark)  # -1 and 1 for 0 and 1
     # Each sign adds or subtracts a learned pattern of 8x8 pixels.
     pattern = layers.Conv2DTranspose(16, 8, strides=8, use_bias=False)(signs)
     x = layers.Concatenate()([encoded, pattern])
-    x = conv(16, 3)(x)
+    x = layers.Conv2D(16, 3, activation="relu", **he)(x)
     x = layers.Conv2D(channels, 3, activation="tanh", padding="same")(x)
     decoder = keras.Model([encoded, watermark], layers.Rescaling(strength)(x), name="decoder")
 
     marked = keras.Input((height, width, channels), name="marked")
-    x = conv(24, 5)(marked)
-    x = conv(24, 3)(x)
-    x = conv(64, 8, strides=8)(x)
-    x = conv(64, 1)(x)
+    x = layers.Conv2D(24, 5, activation="relu", **he)(marked)
+    x = layers.Conv2D(24, 3, activation="relu", **he)(x)
+    x = layers.Conv2D(64, 8, strides=8, activation="relu", **he)(x)
+    x = layers.Conv2D(64, 1, activation="relu", **he)(x)
     recovered = layers.Conv2D(1, 1, activation="sigmoid")(x)
     extractor = keras.Model(marked, recovered, name="extractor")
 
@@ -178,8 +168,8 @@ def train(settings, patches, folder):
     model = build_photo_watermark(noise=settings.noise, strength=settings.strength)
     # rises to the learning rate, then falls to zero along a cosine
     schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * steps_per_epoch)
-    # beta_2=0.95 averages squared gradients over about 20 steps. The default, 0.999, takes
-    # 1,000, too long here.
+    # beta_2=0.95 averages squared gradients over about 20 steps. The default, 0.999, averages over
+    # about 1,000, too many in so short a training.
     optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
     model.compile(
         optimizer,
@@ -292,7 +282,7 @@ class Capacity:
 def apply(settings):
     """Carry out --message, --extract or --capacity; return the exit code."""
     paths = settings.capacity if isinstance(settings, Capacity) else settings.input
-    message_files.check(paths)
+    message_files.check(paths)  # all are files, and a single one is an image
     watermark = photo.Watermark(training.load_model(settings.model, NAME))
     if isinstance(settings, Capacity):
         return message_files.print_capacity(watermark, paths)

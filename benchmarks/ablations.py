@@ -223,7 +223,8 @@ def patches(settings, steps=400):
 
     def patch_batch(indices, seed):
         rng = np.random.default_rng(seed)
-        cut = [clean_documents.cut_patch(office.train[i // per_page], side, rng) for i in indices]
+        chosen = [office.train[index // per_page] for index in indices]
+        cut = [clean_documents.cut_patch(page.dirty, page.clean, side, rng) for page in chosen]
         dirty, clean = (np.stack(images)[..., np.newaxis] for images in zip(*cut, strict=True))
         return dirty, clean
 

@@ -302,9 +302,10 @@ def load_pictures(settings, patches=False):
             continue
         image = image if patches else images.fit_square(image, SIDE)
         key = hashlib.sha256(np.round(image * 255).astype(np.uint8).tobytes()).hexdigest()
-        cut = (
-            _patches(image, MAX_PATCHES // len(labeled) + 1, key) if patches else image[np.newaxis]
-        )
+        if patches:
+            cut = _patches(image, MAX_PATCHES // len(labeled) + 1, key)
+        else:
+            cut = image[np.newaxis]
         pictures.setdefault(key, (cut, label))
     if errors:
         more = "; ..." if len(errors) > 3 else ""
@@ -345,7 +346,7 @@ def _pictures_below(folder):
 
 
 def _is_picture(path):
-    return path.suffix.lower() in images.SUFFIXES and path.name[0] != "." and path.is_file()
+    return images.is_picture_name(path) and path.is_file()
 
 
 def _patches(image, count, key):
@@ -372,8 +373,9 @@ def _split(pictures, settings):
     limit = settings.limit or math.inf
     parts = []
     for chosen, share in zip(split_indices(len(pictures), rng), (0.9, 0.1, 1), strict=True):
-        x = np.concatenate([pictures[index][0] for index in chosen])
-        y = np.concatenate([[pictures[index][1]] * len(pictures[index][0]) for index in chosen])
+        cut, labels = zip(*(pictures[index] for index in chosen), strict=True)
+        x = np.concatenate(cut)
+        y = np.repeat(labels, [len(part) for part in cut])
         shuffled = rng.permutation(len(x))[: int(min(limit * share, len(x)))]
         parts += [x[shuffled], y[shuffled]]
     return parts

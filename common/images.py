@@ -22,6 +22,11 @@ _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
 _NOT_A_PAGE = 1 | 4  # bits of TIFF's tag 254, NewSubfileType: a reduced copy, a mask
 
 
+def is_picture_name(path):
+    """Return whether a file's name is that of a picture: a suffix in SUFFIXES, and not hidden."""
+    return path.suffix.lower() in SUFFIXES and path.name[0] != "."
+
+
 def read_gray(path, background="black", content=None):
     """Return an image file as float32 in [0, 1], shape (height, width, 1).
 
@@ -165,12 +170,10 @@ def write_image(path, image):
     pixels = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
     if (pixels == pixels[..., :1]).all():
         pixels = pixels[..., 0]
+    # For JPEG, Pillow's default quality, 75, leaves artifacts around letters.
+    options = {"quality": 95} if Path(path).suffix.lower() in (".jpg", ".jpeg") else {}
     with files.write_whole(path) as temporary:
-        if temporary.suffix.lower() in (".jpg", ".jpeg"):
-            # Pillow's default quality, 75, leaves artifacts around letters.
-            Image.fromarray(pixels).save(temporary, quality=95)
-        else:
-            Image.fromarray(pixels).save(temporary)
+        Image.fromarray(pixels).save(temporary, **options)
     print(f"Wrote {files.printable(path)}", flush=True)
 
 

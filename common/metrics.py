@@ -60,7 +60,7 @@ def knn_accuracy(codes, labels, test_codes, test_labels, k=10):
     Codes have shape (n, size), labels are integers, shape (n,).
     """
     classifier = KNeighborsClassifier(min(k, len(codes)), n_jobs=-1).fit(codes, labels)
-    return float(np.mean(classifier.predict(test_codes) == test_labels))
+    return float(classifier.score(test_codes, test_labels))
 
 
 def bit_accuracy(bits, probabilities):

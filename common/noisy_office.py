@@ -39,6 +39,10 @@ class Page:
         """Return the page cropped to some rows, a slice."""
         return Page(self.name, self.kind, self.dirty[rows], self.clean[rows])
 
+    def as_floats(self):
+        """Return (dirty, clean), each float32 in [0, 1], shape (height, width, 1)."""
+        return self.dirty.astype("float32") / 255, self.clean.astype("float32") / 255
+
 
 @dataclasses.dataclass
 class Documents:
@@ -109,7 +113,7 @@ def pad_and_stack(pages):
     Both are float32 in [0, 1], shape (n, height, width, 1); height and width are multiples of 32.
     """
     sides = np.max([page.dirty.shape[:2] for page in pages], axis=0)
-    height, width = -(-sides // 32) * 32
+    height, width = np.ceil(sides / 32).astype(int) * 32
 
     def pad(image):
         missing = [(0, height - image.shape[0]), (0, width - image.shape[1]), (0, 0)]
@@ -206,7 +210,9 @@ def _read_families(contents, place, limit):
             families.append(members)
         if paths:
             return families
-    layouts = f"neither Kaggle's train/ nor UCI's {dirty}/ nor dirty/ and clean/"
+    layouts = (
+        "neither Kaggle's train/ nor UCI's simulated_noisy_images_grayscale/ nor dirty/ and clean/"
+    )
     raise UserError(f"no NoisyOffice in {place}: {layouts}")
 
 
@@ -231,7 +237,11 @@ def _read_own(folder, settings):
     Pairs that share a clean page are in the same split.
     """
     dirty, clean = (
-        {path.stem: path for path in sorted((folder / part).glob("*")) if _is_picture(path)}
+        {
+            path.stem: path
+            for path in sorted((folder / part).glob("*"))
+            if images.is_picture_name(path)
+        }
         for part in ("dirty", "clean")
     )
     if not (dirty and clean):
@@ -251,10 +261,6 @@ def _read_own(folder, settings):
         [page for index in part for page in groups[index]][: settings.limit]
         for part in data.split_indices(len(groups), rng)
     ]
-
-
-def _is_picture(path):
-    return path.suffix.lower() in images.SUFFIXES and path.name[0] != "."
 
 
 def _read_page(kind, path, clean_path, contents):

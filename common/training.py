@@ -14,6 +14,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import scipy.special
 import tensorflow as tf
 
 from common import files
@@ -99,7 +100,7 @@ def init_output_bias(model, images):
     """
     bias = [layer for layer in model.layers if layer.weights][-1].bias
     mean = float(np.clip(np.mean(images), 0.01, 0.99))
-    bias.assign(np.full(bias.shape, np.log(mean / (1 - mean))))
+    bias.assign(np.full(bias.shape, scipy.special.logit(mean)))
 
 
 def run_folder(settings, name):
@@ -114,10 +115,9 @@ def run_folder(settings, name):
         if zipfile.is_zipfile(model_file) and (found := model_name(model_file)) != name:
             raise UserError(f"{settings.resume}: a training of {found}, not of {name}")
         return settings.resume
-    arguments = Path(settings.output_dir or "", "arguments.json")
     if settings.output_dir and settings.output_dir.is_dir():
         # A training that was interrupted in its first epoch left nothing to continue.
-        unused = arguments.exists() and not read_history(settings.output_dir)
+        unused = files.is_run_folder(settings.output_dir) and not read_history(settings.output_dir)
         allowed = {"arguments.json", "history.csv", "tensorboard"} if unused else set()
         if {path.name for path in settings.output_dir.iterdir()} - allowed:
             raise UserError(f"{settings.output_dir} is not empty; use another --output-dir")

@@ -70,8 +70,8 @@ def evaluate(restore, pages):
     """
     errors = {}
     for page in pages:
-        cleaned = restore(page.dirty.astype("float32") / 255)
-        error = np.square(cleaned - page.clean.astype("float32") / 255)
+        dirty, clean = page.as_floats()
+        error = np.square(restore(dirty) - clean)
         errors.setdefault(page.kind, []).append(error.ravel())
     all_errors = [error for kind in errors.values() for error in kind]
     with np.errstate(divide="ignore"):
@@ -106,8 +106,8 @@ def old_test_pages(limit=None):
 
 def ink_f_measure(restore, page):
     """Return the F-measure of the ink on a cleaned `Page`, found by Otsu's threshold, 0 to 1."""
-    cleaned = restore(page.dirty.astype("float32") / 255)
-    return metrics.f_measure(metrics.ink(cleaned), page.clean < 128)
+    dirty, _ = page.as_floats()
+    return metrics.f_measure(metrics.ink(restore(dirty)), page.clean < 128)
 
 
 def plot_pages(folder, office, methods, results):
@@ -118,7 +118,7 @@ def plot_pages(folder, office, methods, results):
         kind = kinds[number % len(kinds)]
         of_kind = [page for page in office.test if page.kind == kind]
         page = of_kind[(2 * number + 1) % len(of_kind)]
-        dirty, clean = (image.astype("float32") / 255 for image in (page.dirty, page.clean))
+        dirty, clean = page.as_floats()
         width = max(240, page.dirty.shape[1] * 4 // 9)
         piece = dirtiest_piece(dirty, clean, width * 5 // 12, width)
         images = [restore(dirty)[piece] for restore in methods.values()] + [clean[piece]]
@@ -155,7 +155,7 @@ def dirtiest_piece(dirty, clean, height, width):
 
 def plot_page_at_300_dpi(folder, page, methods, results):
     """Plot a piece of a page with letters three times as large as NoisyOffice's."""
-    dirty, clean = (image.astype("float32") / 255 for image in (page.dirty, page.clean))
+    dirty, clean = page.as_floats()
     height, width = 400, 420
     piece = dirtiest_piece(dirty, clean, height, width)
     errors = ", ".join(f"{label} {results[label]['rmse_300dpi']:.3f}" for label in methods)

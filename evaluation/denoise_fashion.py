@@ -1,5 +1,7 @@
 """Test metrics, baselines and figures for denoise_fashion.py."""
 
+import functools
+
 import numpy as np
 
 from common import metrics, noise, plotting, training
@@ -34,7 +36,8 @@ def report(folder, settings, model, clothes, noisy_val):
     }
     for label in NETWORKS:
         if label in networks:
-            methods[label] = predictor(networks[label])
+            predict = networks[label].predict
+            methods[label] = functools.partial(predict, batch_size=500, verbose=0)
     candidates = {label: restore(noisy) for label, restore in methods.items()}
     measures = [metrics.mse, metrics.psnr, metrics.ssim]
     results = metrics.compare(clothes.x_test, candidates, measures)
@@ -50,15 +53,11 @@ def load_other_networks(row, settings, clothes):
     if settings.noise != 0.1:
         return {}
     return {
-        label: training.load_model(None, name, "denoise_fashion")  # the published one's name, too
+        # the published network has this name, too
+        label: training.load_model(None, name, "denoise_fashion")
         for label, name in NETWORKS.items()
         if label != row and training.trained_on(None, name) == clothes.name
     }
-
-
-def predictor(network):
-    """Return a function from noisy images to denoised ones."""
-    return lambda images: network.predict(images, batch_size=500, verbose=0)
 
 
 def fit_outlier_median(noisy, clean):
@@ -116,9 +115,8 @@ def plot_shares(folder, settings, clothes, methods, remarks):
         lines,
         folder / "noise.png",
         title="How much noise each method can remove",
-        caption=f"The networks were trained with {settings.noise:.0%} of the pixels replaced, "
-        f"never more or fewer. {remarks}PSNR is the mean over {len(clean):,} test images. "
-        f"Data: {clothes}.",
+        caption=f"The networks were trained with a share of {settings.noise:.0%} only. {remarks}"
+        f"PSNR is the mean over {len(clean):,} test images. Data: {clothes}.",
         xlabel="replaced pixels (%)",
         ylabel="PSNR (dB)",
     )

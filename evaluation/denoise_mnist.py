@@ -20,7 +20,7 @@ def report(folder, settings, model, digits, noisy_val):
     }
     measures = [metrics.binary_crossentropy, metrics.mse, metrics.psnr, metrics.ssim]
     results = metrics.compare(digits.x_test, candidates, measures)
-    # the lowest cross-entropy of any output, above 0 because of gray pixels
+    # The lowest cross-entropy of any output, above 0 because of gray pixels.
     lowest = metrics.binary_crossentropy(digits.x_test, digits.x_test)
     results["clean"] = {"binary_crossentropy": lowest}
     plot_digits(folder, settings, digits, candidates, results)

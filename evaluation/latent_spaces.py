@@ -1,14 +1,12 @@
 """Test metrics, baselines and figures for latent_spaces.py."""
 
-import math
-
 import numpy as np
 from matplotlib.figure import Figure
 from scipy.linalg import orthogonal_procrustes, subspace_angles
 from scipy.spatial.distance import pdist
 from scipy.stats import chi2
 from sklearn.decomposition import PCA
-from sklearn.neighbors import NearestNeighbors
+from sklearn.metrics import pairwise_distances_argmin_min
 
 from common import files, metrics, plotting, training
 
@@ -166,8 +164,7 @@ def covariance_root(codes):
 def distance_to_nearest(images, others):
     """Return each image's root mean square distance to the nearest of the others, shape (n,)."""
     images, others = (x.reshape(len(x), -1) for x in (images, others))
-    search = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(others)
-    return search.kneighbors(images)[0][:, 0] / math.sqrt(images.shape[1])
+    return pairwise_distances_argmin_min(images, others)[1] / np.sqrt(images.shape[1])
 
 
 # ---------------------------------------------------------------- figures
@@ -305,17 +302,16 @@ def plot_components(folder, model, digits, pca, results):
 
 def plot_spectra(folder, spectra, digits, results):
     """Plot the Jacobian's singular values with and without the penalty."""
-    labels = {"contractive": "contractive", "uncontracted": "without the penalty"}
     plotting.plot_lines(
         {
-            f"{labels[name]}, MSE {results[name]['mse']:.4f}": (np.arange(1, 1 + len(s)), s)
+            f"{LABELS[name]}, MSE {results[name]['mse']:.4f}": (np.arange(1, 1 + len(s)), s)
             for name, s in spectra.items()
         },
         folder / "jacobian.png",
         title="How much a code changes with the image",
-        caption="Singular values of the encoder's Jacobian, averaged over 500 test images. The"
-        " penalty lowers all of them, so a code changes less with the image. Data:"
-        f" {digits}.",
+        caption="Singular values of the encoder's Jacobian, averaged over"
+        f" {min(JACOBIAN_IMAGES, len(digits.x_test))} test images. The penalty lowers all of them,"
+        f" so a code changes less with the image. Data: {digits}.",
         xlabel="singular value, by size",
         ylabel="mean over images",
     )

@@ -11,6 +11,7 @@ from scipy.special import logsumexp
 from sklearn.decomposition import PCA
 
 from common import files, metrics, plotting, training
+from tools import latents
 
 IWAE_IMAGES = 1_000  # test images for the importance-weighted bound
 PLANE_LIMIT = 2.3  # the manifold covers z from -2.3 to 2.3
@@ -46,10 +47,6 @@ def plot_layers(model, path):
         print(f"Wrote {path}", flush=True)
 
 
-def decode(decoder, z):
-    return decoder.predict(z, batch_size=500, verbose=0)
-
-
 def quality(images, decoded):
     """Return {metric: value}: the cross-entropy in nats per image and the mean squared error."""
     pixels = images[0].size
@@ -76,7 +73,7 @@ def evaluate(model, dataset, z_mean, z_log_var):
     x = dataset.x_test
     rng = np.random.default_rng(training.seed_for("test"))
     epsilon = rng.standard_normal(z_mean.shape, "float32")
-    decoded = decode(model.decoder, z_mean + np.exp(z_log_var / 2) * epsilon)
+    decoded = latents.decode(model.decoder, z_mean + np.exp(z_log_var / 2) * epsilon)
     kl = 0.5 * np.sum(z_mean**2 + np.exp(z_log_var) - 1 - z_log_var, axis=-1)
     first = slice(IWAE_IMAGES)  # not all, because 100 samples for each are slow
     of_all, of_first = quality(x, decoded), quality(x[first], decoded[first])
@@ -133,15 +130,13 @@ def plot_plane(folder, decoder, dataset, codes):
             f" Shown are the two most active of {codes.shape[1]} dimensions, {first + 1} and"
             f" {second + 1}; in the manifold all others are zero."
         )
-    steps = np.linspace(-PLANE_LIMIT, PLANE_LIMIT, PLANE_COUNT)
+    edge = PLANE_LIMIT * PLANE_COUNT / (PLANE_COUNT - 1)  # half an image beyond its centers
     grid = np.zeros((PLANE_COUNT**2, codes.shape[1]), "float32")
-    grid[:, second] = np.repeat(steps[::-1], PLANE_COUNT)
-    grid[:, first] = np.tile(steps, PLANE_COUNT)
+    grid[:, [first, second]] = latents.plane_codes(edge, PLANE_COUNT)
 
     figure = Figure(figsize=(8.8, 9.2), layout="constrained")
     axis = figure.subplots()
-    edge = PLANE_LIMIT * PLANE_COUNT / (PLANE_COUNT - 1)  # half an image beyond its centers
-    mosaic = plotting.mosaic(decode(decoder, grid), PLANE_COUNT)
+    mosaic = plotting.mosaic(latents.decode(decoder, grid), PLANE_COUNT)
     axis.imshow(mosaic, cmap="gray", vmin=0, vmax=1, extent=(-edge, edge, -edge, edge))
     axis.set(**plotting.LATENT_AXES)
     figure.suptitle("The manifold: decoded points of the latent plane", fontsize=12)
@@ -176,7 +171,7 @@ def plot_reconstructions(folder, decoder, dataset, codes):
     chosen = list(examples.values())
     rows = {
         "test image": dataset.x_test[chosen],
-        "reconstruction": decode(decoder, codes[chosen]),
+        "reconstruction": latents.decode(decoder, codes[chosen]),
     }
     plotting.image_grid(
         rows,
@@ -193,7 +188,7 @@ def plot_samples(folder, settings, decoder, dataset, latent_dim):
     """Plot fifty decoded samples from the prior."""
     rng = np.random.default_rng(training.seed_for(settings.seed, "new"))
     plotting.image_sheet(
-        decode(decoder, rng.standard_normal((50, latent_dim), "float32")),
+        latents.decode(decoder, rng.standard_normal((50, latent_dim), "float32")),
         folder / "new.png",
         title="New images",
         caption="Decoded samples from the prior N(0, 1), not selected. A sample between two classes"
@@ -214,7 +209,7 @@ def plot_interpolations(folder, decoder, dataset, codes):
         if start in central and end in central:
             label = f"{plotting.shorten(names[start], 24)}\nto {plotting.shorten(names[end], 24)}"
             line = central[start] + steps * (central[end] - central[start])
-            rows[label] = decode(decoder, line)
+            rows[label] = latents.decode(decoder, line)
     if rows:
         plotting.image_grid(
             rows,

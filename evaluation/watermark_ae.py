@@ -19,7 +19,7 @@ def report(folder, settings, model, digits, watermarks, logo=None):
         watermarks: one for each test image.
         logo: a picture as a watermark, shape (28, 28, 1), to embed in all test images as well.
     """
-    print(f"Evaluating on {len(digits.x_test):,} test images ...")
+    print(f"Evaluating on {len(digits.x_test):,} test images ...", flush=True)
     kind, images, extractor = settings.watermark, digits.x_test, model.get_layer("extractor")
 
     def extract(marked):
@@ -78,7 +78,7 @@ def watermark_quality(kind, watermarks, recovered):
 def add_noise(marked, sigma):
     """Return marked images with Gaussian noise, not clipped, as in training."""
     rng = np.random.default_rng(training.seed_for("noise"))
-    return marked + np.float32(sigma) * rng.standard_normal(marked.shape, dtype="float32")
+    return marked + sigma * rng.standard_normal(marked.shape, dtype="float32")
 
 
 def evaluate(kind, images, watermarks, marked, extract):
@@ -182,7 +182,7 @@ def plot_examples(path, *, title, kind, digits, watermarks, marked, extract, res
         if kind == "gray":
             return np.clip(recovered, 0, 1)
         wrong = (recovered > 0.5) != (watermarks > 0.5)
-        return np.where(wrong, [0.9, 0.3, 0.1], (recovered > 0.5) * [1.0, 1.0, 1.0])
+        return np.where(wrong, [0.9, 0.3, 0.1], recovered > 0.5)
 
     rows = {
         "image": images,

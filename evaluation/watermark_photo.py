@@ -3,6 +3,7 @@
 import numpy as np
 
 from common import metrics, plotting, training
+from evaluation.watermark_ae import add_noise
 
 
 def report(folder, settings, model, pictures, bits):
@@ -10,7 +11,7 @@ def report(folder, settings, model, pictures, bits):
 
     `bits` are embedded in the test patches, shape (n, 8, 8, 1).
     """
-    print(f"Evaluating on {len(pictures.x_test):,} test patches ...")
+    print(f"Evaluating on {len(pictures.x_test):,} test patches ...", flush=True)
     inputs = {"image": pictures.x_test, "watermark": bits}
     marked = model.predict(inputs, batch_size=500, verbose=0)["marked"]
     results = evaluate(model.get_layer("extractor"), pictures.x_test, bits, marked)
@@ -28,9 +29,7 @@ def evaluate(extractor, images, bits, marked):
     """Return {metric: value} for marked images and the bits extracted from them."""
     results = {"psnr": metrics.psnr(images, marked), "ssim": metrics.ssim(images, marked)}
     for sigma in (0, 0.1, 0.25):
-        rng = np.random.default_rng(training.seed_for("noise"))
-        noisy = marked + sigma * rng.standard_normal(marked.shape, dtype="float32")
-        recovered = extractor.predict(noisy, batch_size=500, verbose=0)
+        recovered = extractor.predict(add_noise(marked, sigma), batch_size=500, verbose=0)
         name = f"bit_accuracy_noise_{sigma}" if sigma else "bit_accuracy"
         results[name] = metrics.bit_accuracy(bits, recovered)
     return results
