@@ -11,7 +11,9 @@ from tools.scans.ground import bands, enlarge, estimate_paper, max_stroke, ramp
 MIN_PAPER = 0.6  # of the paper around it: what is darker is no paper, but broad ink
 NEARLY_WHITE = 0.9, 0.96  # the network makes old paper 0.96; below 0.9 it saw something
 BLANK, BLANK_WINDOW = 1 - 1 / 24, 9  # least gray of paper without ink; pixels around it
-MAX_BLACK = 64  # of 255 on a page divided by its paper; no stain is as dark
+MAX_BLACK = 64  # of 255 on a page divided by its paper; no stain is as dark on even paper
+MAX_GRAIN_OF_BLACK = 0.03  # of a page on which solid black is ink
+MIN_HOLLOW = 0.25  # share of solid black that the network lost
 MIN_STRONG_DEPTH = 0.65  # of a page's strong ink; only beside such ink can other ink be faint
 MIN_FAINT_SHARE = 0.05  # of the ink: less may be dots and commas, which are faint for their size
 MAX_BLURRED = 0.9  # sharpness of what shows through, as a share of that of the strong ink
@@ -52,7 +54,8 @@ def divide_by_paper(page):
 def correct(divided, grain, cleaned):
     """Restore white paper, clean ink and faint ink in `cleaned` from the page, in place."""
     keep_white(divided, grain, cleaned)
-    keep_black(divided, cleaned)
+    if grain < MAX_GRAIN_OF_BLACK:
+        keep_black(divided, cleaned)
     if grain == 0:
         keep_clean_ink(divided, cleaned)
     # What shows through would be taken for missing parts of the ink that it touches.
@@ -64,14 +67,14 @@ def keep_white(divided, grain, cleaned):
     """Turn white what differs from white paper by its grain only.
 
     On a page with grain that is only what the network, too, leaves nearly white, with the pixels
-    around it; or what has no ink around it, where the network may see ink that is not there.
+    around it; or what has no ink around it, where the network may see gray that is not there.
     """
     darkest = ndimage.minimum_filter(cleaned[..., 0], 3)[..., np.newaxis]
     mean = ndimage.uniform_filter(divided[..., 0], 3)[::2, ::2]
     is_blank = ndimage.minimum_filter(mean, BLANK_WINDOW // 2 + 1) > 255 * min(BLANK, 1 - 2 * grain)
     for rows in bands(len(cleaned)):
         page = divided[rows] / np.float32(255)
-        blank = enlarge(is_blank, 2, rows, cleaned.shape[1])
+        blank = enlarge(is_blank, 2, rows, cleaned.shape[1]) & (darkest[rows] > 0.5)
         cleaned[rows] = np.where(blank, np.maximum(cleaned[rows], page), cleaned[rows])
         is_white = page >= 1 - 4 * grain
         share = np.maximum(ramp(darkest[rows], *NEARLY_WHITE), blank) if grain else 1
@@ -82,11 +85,13 @@ def keep_black(divided, cleaned):
     """Give solid black, such as the head of a note, back where the network hollowed it."""
     is_black = ndimage.uniform_filter(divided[..., 0], 3) < MAX_BLACK
     areas, count = ndimage.label(is_black, np.ones((3, 3)))
+    is_lost = ndimage.mean(cleaned[..., 0] > 0.5, areas, np.arange(count + 1))
     has_ink = ndimage.minimum(cleaned[..., 0], areas, np.arange(count + 1)) < 0.5
-    has_ink[0] = False
+    is_hollow = has_ink & (is_lost > MIN_HOLLOW)
+    is_hollow[0] = False
     for rows in bands(len(cleaned)):
         page = divided[rows] / np.float32(255)
-        here = has_ink[areas[rows], np.newaxis]
+        here = is_hollow[areas[rows], np.newaxis]
         cleaned[rows] = np.where(here, np.minimum(cleaned[rows], page), cleaned[rows])
 
 
