@@ -13,7 +13,6 @@ NEARLY_WHITE = 0.9, 0.96  # the network makes old paper 0.96; below 0.9 it saw s
 BLANK, BLANK_WINDOW = 1 - 1 / 24, 9  # least gray of paper without ink; pixels around it
 MAX_BLACK = 64  # of 255 on a page divided by its paper; no stain is as dark on even paper
 MAX_GRAIN_OF_BLACK = 0.03  # of a page on which solid black is ink
-MIN_HOLLOW = 0.25  # share of solid black that the network lost
 MIN_STRONG_DEPTH = 0.65  # of a page's strong ink; only beside such ink can other ink be faint
 MIN_FAINT_SHARE = 0.05  # of the ink: less may be dots and commas, which are faint for their size
 MAX_BLURRED = 0.9  # sharpness of what shows through, as a share of that of the strong ink
@@ -82,16 +81,14 @@ def keep_white(divided, grain, cleaned):
 
 
 def keep_black(divided, cleaned):
-    """Give solid black, such as the head of a note, back where the network hollowed it."""
+    """Give solid black, such as the head of a note, back: the network may hollow it."""
     is_black = ndimage.uniform_filter(divided[..., 0], 3) < MAX_BLACK
     areas, count = ndimage.label(is_black, np.ones((3, 3)))
-    is_lost = ndimage.mean(cleaned[..., 0] > 0.5, areas, np.arange(count + 1))
     has_ink = ndimage.minimum(cleaned[..., 0], areas, np.arange(count + 1)) < 0.5
-    is_hollow = has_ink & (is_lost > MIN_HOLLOW)
-    is_hollow[0] = False
+    has_ink[0] = False
     for rows in bands(len(cleaned)):
         page = divided[rows] / np.float32(255)
-        here = is_hollow[areas[rows], np.newaxis]
+        here = has_ink[areas[rows], np.newaxis]
         cleaned[rows] = np.where(here, np.minimum(cleaned[rows], page), cleaned[rows])
 
 
