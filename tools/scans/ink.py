@@ -84,8 +84,8 @@ def keep_black(divided, cleaned):
     """Give solid black, such as the head of a note, back: the network may hollow it."""
     is_black = ndimage.uniform_filter(divided[..., 0], 3) < MAX_BLACK
     areas, count = ndimage.label(is_black, np.ones((3, 3)))
-    has_ink = ndimage.minimum(cleaned[..., 0], areas, np.arange(count + 1)) < 0.5
-    has_ink[0] = False
+    has_ink = np.zeros(count + 1, bool)
+    has_ink[areas[is_black & (cleaned[..., 0] < 0.5)]] = True
     for rows in bands(len(cleaned)):
         page = divided[rows] / np.float32(255)
         here = has_ink[areas[rows], np.newaxis]
@@ -101,16 +101,17 @@ def keep_clean_ink(divided, cleaned):
     index = np.arange(count + 1)
     before = 1 - ndimage.mean(divided[..., 0], strokes, index) / 255
     after = 1 - ndimage.mean(cleaned[..., 0], strokes, index)
-    kept = after > before / 2
-    if not kept[1:].all():
+    kept = (after > before / 2)[strokes] & (strokes > 0)
+    is_lost = (strokes > 0) & ~kept
+    if is_lost.any():
+        lost, count = ndimage.label(is_lost, np.ones((3, 3)))
+        labels, index = lost[is_lost], np.arange(1, count + 1)
         page = divided[..., 0].astype("float32") / 255
-        depths = 1 - ndimage.minimum(ndimage.uniform_filter(page, 3), strokes, index[1:])
-        widths = 2 * ndimage.maximum(
-            ndimage.distance_transform_cdt(strokes > 0), strokes, index[1:]
-        )
-        is_narrow = widths < max_stroke(divided.shape) / 2
-        kept[1:] |= is_narrow & (_sharpness(page, strokes, depths) > MIN_SHARPNESS)
-    kept = kept[strokes] & (strokes > 0)
+        depths = 1 - ndimage.minimum(ndimage.uniform_filter(page, 3)[is_lost], labels, index)
+        to_edge = ndimage.distance_transform_cdt(is_lost)[is_lost]
+        is_narrow = 2 * ndimage.maximum(to_edge, labels, index) < max_stroke(divided.shape) / 2
+        is_print = is_narrow & (_sharpness(page, lost, depths) > MIN_SHARPNESS)
+        kept |= np.r_[False, is_print][lost]
     kept = ndimage.binary_dilation(kept, np.ones((3, 3))) & (kept | (strokes == 0))
     for rows in bands(len(cleaned)):
         page = divided[rows] / np.float32(255)
