@@ -78,9 +78,8 @@ def estimate_paper(pixels, side=200, window=41):
         )
 
     paper = median(is_paper.astype(np.uint8))
-    # Fewer may be light text on a dark ground.
+    # Without paper around it; a little may be light text on a dark ground.
     alone = ndimage.uniform_filter(is_paper.astype("float32"), window) < MIN_PAPER_SHARE
-    alone |= (paper == 0).all(-1)  # the median of nothing
     if alone.all():
         paper = median()
     elif alone.any():

@@ -105,13 +105,10 @@ def keep_clean_ink(divided, cleaned):
     is_lost = (strokes > 0) & ~kept
     if is_lost.any():
         lost, count = ndimage.label(is_lost, np.ones((3, 3)))
-        labels, index = lost[is_lost], np.arange(1, count + 1)
         page = divided[..., 0].astype("float32") / 255
-        depths = 1 - ndimage.minimum(ndimage.uniform_filter(page, 3)[is_lost], labels, index)
-        to_edge = ndimage.distance_transform_cdt(is_lost)[is_lost]
-        is_narrow = 2 * ndimage.maximum(to_edge, labels, index) < max_stroke(divided.shape) / 2
-        is_print = is_narrow & (_sharpness(page, lost, depths) > MIN_SHARPNESS)
-        kept |= np.r_[False, is_print][lost]
+        is_narrow = 2 * _half_widths(lost, count) < max_stroke(divided.shape) / 2
+        is_sharp = _sharpness(page, lost, _depths(page, lost, count)) > MIN_SHARPNESS
+        kept |= np.r_[False, is_narrow & is_sharp][lost]
     kept = ndimage.binary_dilation(kept, np.ones((3, 3))) & (kept | (strokes == 0))
     for rows in bands(len(cleaned)):
         page = divided[rows] / np.float32(255)
@@ -139,10 +136,10 @@ def mend_strokes(divided, grain, cleaned):
     near = ndimage.maximum_filter(is_kept, 2 * MAX_REACH + 1)
     missing = ndimage.maximum_filter(whole & ~near, 2 * MAX_REACH + 1) & whole
     pieces, count = ndimage.label(missing, np.ones((3, 3)))
-    depths = ndimage.distance_transform_cdt(missing)  # from the edge of a piece
-    depths = ndimage.maximum(depths, pieces, np.arange(1, count + 1))
-    max_depth = 1.5 * np.quantile(ndimage.distance_transform_cdt(is_kept)[is_kept], 0.9)
-    missing = np.r_[False, depths <= max_depth][pieces]
+    if count == 0:
+        return
+    max_half_width = 1.5 * np.quantile(ndimage.distance_transform_cdt(is_kept)[is_kept], 0.9)
+    missing = np.r_[False, _half_widths(pieces, count) <= max_half_width][pieces]
     black = np.quantile(page[is_kept], 0.9)  # the gray of the page that becomes black
     black = min(black, 0.98)  # where nearly white paper was taken for ink
     for rows in bands(len(divided)):
@@ -161,8 +158,10 @@ def keep_faint_ink(divided, cleaned):
     """
     step = _labeling_step(divided)
     strokes, count = ndimage.label(cleaned[::step, ::step, 0] < 0.5, np.ones((3, 3)))
+    if count == 0:
+        return False
     page = divided[::step, ::step, 0].astype("float32") / 255
-    depths = 1 - ndimage.minimum(ndimage.uniform_filter(page, 3), strokes, np.arange(1, count + 1))
+    depths = _depths(page, strokes, count)
     areas = np.bincount(strokes.ravel(), minlength=count + 1)[1:]
     is_faint = _is_faint(depths, areas)
     if not is_faint.any():
@@ -184,11 +183,26 @@ def _labeling_step(divided):
     return math.ceil(math.sqrt(divided.size / MAX_LABELED_PIXELS))
 
 
-def _sharpness(page, strokes, depths):
-    """Return by how much the rim of each stroke changes within 3x3 pixels, as a share of its depth.
+# In what follows, `page` is divided by its paper, with values in [0, 1]. `strokes` are the numbers
+# of its strokes, from 1 to `count`; 0 is paper. Both have shape (height, width).
 
-    `page` is divided by its paper, `strokes` are numbers; both have shape (height, width).
-    """
+
+def _depths(page, strokes, count):
+    """Return by how much each stroke's darkest mean of 3x3 pixels is darker than its paper."""
+    is_ink = strokes > 0
+    mean = ndimage.uniform_filter(page, 3)
+    return 1 - ndimage.minimum(mean[is_ink], strokes[is_ink], np.arange(1, count + 1))
+
+
+def _half_widths(strokes, count):
+    """Return half the width of each stroke at its broadest place, in pixels."""
+    is_ink = strokes > 0
+    to_edge = ndimage.distance_transform_cdt(is_ink)
+    return ndimage.maximum(to_edge[is_ink], strokes[is_ink], np.arange(1, count + 1))
+
+
+def _sharpness(page, strokes, depths):
+    """Return how much the rim of each stroke changes within 3x3 pixels, as a share of its depth."""
     smooth = ndimage.gaussian_filter(page, 0.7)
     change = ndimage.maximum_filter(smooth, 3) - ndimage.minimum_filter(smooth, 3)
     is_rim = (strokes > 0) & ~ndimage.binary_erosion(strokes > 0)
@@ -214,8 +228,8 @@ def lost_ink(divided, grain, cleaned):
     Ink is here what a division by the paper finds: in the mean of 3x3 pixels darker than the paper
     by an eighth and by six standard deviations of its grain; or by a tenth and by five in a line of
     nine pixels, as a thin rule is. It is gone where all nine pixels around came out lighter than
-    200 of 255, and than halfway from the page to white. If more than half of the ink in one of some
-    hundred squares is gone, and it was as sharp as ink, the share is that of this square.
+    200 of 255, and than halfway from the page to white. If more than half of the ink in one of
+    16x16 squares is gone, and it was as sharp as ink, the share is that of this square.
 
     Dirt as dark and narrow as a stroke counts as ink, so the share only tells which pages to look
     at. Below 300 lost pixels in a million, 40 in a square, it is 0.
