@@ -1,5 +1,6 @@
 """What lies under the ink of a page: its paper, colored areas such as marker, and dark areas."""
 
+import functools
 import math
 
 import numpy as np
@@ -44,6 +45,19 @@ def to_gray(pixels):
     if pixels.shape[2] == 1:
         return pixels.astype("float32")
     return images.luminance(pixels)[..., np.newaxis]
+
+
+def darkest(pixels):
+    """Return each pixel's darkest channel, shape (height, width, 1).
+
+    NumPy's minimum along an axis is slow where the axis is this short.
+    """
+    return functools.reduce(np.minimum, np.moveaxis(pixels, -1, 0))[..., np.newaxis]
+
+
+def lightest(pixels):
+    """Return each pixel's lightest channel, shape (height, width, 1)."""
+    return functools.reduce(np.maximum, np.moveaxis(pixels, -1, 0))[..., np.newaxis]
 
 
 def ramp(values, low, high):
@@ -141,7 +155,7 @@ def find_dark_ground(pixels, paper, with_text=True):
     step = max(1, stroke // 5)
     divided = _divided(pixels, paper, slice(0, height), step)
     lightness = to_gray(divided)[..., 0] / 255
-    dark = (lightness < MAX_LIGHTNESS) & (divided.min(-1) < DARK * 255)
+    dark = (lightness < MAX_LIGHTNESS) & (darkest(divided)[..., 0] < DARK * 255)
     window = round(1.6 * stroke / step)
     ground = ndimage.uniform_filter(dark.astype("float32"), window) > 0.5
     if with_text:
@@ -154,12 +168,12 @@ def find_dark_ground(pixels, paper, with_text=True):
             text = ndimage.mean(lightness, np.where(enclosed, areas, -1), index)
             of_dark = np.where(dark, areas, -1)
             contrast = text - ndimage.mean(lightness, of_dark, index)
-            darkest = ndimage.mean(divided.min(-1), of_dark, index) / 255
-            lightest = ndimage.mean(divided.max(-1), of_dark, index) / 255
+            low = ndimage.mean(darkest(divided)[..., 0], of_dark, index) / 255
+            high = ndimage.mean(lightest(divided)[..., 0], of_dark, index) / 255
         carries_text = (share > MIN_LIGHT_SHARE) & (share < MAX_LIGHT_SHARE)
         carries_text &= share > ndimage.mean(~dark, areas, index) / 2
         carries_text &= contrast > MIN_TEXT_CONTRAST
-        is_colored = lightest - darkest > np.maximum(MIN_CHROMA, MIN_SATURATION * lightest)
+        is_colored = high - low > np.maximum(MIN_CHROMA, MIN_SATURATION * high)
         is_large = np.bincount(areas.ravel()) * step**2 > MIN_DARK_STROKES * stroke**2
         ground &= ((carries_text | is_colored) & is_large)[areas]
     if not ground.any():
@@ -231,7 +245,7 @@ def find_color_areas(pixels, paper, besides=None):
             divided[:, columns, channel], (stroke, stroke)
         )
     for band in bands(height):
-        strength = ramp(np.ptp(areas[band], axis=-1, keepdims=True) / np.float32(255), 0.1, 0.25)
+        strength = ramp((lightest(areas[band]) - darkest(areas[band])) / np.float32(255), 0.1, 0.25)
         if besides is not None:
             strength[besides[band]] = 0
         areas[band] = np.round(255 - strength * (255 - areas[band]))
@@ -246,8 +260,7 @@ def without_color_areas(pixels, areas, paper):
     """
     ground = np.maximum(paper * areas / np.float32(255), 1)
     divided = np.minimum(pixels / ground, 1)
-    absorbed = areas < 0.6 * areas.max(-1, keepdims=True)
-    darkest = np.where(absorbed, 1, divided).min(-1, keepdims=True)
-    unchanged = (areas == 255).all(-1, keepdims=True)
-    result = np.where(unchanged, pixels, np.where(absorbed, darkest, divided) * paper)
+    absorbed = areas < 0.6 * lightest(areas)
+    replacement = np.where(absorbed, darkest(np.where(absorbed, 1, divided)), divided) * paper
+    result = np.where(darkest(areas) == 255, pixels, replacement)
     return np.round(result).astype(np.uint8)

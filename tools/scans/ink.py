@@ -97,19 +97,19 @@ def keep_clean_ink(divided, cleaned):
 
     It also comes back if it is as narrow and as sharp as print.
     """
-    strokes, count = ndimage.label(divided[..., 0] < 240, np.ones((3, 3)))
-    index = np.arange(count + 1)
-    before = 1 - ndimage.mean(divided[..., 0], strokes, index) / 255
-    after = 1 - ndimage.mean(cleaned[..., 0], strokes, index)
-    kept = (after > before / 2)[strokes] & (strokes > 0)
-    is_lost = (strokes > 0) & ~kept
+    is_ink = divided[..., 0] < 240
+    strokes, count = ndimage.label(is_ink, np.ones((3, 3)))
+    before = 1 - _means(divided[..., 0], strokes, is_ink, count) / 255
+    after = 1 - _means(cleaned[..., 0], strokes, is_ink, count)
+    kept = np.r_[False, after > before / 2][strokes]
+    is_lost = is_ink & ~kept
     if is_lost.any():
         lost, count = ndimage.label(is_lost, np.ones((3, 3)))
         page = divided[..., 0].astype("float32") / 255
         is_narrow = 2 * _half_widths(lost, count) < max_stroke(divided.shape) / 2
         is_sharp = _sharpness(page, lost, _depths(page, lost, count)) > MIN_SHARPNESS
         kept |= np.r_[False, is_narrow & is_sharp][lost]
-    kept = ndimage.binary_dilation(kept, np.ones((3, 3))) & (kept | (strokes == 0))
+    kept = ndimage.binary_dilation(kept, np.ones((3, 3))) & (kept | ~is_ink)
     for rows in bands(len(cleaned)):
         page = divided[rows] / np.float32(255)
         cleaned[rows] = np.where(kept[rows, :, np.newaxis], page, cleaned[rows])
@@ -206,8 +206,13 @@ def _sharpness(page, strokes, depths):
     smooth = ndimage.gaussian_filter(page, 0.7)
     change = ndimage.maximum_filter(smooth, 3) - ndimage.minimum_filter(smooth, 3)
     is_rim = (strokes > 0) & ~ndimage.binary_erosion(strokes > 0)
-    rims = ndimage.mean(change, np.where(is_rim, strokes, 0), np.arange(1, len(depths) + 1))
-    return rims / np.maximum(depths, 1 / 255)
+    return _means(change, strokes, is_rim, len(depths)) / np.maximum(depths, 1 / 255)
+
+
+def _means(values, strokes, mask, count):
+    """Return the mean of values in each stroke, over the pixels in a mask."""
+    sums = np.bincount(strokes[mask], weights=values[mask], minlength=count + 1)
+    return (sums / np.maximum(np.bincount(strokes[mask], minlength=count + 1), 1))[1:]
 
 
 def _is_faint(depths, areas):
@@ -248,8 +253,10 @@ def lost_ink(divided, grain, cleaned):
         light = np.maximum(200 / 255, 1 - darkness / 2)
         is_gone = is_ink & (ndimage.minimum_filter(cleaned[rows, :, 0], 3) > light)
         squares = SQUARES * (np.arange(rows.start, rows.stop) // side)[:, np.newaxis] + columns
-        change = ndimage.maximum_filter(page, 3) - ndimage.minimum_filter(page, 3)
         ink += np.bincount(squares[is_ink], minlength=SQUARES**2)
+        if not is_gone.any():
+            continue
+        change = ndimage.maximum_filter(page, 3) - ndimage.minimum_filter(page, 3)
         gone += np.bincount(squares[is_gone], minlength=SQUARES**2)
         sharp += np.bincount(squares[is_gone & (change > 0.8 * darkness)], minlength=SQUARES**2)
     share = gone.sum() / ink.sum() if gone.sum() > 300e-6 * cleaned.size else 0

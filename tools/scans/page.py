@@ -6,9 +6,11 @@ import tensorflow
 from tools import tiles
 from tools.scans.ground import (
     bands,
+    darkest,
     estimate_paper,
     find_color_areas,
     find_dark_ground,
+    lightest,
     ramp,
     to_gray,
     without_color_areas,
@@ -16,7 +18,7 @@ from tools.scans.ground import (
 from tools.scans.ink import correct, divide_by_paper, lost_ink
 
 # Pixels. What is farther away than the margin changes a cleaned page by less than 1/255.
-TILE, MARGIN = 928, 224
+TILE, MARGIN = 1280, 224
 MULTIPLE = 32  # the U-Net takes sides that are multiples of it
 MAX_SMALL = 1_000_000  # pixels of a small page, whose letters are few pixels tall
 MAX_NEGATIVE = 0.45 * 255  # gray that half of a negative is darker than
@@ -117,8 +119,8 @@ def clean_page(clean, pixels, color=True):
 def _is_negative(pixels):
     """Return whether a page is dark, and what is on it is light."""
     gray = to_gray(pixels[::4, ::4])
-    darkest, median, lightest = np.quantile(gray, [0.005, 0.5, 0.995])
-    return median < MAX_NEGATIVE and lightest - median > median - darkest
+    low, median, high = np.quantile(gray, [0.005, 0.5, 0.995])
+    return median < MAX_NEGATIVE and high - median > median - low
 
 
 # In what follows, `pixels` and `paper` are rows of a page and of its paper, values up to 255.
@@ -127,33 +129,33 @@ def _is_negative(pixels):
 def _chroma(pixels, paper):
     """Return (pixels divided by their paper, darkest channel, lightest less darkest channel)."""
     divided = np.minimum(pixels / np.maximum(paper, 1), 1)
-    darkest = divided.min(-1, keepdims=True)
-    return divided, darkest, divided.max(-1, keepdims=True) - darkest
+    dark = darkest(divided)
+    return divided, dark, lightest(divided) - dark
 
 
 def _strong_areas(areas):
     """Return how light areas of color are in [0, 1], and 1 where they may be a stain."""
     areas = areas / np.float32(255)
-    return 1 - ramp(np.ptp(areas, axis=-1, keepdims=True), 0.3, 0.45) * (1 - areas)
+    return 1 - ramp(lightest(areas) - darkest(areas), 0.3, 0.45) * (1 - areas)
 
 
 def _darken_colors(pixels, paper):
     """Return rows in gray, float32 in [0, 1], with colored ink as dark as its darkest channel."""
     if pixels.shape[2] == 1:
         return pixels.astype("float32") / 255
-    _, darkest, chroma = _chroma(pixels, paper)
+    _, dark, chroma = _chroma(pixels, paper)
     gray = to_gray(pixels)
-    darker = np.minimum(darkest * to_gray(paper), gray)
+    darker = np.minimum(dark * to_gray(paper), gray)
     return (gray + ramp(chroma, 0.1, 0.25) * (darker - gray)) / 255
 
 
 def _keep_strong_colors(cleaned, pixels, paper):
     """Return cleaned rows in gray, with the ink whose color is too strong for a stain."""
-    _, darkest, chroma = _chroma(pixels, paper)
-    return cleaned + ramp(chroma, 0.3, 0.45) * (np.minimum(cleaned, darkest) - cleaned)
+    _, dark, chroma = _chroma(pixels, paper)
+    return cleaned + ramp(chroma, 0.3, 0.45) * (np.minimum(cleaned, dark) - cleaned)
 
 
 def _tint(pixels, paper):
     """Return by how much each channel of ink is lighter than the darkest, in [0, 1]; 0 is gray."""
-    divided, darkest, chroma = _chroma(pixels, paper)
-    return ramp(chroma, 0.1, 0.25) * (divided - darkest) / np.maximum(1 - darkest, 1e-3)
+    divided, dark, chroma = _chroma(pixels, paper)
+    return ramp(chroma, 0.1, 0.25) * (divided - dark) / np.maximum(1 - dark, 1e-3)
