@@ -133,6 +133,24 @@ AUTHOR, COPYRIGHT = "Zoë".encode(), "© Zoë".encode("latin-1")
 TAGS = {270: "a letter", 306: "2020:01:02 03:04:05", 315: AUTHOR, 33432: COPYRIGHT}
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.jpg"])
+def test_an_image_file_that_is_clean_already_is_copied(name):
+    """Other programs may compress better than Pillow does."""
+    clean_page = scan(paper=255)
+    options = {"a.tif": {"compression": "tiff_lzw"}, "a.jpg": {"quality": 100}}.get(name, {})
+    clean_page.save(name, **options)
+    clean(name, f"cleaned_{name}")
+    assert Path(f"cleaned_{name}").read_bytes() == Path(name).read_bytes()
+    clean(name, "changed.bmp")
+    assert Image.open("changed.bmp", formats=["BMP"]).mode == "L"
+    clean(name, "bilevel.tif", bilevel=True)
+    assert Image.open("bilevel.tif", formats=["TIFF"]).mode == "1"
+    with Image.open(name) as page:
+        page.save("a.tiff", save_all=True, append_images=[scan(paper=200)])
+    clean("a.tiff", "cleaned.tiff")
+    assert [page.pixels.max() for page in files.read_pages("cleaned.tiff")] == [255, 255]
+
+
 def described(suffix):
     """Return Pillow's options to save an image with what it tells about itself."""
     exif = Image.Exif()

@@ -1,6 +1,7 @@
 """One file of one or more pages: read, cleaned, written."""
 
 import dataclasses
+import shutil
 
 from common import files, images
 from common.cli import UserError
@@ -35,6 +36,8 @@ class Options:
 def clean_file(clean, source, path, options):
     """Clean all pages of a file into a new one, whose suffix is its kind.
 
+    An image file of which no page changes is copied, so that it does not grow.
+
     `clean` is a function that `page.cleaner` returns. Returns what the record keeps: {"pages":
     count, "input_sha256", "sha256", "notes": list of texts}. Raises UserError if the file cannot be
     read.
@@ -42,12 +45,16 @@ def clean_file(clean, source, path, options):
     kind = KINDS[path.suffix.lower()]
     result = {"pages": 0, "input_sha256": files.sha256(source)}
     notes = []
+    unchanged = kind != "pdf" and KINDS.get(source.suffix.lower()) == kind
 
     def cleaned_pages():
+        nonlocal unchanged
         for page in read_pages(source, multipage=kind in MULTIPAGE):
             result["pages"] += 1
             cleaned, page_notes = _clean(clean, page, options, kind)
             notes.extend(f"page {result['pages']}: {note}" for note in page_notes)
+            unchanged &= cleaned.bilevel == page.bilevel
+            unchanged &= bool((cleaned.pixels == page.pixels).all())
             yield cleaned
 
     input_bytes = source.stat().st_size
@@ -57,6 +64,8 @@ def clean_file(clean, source, path, options):
         raise
     except Exception as error:  # Pillow and PDFium raise many kinds, and other files are waiting
         raise UserError(f"{source}: cannot be cleaned ({error!r})") from error
+    if unchanged:
+        shutil.copyfile(source, path)
     output_bytes = path.stat().st_size
     if output_bytes > 1.1 * input_bytes + 10_000:
         notes.append(f"grew from {input_bytes / 1e3:,.0f} to {output_bytes / 1e3:,.0f} kB")
