@@ -445,6 +445,13 @@ def test_a_picture_of_which_a_part_turned_white_is_torn(tmp_path):
     assert not is_torn(pixels, cleaned)  # as a whole
     cleaned[picture] = np.where(pixels[picture] > 100, 255, pixels[picture])
     assert is_torn(pixels, cleaned)
+    # A picture in one color that covers most of the page
+    covered = np.full((600, 600, 1), 250, np.uint8)
+    covered[100:] = 150
+    covered[300:400, 200:400] = 60
+    cleaned = covered.copy()
+    cleaned[100:300] = 255
+    assert is_torn(covered, cleaned)
     # A stain under text
     stained = np.full((600, 600, 1), 250, np.uint8)
     stained[picture] = 150

@@ -27,6 +27,7 @@ MIN_LIGHT_SHARE, MAX_LIGHT_SHARE = 0.003, 0.6  # of a dark ground that its light
 # Lightness of a picture, as a share of the paper's, and of what stays dark of it when it is torn;
 # and by how much the rest gets lighter.
 MAX_PICTURE, MAX_STAYS_DARK, MIN_LIGHTENED = 0.8, 0.65, 0.25
+MIN_LIGHTNESS = 0.7  # of paper, as a share of a page's light places: what is darker is a picture
 
 
 def bands(height):
@@ -198,7 +199,10 @@ def is_torn(pixels, cleaned):
     window = round(1.6 * stroke / step)
     paper, _ = estimate_paper(pixels)
     paper = to_gray(paper(slice(0, height), step))[..., 0]
-    before = np.minimum(_reduced_gray(pixels, step) / np.maximum(paper, 1), 1)
+    before = _reduced_gray(pixels, step)
+    # A picture that covers most of the page is no paper.
+    paper = np.maximum(paper, MIN_LIGHTNESS * np.quantile(before, 0.9))
+    before = np.minimum(before / np.maximum(paper, 1), 1)
     after = _reduced_gray(cleaned, step) / 255
     # Without what is as narrow as a stroke.
     before, after = (ndimage.grey_closing(page, (window, window)) for page in (before, after))
