@@ -447,7 +447,7 @@ def test_a_picture_of_which_a_part_turned_white_is_torn(tmp_path):
     assert is_torn(pixels, cleaned)
     # A picture in one color that covers most of the page
     covered = np.full((600, 600, 1), 250, np.uint8)
-    covered[100:] = 150
+    covered[100:] = 120
     covered[300:400, 200:400] = 60
     cleaned = covered.copy()
     cleaned[100:300] = 255
