@@ -21,7 +21,7 @@ Examples:
   python clean_documents.py --input samples/scan.jpg samples/letter.pdf
                                                   clean your own scans, no training needed
   python clean_documents.py                       train on NoisyOffice and synthetic pages
-  python clean_documents.py --recipe shipped      train as the network in models/ was
+  python clean_documents.py --recipe shipped      train like the model in models/
   python clean_documents.py --architecture autoencoder --recipe published
 
 The autoencoder and the recipe `published` are those of a blog article on Kaggle's "Denoising Dirty
@@ -43,7 +43,8 @@ from synthetic import old_pages, pages
 from tools.scans import batch, document
 
 NAMES = {"unet": "clean_documents", "autoencoder": "clean_documents_autoencoder"}  # of the models
-# Defaults of flags. Without steps_per_epoch, an epoch is one pass over the training data.
+# What --recipe sets, unless a flag does. Without steps_per_epoch, an epoch is one pass over the
+# training data.
 PUBLISHED = {"epochs": 200, "batch_size": 16, "learning_rate": 0.001}
 FAST = {"epochs": 10, "batch_size": 8, "learning_rate": 0.005, "steps_per_epoch": 100}
 FAST_UNET = {"epochs": 15, "batch_size": 8, "learning_rate": 0.003, "steps_per_epoch": 200}
@@ -54,12 +55,12 @@ RECIPES = {
 }
 PATCH_SIDE = {"unet": 192, "autoencoder": 128}  # pixels
 PATCHES_PER_PAGE = 32  # in one pass over the training pages
-# Shares of training patches; the rest is NoisyOffice. Synthetic: pages in other typefaces, and
-# NoisyOffice's clean pages with new stains. Old: synthetic old pages.
+# Shares of the training patches; the rest are from NoisyOffice. SYNTHETIC: pages in other
+# typefaces, and NoisyOffice's clean pages with new stains. OLD: synthetic old pages.
 SYNTHETIC_SHARE = {"unet": 0.1, "autoencoder": 0.25}
 OLD_SHARE = {"unet": 0.45, "autoencoder": 0.0}
-SYNTHETIC_PAGES = 120  # to make for a training
-OLD_SHEETS = 500  # to make for a training
+SYNTHETIC_PAGES = 120  # made for each run
+OLD_SHEETS = 500  # made for each run
 # The error on old pages stays about twenty times as large as on all other patches and would
 # dominate, so the others count ten times.
 OTHER_WEIGHT = 10.0
@@ -68,22 +69,23 @@ OTHER_WEIGHT = 10.0
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Train(cli.Train):
     recipe: Literal["fast", "shipped", "published"] = "fast"
-    """published is the article's recipe, fast our tuned one, shipped made models/'s U-Net"""
+    """published is the article's recipe, fast our tuned one, shipped that of models/'s U-Net"""
     architecture: Literal["unet", "autoencoder"] = "unet"
     """U-Net, or the article's autoencoder"""
 
     def __post_init__(self):
         super().__post_init__()
         if self.recipe not in RECIPES[self.architecture]:
-            # UserError, not ValueError: main() sets the architecture of --model, which runs this
-            # check again, outside the parser.
+            # UserError, not ValueError: main() repeats this check when it sets the architecture of
+            # --model, and only the parser handles a ValueError.
             raise UserError(f"--recipe {self.recipe} needs --architecture unet")
 
 
 def build_unet(height=None, width=None, channels=1):
-    """Return the U-Net: (n, height, width, channels) to the same shape, values in [0, 1].
+    """Return the U-Net, which maps dirty pages to clean pages of the same shape.
 
-    Height and width must be multiples of 32, or None for any such size.
+    Pages have the shape (n, height, width, channels) and values in [0, 1]. Height and width must be
+    multiples of 32, or None to accept any such size.
     """
     if (height or 0) % 32 or (width or 0) % 32:
         raise ValueError(f"height and width must be multiples of 32, not {height} and {width}")
@@ -104,8 +106,8 @@ def build_unet(height=None, width=None, channels=1):
     divided = ops.minimum(dirty / ops.maximum(paper, 0.05), 1)
 
     # To tell a stain from a letter, or ink from show-through, the network has to see more than one
-    # letter: five halvings give a receptive field of about 460 pixels. It works at half resolution,
-    # which makes a step four times cheaper while letters stay legible.
+    # letter: five halvings give a receptive field of about 460 pixels. The network works at half
+    # resolution, which makes each step four times cheaper while letters stay legible.
     x = layers.Concatenate()([dirty, divided])
     x = layers.Conv2D(32, 4, strides=2, **conv_args)(x)
     x = layers.Conv2D(32, 3, **conv_args)(x)
@@ -134,9 +136,10 @@ def build_unet(height=None, width=None, channels=1):
 
 
 def build_autoencoder(height=None, width=None, channels=1):
-    """Return the article's autoencoder: (n, height, width, channels) to the same, in [0, 1].
+    """Return the article's autoencoder, which maps dirty pages to clean pages of the same shape.
 
-    Height and width must be even, or None for any such size. The receptive field is 10 x 10 pixels.
+    Pages have the shape (n, height, width, channels) and values in [0, 1]. Height and width must be
+    even, or None to accept any such size. The receptive field is 10 x 10 pixels.
     There is no bottleneck: 64 channels at half the resolution are 16 numbers for each pixel. It
     needs none, because the target is the clean page and a copy of the dirty one has a high loss.
     """
@@ -152,7 +155,7 @@ def build_autoencoder(height=None, width=None, channels=1):
 
 
 def main(argv=None):
-    # A Train, or an Apply if --input is given.
+    # An Apply if --input is given, otherwise a Train.
     settings = cli.parse(__doc__, argv, Train, Apply)
     if isinstance(settings, Apply):
         return clean_files(settings)
@@ -166,7 +169,7 @@ def main(argv=None):
     # splits by file, so it trains on the text and dirt of its test pages, and its test error comes
     # out too low. Here the test pages are a family of their own.
     office = noisy_office.load_noisy_office(settings)  # its splits are lists of `Page`
-    # --output-dir, or a new folder in runs/; report() adds figures and metrics.json.
+    # The folder of --output-dir or --resume, or a new one in runs/; report() adds its figures.
     folder = training.run_folder(settings, NAMES[settings.architecture])
     if not settings.model:
         model = train(settings, office, folder)
@@ -182,22 +185,22 @@ def train(settings, office, folder):
         dirty_pages, clean_pages = noisy_office.pad_and_stack(office.train)
         count = len(office.train)
 
-        def make_batch(indices, seed):  # the seed is not used: nothing here is random
+        def make_batch(indices, seed):  # the seed is unused: nothing here is random
             return dirty_pages[indices], clean_pages[indices]
 
         steps_per_epoch = training.steps_per_epoch(settings, count)
         optimizer = keras.optimizers.Adam(settings.learning_rate)
         patience = 5  # early stopping: after five epochs without a lower validation loss
     else:
-        # A batch of 8 patches costs about as much as one page, but shows up to eight of them. So
-        # the same computing time gives many more steps than batches of 16 pages.
+        # A batch of 8 patches costs about as much as one page but comes from up to eight, so the
+        # same computing time gives many more steps than batches of 16 pages.
         make_batch = patch_maker(settings, office.train)
         count = PATCHES_PER_PAGE * len(office.train)
         steps_per_epoch = training.steps_per_epoch(settings, count)
-        # rises to the learning rate, then falls to zero along a cosine
+        # warms up to the learning rate, then decays to zero on a cosine
         schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * steps_per_epoch)
         # beta_2=0.95 averages squared gradients over about 20 steps. The default, 0.999, averages
-        # over about 1,000, too many in so short a training.
+        # over about 1,000, too many for such a short run.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
         patience = None
     model.compile(optimizer, loss="mse")
@@ -209,7 +212,7 @@ def train(settings, office, folder):
         batches,
         epochs=settings.epochs,
         steps_per_epoch=steps_per_epoch,
-        shuffle=False,  # they are shuffled already; True would only warn
+        shuffle=False,  # already shuffled; with True, Keras only warns
         validation_data=noisy_office.pad_and_stack(office.validation),
         validation_batch_size=4,
         # save history.csv, the best model and a backup for --resume after each epoch
@@ -251,12 +254,13 @@ def patch_maker(settings, office_pages):
                 dirty, clean = synthetic[rng.integers(len(synthetic))]
                 patch = cut_patch(dirty, clean, side, rng, vary=True)
             else:
-                # indices count patches, PATCHES_PER_PAGE of each page
+                # patch i is from page i // PATCHES_PER_PAGE
                 page = office_pages[index // PATCHES_PER_PAGE]
                 patch = cut_patch(page.dirty, page.clean, side, rng)
             patches.append(patch)
             weights.append(1.0 if draw < old_share else OTHER_WEIGHT)
-        dirty, clean = (np.stack(part)[..., np.newaxis] for part in zip(*patches, strict=True))
+        dirty = np.stack([dirty for dirty, _ in patches])[..., np.newaxis]
+        clean = np.stack([clean for _, clean in patches])[..., np.newaxis]
         if not old_share:
             return dirty, clean
         # Keras multiplies the loss of each pixel by the third array; axes of length 1 broadcast.
@@ -268,23 +272,24 @@ def patch_maker(settings, office_pages):
 def cut_patch(dirty, clean, side, rng, vary=False):
     """Return (dirty, clean), each float32 (side, side) in [0, 1], from a random place in a page.
 
-    Patches are flipped at random; mirrored letters do no harm, since nothing reads them. With
-    `vary`, scale, brightness and contrast vary, too.
+    Patches are flipped at random. Mirrored print does no harm here, because nothing shows through
+    these pages; on old pages, only the other side's print is mirrored. With `vary`, scale,
+    brightness and contrast vary, too.
 
     Args:
         dirty, clean: the page, uint8, shape (height, width, 1).
         side: of the patch, in pixels.
         rng: a NumPy random generator.
-        vary: as above.
     """
     zoom = rng.uniform(0.7, 2.5) if vary and rng.random() < 0.3 else 1
     height, width = dirty.shape[:2]
     cut_side = min(round(side / zoom), height, width)
     top, left = rng.integers(height - cut_side + 1), rng.integers(width - cut_side + 1)
-    flip = slice(None, None, rng.choice([-1, 1])), slice(None, None, rng.choice([-1, 1]))
+    vertical, horizontal = rng.choice([-1, 1]), rng.choice([-1, 1])
     patches = []
     for image in (dirty, clean):
-        patch = image[top : top + cut_side, left : left + cut_side, 0][flip]
+        patch = image[top : top + cut_side, left : left + cut_side, 0]
+        patch = patch[::vertical, ::horizontal]
         if cut_side != side:
             patch = Image.fromarray(patch).resize((side, side), Image.Resampling.BICUBIC)
         patches.append(np.asarray(patch, "float32") / 255)
@@ -310,7 +315,7 @@ class Apply(cli.Apply):
 
     def __post_init__(self):
         if self.bilevel and (self.gray or self.format == "jpeg"):
-            raise ValueError("--bilevel excludes --gray and --format jpeg")
+            raise ValueError("--bilevel cannot be combined with --gray or --format jpeg")
         if self.force and not self.output_dir:
             raise ValueError("--force needs --output-dir, the folder whose files it overwrites")
         if self.dask and self.dask != "local" and "://" not in self.dask:

@@ -47,7 +47,8 @@ from common.cli import UserError
 from tools import tiles
 
 NAMES = {"autoencoder": "denoise_fashion", "unet": "denoise_fashion_unet"}  # of the models
-# Defaults of flags. Without steps_per_epoch, an epoch is one pass over the training data.
+# What --recipe sets, unless a flag does. Without steps_per_epoch, an epoch is one pass over the
+# training data.
 RECIPES = {
     "autoencoder": {
         "fast": {"epochs": 10, "batch_size": 64, "learning_rate": 0.004, "steps_per_epoch": 150},
@@ -65,7 +66,7 @@ class Train(cli.Train):
     architecture: Literal["autoencoder", "unet"] = "autoencoder"
     """`unet` has skip connections, and adds its output to its input"""
     noise: float = 0.1
-    """share of pixels to replace by imgaug's salt and pepper: random grays, most often dark or
+    """share of pixels to replace with imgaug's salt and pepper: random grays, mostly dark or
     bright"""
     patches: bool = False
     """train the U-Net on patches of 28x28 pixels from the full-size pictures in --data-dir"""
@@ -75,18 +76,19 @@ class Train(cli.Train):
         if not 0 <= self.noise <= 1:
             raise ValueError("--noise must be between 0 and 1")
         if self.patches and (self.architecture != "unet" or not self.data_dir):
-            # UserError, not ValueError: main() sets the architecture of --model, which runs this
-            # check again, outside the parser.
+            # UserError, not ValueError: main() repeats this check when it sets the architecture of
+            # --model, and only the parser handles a ValueError.
             raise UserError("--patches needs --architecture unet and a --data-dir of pictures")
 
 
 def build_autoencoder(height=28, width=28, channels=1, initializer="glorot_uniform"):
-    """Return the article's autoencoder: (n, height, width, channels) to the same, in [0, 1].
+    """Return the article's autoencoder, which maps noisy images to clean images of the same shape.
 
-    Height and width must be 4 more than a multiple of 8 (28, 36, ...), or None for any such size.
+    Images have the shape (n, height, width, channels) and values in [0, 1]. Height and width must
+    be 4 more than a multiple of 8 (28, 36, ...), or None to accept any such size.
 
-    All it knows of an image passes through a latent of 256 numbers, so the decoder must redraw all
-    784 pixels, including the 90% that were clean.
+    Everything the decoder knows about an image passes through a latent of 256 numbers, so it must
+    redraw all 784 pixels, including those that were clean.
     """
     for side in (height, width):
         if side is not None and side % 8 != 4:
@@ -111,9 +113,10 @@ def build_autoencoder(height=28, width=28, channels=1, initializer="glorot_unifo
 
 
 def build_unet(height=28, width=28, channels=1):
-    """Return the U-Net: (n, height, width, channels) to the same shape, values in [0, 1].
+    """Return the U-Net, which maps noisy images to clean images of the same shape.
 
-    Height and width may be any numbers, or None for any multiples of 8.
+    Images have the shape (n, height, width, channels) and values in [0, 1]. Height and width may be
+    any numbers, or None to accept any multiples of 8.
 
         noisy image             (28, 28, 1)
           Conv 64               (28, 28, 64) ------------------------------------------.
@@ -162,7 +165,7 @@ def upsample_like(skip, x):
 
 
 def main(argv=None):
-    # A Train, or a cli.Apply if --input is given.
+    # A cli.Apply if --input is given, otherwise a Train.
     settings = cli.parse(__doc__, argv, Train, cli.Apply)
     if isinstance(settings, cli.Apply):
         return denoise_files(settings)
@@ -176,9 +179,9 @@ def main(argv=None):
         dataset = data.load_pictures(settings, patches=True)  # your own, cut into 28x28 pixels
     else:
         dataset = data.load_fashion_mnist(settings)  # float32 in [0, 1], shape (n, 28, 28, 1)
-    # --output-dir, or a new folder in runs/; report() adds figures and metrics.json.
+    # The folder of --output-dir or --resume, or a new one in runs/; report() adds its figures.
     folder = training.run_folder(settings, NAMES[settings.architecture])
-    # This seed does not depend on --seed, so that runs with different seeds are comparable;
+    # This seed does not depend on --seed: runs with different seeds share one validation set.
     # seed_for hashes its arguments.
     seed = training.seed_for("validation")
     noisy_val = noise.salt_and_pepper(dataset.x_val, settings.noise, seed)
@@ -204,8 +207,8 @@ def train(settings, dataset, noisy_val, folder):
         optimizer = keras.optimizers.Adam(settings.learning_rate)
         patience = 10  # early stopping: after ten epochs without a lower validation loss
     else:
-        # Noise that is fresh in every batch cannot be memorized, and makes many training images out
-        # of each one.
+        # Fresh noise in every batch cannot be memorized, and turns each image into many training
+        # examples.
         def make_batch(indices, seed):
             return noise.salt_and_pepper(clean[indices], settings.noise, seed), clean[indices]
 
@@ -215,10 +218,10 @@ def train(settings, dataset, noisy_val, folder):
             # He et al. 2015, for layers with ReLU: https://arxiv.org/abs/1502.01852
             model = build_autoencoder(initializer="he_normal")
             training.init_output_bias(model, clean)  # untrained, it outputs about the mean pixel
-        # rises to the learning rate, then falls to zero along a cosine
+        # warms up to the learning rate, then decays to zero on a cosine
         schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * steps_per_epoch)
         # beta_2=0.95 averages squared gradients over about 20 steps. The default, 0.999, averages
-        # over about 1,000, too many in so short a training.
+        # over about 1,000, too many for such a short run.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
         patience = None
     model.compile(optimizer, loss="mse")  # PSNR is 10 * log10(1 / MSE)
@@ -230,7 +233,7 @@ def train(settings, dataset, noisy_val, folder):
         batches,
         epochs=settings.epochs,
         steps_per_epoch=steps_per_epoch,
-        shuffle=False,  # they are shuffled already; True would only warn
+        shuffle=False,  # already shuffled; with True, Keras only warns
         validation_data=(noisy_val, dataset.x_val),
         validation_batch_size=500,
         # save history.csv, the best model and a backup for --resume after each epoch
@@ -250,7 +253,7 @@ def denoise_files(settings):
     outputs = images.output_paths(settings.input, settings.output_dir, f"{model.name}_denoised")
 
     def mean_of_two(image):
-        # On a picture turned by 90° the network makes other errors. The mean of both outputs is
+        # The network makes other errors on a picture turned by 90°. The mean of both outputs is
         # 0.4 dB better on photos.
         turned = network(np.rot90(image, axes=(1, 2)))
         return (network(image) + np.rot90(turned, -1, axes=(1, 2))) / 2

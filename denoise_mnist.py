@@ -16,13 +16,13 @@ Examples:
   python denoise_mnist.py                      train for about 30 seconds, evaluate, plot
   python denoise_mnist.py --recipe published   train as the source article did
   python denoise_mnist.py --epochs 48 --batch-size 64
-                                               train longer, as the network in models/ was
+                                               train longer, like the model in models/
   python denoise_mnist.py --noise 0.7          more noise
-  python denoise_mnist.py --data-dir DIR       MNIST, or your own pictures, from a folder
+  python denoise_mnist.py --data-dir DIR       read MNIST, or your own pictures, from DIR
   python denoise_mnist.py --input samples/seven.png
                                                denoise your own digit
 
-Source of the network and of the recipe `published`: F. Chollet, "Building Autoencoders in Keras",
+The network and the recipe `published` are from F. Chollet, "Building Autoencoders in Keras",
 https://blog.keras.io/building-autoencoders-in-keras.html
 """
 
@@ -37,7 +37,8 @@ from common import cli, data, files, images, noise, training
 from tools import small_images, tiles
 
 NAME = "denoise_mnist"
-# Defaults of flags. Without steps_per_epoch, an epoch is one pass over the training data.
+# What --recipe sets, unless a flag does. Without steps_per_epoch, an epoch is one pass over the
+# training data.
 RECIPES = {
     "fast": {"epochs": 12, "batch_size": 32, "learning_rate": 0.01, "steps_per_epoch": 140},
     "published": {"epochs": 100, "batch_size": 128, "learning_rate": 0.001},
@@ -56,15 +57,16 @@ class Train(cli.Train):  # adds to the shared flags; the text below a field is i
 
 
 def build_denoiser(height=28, width=28, channels=1):
-    """Return the autoencoder: (n, height, width, channels) to the same shape, values in [0, 1].
+    """Return the autoencoder, which maps noisy images to clean images of the same shape.
 
-    Height and width must be multiples of 4, or None for any such size.
+    Images have the shape (n, height, width, channels) and values in [0, 1]. Height and width must
+    be multiples of 4, or None to accept any such size.
 
     An autoencoder usually has a bottleneck. This one has none: the latent holds 7 * 7 * 32 = 1,568
-    numbers, twice as many as there are pixels. It needs none, because a copy of the noisy input has
-    a high loss. Denoising works because noise is independent between pixels, while strokes are
-    not. The loss is lowest when each output pixel is its expected clean value, given the noisy
-    pixels around it, here a window of about 24 x 24.
+    numbers, twice as many as there are pixels. It does not need one, because a copy of the noisy
+    input has a high loss. Denoising works because noise is independent between pixels, while
+    strokes are not. The loss is lowest when each output pixel is its expected clean value, given
+    the noisy pixels around it, here a window of about 24 x 24.
     """
     if (height or 0) % 4 or (width or 0) % 4:
         raise ValueError(f"height and width must be multiples of 4, not {height} and {width}")
@@ -83,7 +85,7 @@ def build_denoiser(height=28, width=28, channels=1):
 
 
 def main(argv=None):
-    # A Train, or an Apply if --input is given.
+    # An Apply if --input is given, otherwise a Train.
     settings = cli.parse(__doc__, argv, Train, Apply)
     if isinstance(settings, Apply):
         return denoise_files(settings)
@@ -92,9 +94,9 @@ def main(argv=None):
     if settings.model:  # evaluate this one; loaded first, so that a bad file is reported at once
         model = training.load_model(settings.model, NAME)
     digits = data.load_mnist(settings)  # x_train, x_val, x_test: (n, 28, 28, 1) in [0, 1]
-    # --output-dir, or a new folder in runs/; report() adds figures and metrics.json.
+    # The folder of --output-dir or --resume, or a new one in runs/; report() adds its figures.
     folder = training.run_folder(settings, NAME)
-    # This seed does not depend on --seed, so that runs with different seeds are comparable;
+    # This seed does not depend on --seed: runs with different seeds share one validation set.
     # seed_for hashes its arguments.
     noisy_val = noise.gaussian(digits.x_val, settings.noise, training.seed_for("validation"))
     if not settings.model:
@@ -117,22 +119,21 @@ def train(settings, digits, noisy_val, folder):
 
         optimizer = keras.optimizers.Adam(settings.learning_rate)
     else:
-        # Noise that is fresh in every batch cannot be memorized, and makes many training images out
-        # of each one.
+        # Fresh noise in every batch cannot be memorized, and turns each image into many training
+        # examples.
         def make_batch(indices, seed):
             return noise.gaussian(clean[indices], settings.noise, seed), clean[indices]
 
         training.init_output_bias(model, clean)  # untrained, it outputs about the mean pixel
-        # Rises to the learning rate, ten times that of `published`, then falls to zero along a
-        # cosine.
+        # Warms up to ten times the learning rate of `published`, then decays to zero on a cosine.
         schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * steps_per_epoch)
         # beta_2=0.95 averages squared gradients over about 20 steps. The default, 0.999, averages
-        # over about 1,000, too many in so short a training.
+        # over about 1,000, too many for such a short run.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
     # For a clean pixel x and an output y the loss is -x * log(y) - (1 - x) * log(1 - y). It is
     # lowest at y = x, although not zero there if x is gray. Its gradient at the sigmoid's input is
     # y - x. With the squared error that gradient nearly vanishes where y is close to 0 or 1, even
-    # if y is wrong, so such a pixel would hardly learn.
+    # if y is wrong, so such pixels would hardly contribute.
     model.compile(optimizer, loss="binary_crossentropy")
     model.summary()
     # An endless tf.data.Dataset that calls make_batch(indices, seed) for each step, with shuffled
@@ -142,7 +143,7 @@ def train(settings, digits, noisy_val, folder):
         batches,
         epochs=settings.epochs,
         steps_per_epoch=steps_per_epoch,
-        shuffle=False,  # they are shuffled already; True would only warn
+        shuffle=False,  # already shuffled; with True, Keras only warns
         validation_data=(noisy_val, digits.x_val),
         validation_batch_size=500,
         # save history.csv, the best model and a backup for --resume after each epoch
@@ -154,8 +155,8 @@ def train(settings, digits, noisy_val, folder):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Apply(cli.Apply):
-    invert: bool = True
-    """dark-on-light pictures are inverted, as in training, unless --no-invert is given"""
+    no_invert: bool = False
+    """keep dark-on-light pictures as they are, instead of inverting them as the model needs"""
     tile: bool = False
     """denoise a picture of many digits at its own size; digits should be about 20 pixels tall"""
 
@@ -171,12 +172,13 @@ def denoise_files(settings):
     if settings.tile:
         network = build_denoiser(None, None)  # convolutions have the same weights at any size
         network.set_weights(model.get_weights())
-        return tiles.denoise_files(network, outputs, multiple=4, invert=settings.invert)
+        return tiles.denoise_files(network, outputs, multiple=4, invert=not settings.no_invert)
     sheet_paths = [target.with_name(f"{path.stem}_sheet.png") for path, target in outputs]
     files.ensure_not_taken(sheet_paths[0].parent, [path.name for path in sheet_paths])
     for (path, target), sheet_path in zip(outputs, sheet_paths, strict=True):
         picture = images.read_visible(path)
-        model_input, inverted = small_images.prepare(picture, dataset_name, settings.invert)
+        invert = not settings.no_invert
+        model_input, inverted = small_images.prepare(picture, dataset_name, invert)
         denoised = model.predict(model_input[np.newaxis], verbose=0)[0]
         images.write_image(target, 1 - denoised if inverted else denoised)
         small_images.write_sheet(sheet_path, picture, model_input, {"denoised": denoised})

@@ -5,18 +5,18 @@
     linear        Dense k             Dense 784       spans the PCA subspace
     plain         Dense 256, k        Dense 256, 784  spans a curved surface, with less error
     sparse        Dense 1,024         its transpose   keeps only the 51 largest of 1,024
-    contractive   Dense 128, sigmoid  its transpose   penalizes changes of the code with the image
+    contractive   Dense 128, sigmoid  its transpose   penalizes how much the code changes with x
     variational   Dense 256, k        Dense 256, 784  codes are distributions, not points
 
-An autoencoder returns its input through a bottleneck: a code too limited to hold all of it. The
-kinds differ in what limits the code, and so in what it is good for.
+An autoencoder reconstructs its input through a bottleneck: a code too limited to hold all of it.
+The kinds differ in what limits the code, and so in what it is good for.
 
 Examples:
-  python latent_spaces.py                     all 20 trainings, in a few minutes
+  python latent_spaces.py                     train all 20 networks, in a few minutes
   python latent_spaces.py --epochs 2          a quick try
   python latent_spaces.py --input samples/seven.png
-                                              code and reconstruct a picture with each of the five
-  python latent_spaces.py --data-dir DIR      MNIST, or your own pictures, from a folder
+                                              encode and reconstruct a picture with each
+  python latent_spaces.py --data-dir DIR      read MNIST, or your own pictures, from DIR
 
 k-sparse: Makhzani and Frey 2013, https://arxiv.org/abs/1312.5663. Contractive: Rifai et al. 2011,
 https://icml.cc/2011/papers/455_icmlpaper.pdf. Variational: Kingma and Welling 2013,
@@ -40,14 +40,14 @@ from common import cli, data, training
 from tools import latents
 
 NAME = "latent_spaces"
-SIZES = [2, 4, 8, 16, 32, 64, 128]  # numbers in the code
+SIZES = [2, 4, 8, 16, 32, 64, 128]  # of the code: how many numbers it has
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Train(cli.Train):
     epochs: int = 10
-    """number of epochs of each training"""
-    # Fields of cli.Train without a flag here, because 20 trainings share one command line.
+    """number of epochs for each network"""
+    # These have no flag here, because they differ between the 20 networks or do not apply to them.
     recipe: cli.Hidden[str] = "fast"
     batch_size: cli.Hidden[None] = None
     learning_rate: cli.Hidden[None] = None
@@ -64,12 +64,12 @@ class Experiment:
     build: Callable  # returns the model
     loss: Callable
     peak_learning_rate: float
-    steps_per_epoch: int  # for any number of images
+    steps_per_epoch: int  # whatever the number of training images
     batch_size: int = 128
 
 
 def build_linear(size=32, height=28, width=28, channels=1):
-    """Return the linear autoencoder: (n, height, width, channels) to the same shape.
+    """Return the linear autoencoder of images, shape (n, height, width, channels).
 
     Without a nonlinearity the two layers are one matrix of rank at most `size`. The best such
     matrix projects onto the subspace of the leading principal components. Gradient descent finds
@@ -84,7 +84,7 @@ def build_linear(size=32, height=28, width=28, channels=1):
 
 
 def build_plain(size=32, height=28, width=28, channels=1):
-    """Return the plain autoencoder: (n, height, width, channels) to the same shape, in [0, 1].
+    """Return the plain autoencoder of images in [0, 1], shape (n, height, width, channels).
 
     ReLU layers on both sides of the code let the decoder output a curved surface instead of a
     plane.
@@ -103,9 +103,9 @@ def build_plain(size=32, height=28, width=28, channels=1):
 class TiedDense(layers.Layer):
     """A Dense layer that can also be applied backwards, with the transposed kernel (tied weights).
 
-    `contraction` is the weight of the contractive penalty; its formula is for a sigmoid. With
-    untied weights the encoder could shrink its weights to escape it, and the decoder enlarge its
-    own.
+    `contraction` is the weight of the contractive penalty, whose formula assumes a sigmoid. With
+    untied weights the encoder could escape it by shrinking its weights while the decoder enlarges
+    its own.
     """
 
     def __init__(self, units, activation=None, contraction=0.0, **kwargs):
@@ -116,14 +116,14 @@ class TiedDense(layers.Layer):
     def build(self, input_shape):
         """Create the kernel, and a bias for each direction."""
         # Border pixels are black in all digits, so their weights get almost no gradient and keep
-        # their initial values. These are small, to do no harm.
+        # their initial values, which are therefore small.
         small = keras.initializers.RandomNormal(stddev=0.02)
         self.kernel = self.add_weight((input_shape[-1], self.units), small, name="w")
         self.bias = self.add_weight((self.units,), "zeros", name="b")
         self.bias_back = self.add_weight((input_shape[-1],), "zeros", name="b_back")
 
     def call(self, x, back=False):
-        """Return the codes of flat images, shape (n, units); with `back`, the images of codes."""
+        """Encode flat images, shape (n, pixels); with `back`, decode codes, shape (n, units)."""
         if back:
             return self.activation(ops.matmul(x, ops.transpose(self.kernel)) + self.bias_back)
         h = self.activation(ops.matmul(x, self.kernel) + self.bias)
@@ -151,7 +151,7 @@ class KeepLargest(layers.Layer):
 
 
 def build_sparse(units=1024, active=51, height=28, width=28, channels=1):
-    """Return the k-sparse autoencoder: (n, height, width, channels) to the same shape.
+    """Return the k-sparse autoencoder of images, shape (n, height, width, channels).
 
     The code is larger than the image, but only `active` of its units are nonzero at a time, so each
     unit comes to represent a feature that is present or absent, such as a stroke. With all units
@@ -165,10 +165,10 @@ def build_sparse(units=1024, active=51, height=28, width=28, channels=1):
 
 
 def build_contractive(units=128, contraction=0.05, height=28, width=28, channels=1):
-    """Return the contractive autoencoder: (n, height, width, channels) to the same, in [0, 1].
+    """Return the contractive autoencoder of images in [0, 1], shape (n, height, width, channels).
 
     The loss adds `contraction` times the squared norm of the encoder's Jacobian ∂h/∂x. This penalty
-    makes codes insensitive to changes of the image, except those that reconstruction needs. So
+    makes codes insensitive to changes in the image, except those that reconstruction needs, so
     noise moves a code less.
     """
     image = keras.Input((height, width, channels), name="image")
@@ -196,10 +196,10 @@ class Sampling(layers.Layer):
 
 
 def build_variational(size=32, height=28, width=28, channels=1):
-    """Return the variational autoencoder: (n, height, width, channels) to the same, in [0, 1].
+    """Return the variational autoencoder of images in [0, 1], shape (n, height, width, channels).
 
     A plain latent space has three weaknesses: gaps between codes, which decode to nothing like a
-    digit, classes that overlap, and no distribution to sample from. Here each code is a normal
+    digit; overlapping classes; and no distribution to sample from. Here each code is a normal
     distribution, and the KL divergence pulls all of them towards N(0, 1). That closes most gaps,
     and N(0, 1) can be sampled; classes overlap slightly more. See vae_fashion.py.
     """
@@ -227,11 +227,11 @@ def squared_error(image, output):
 
 
 def cross_entropy(image, output):
-    """Return the cross-entropy summed over the pixels, in nats as the KL divergence, shape (n,)."""
+    """Return the cross-entropy summed over the pixels, shape (n,), in nats as the KL is."""
     return ops.sum(ops.binary_crossentropy(image, output), axis=(1, 2, 3))
 
 
-# Within each loop, the trainings differ in one number. The variational ones take the cross-entropy,
+# Within each loop, the networks differ in one number. The variational ones take the cross-entropy,
 # in nats, because the KL divergence adds to it.
 EXPERIMENTS = {}
 for size in SIZES:
@@ -264,7 +264,7 @@ for size in (2, 32):
         peak_learning_rate=0.005,
         steps_per_epoch=200,
     )
-# {kind: the experiment whose model is saved, and applied by --input}
+# {kind: its experiment}: these models are saved, and --input applies them.
 SAVED = {
     "linear": "linear_32",
     "plain": "plain_32",
@@ -275,12 +275,12 @@ SAVED = {
 
 
 def main(argv=None):
-    # A Train, or an Apply if --input is given.
+    # An Apply if --input is given, otherwise a Train.
     settings = cli.parse(__doc__, argv, Train, Apply)
     if isinstance(settings, Apply):
         return apply(settings)
     digits = data.load_mnist(settings)  # x_train, x_val, x_test: (n, 28, 28, 1) in [0, 1]
-    # --output-dir, or a new folder in runs/; report() adds figures and metrics.json.
+    # The folder of --output-dir, or a new one in runs/; report() adds figures and metrics.json.
     folder = training.run_folder(settings, NAME)
     models, training_log = {}, {}
     for name, experiment in EXPERIMENTS.items():
@@ -289,6 +289,7 @@ def main(argv=None):
         print(f"{name}: validation loss {loss:.4g} after {seconds:.0f} s", flush=True)
     for kind, name in SAVED.items():
         training.save_model(models[name], folder / f"{kind}.keras")
+    # {name: (encoder, decoder)}
     halves = {name: encoder_and_decoder(model) for name, model in models.items()}
     evaluation.latent_spaces.report(folder, settings, digits, models, halves, training_log)
 
@@ -297,7 +298,7 @@ def train(experiment, settings, digits):
     """Return the trained model and {loss, val_loss, seconds}."""
     start = time.perf_counter()
     total_steps = settings.epochs * experiment.steps_per_epoch
-    # Shuffled passes, so that each image is seen equally often. With independently sampled images
+    # Shuffled passes, so that every image is seen equally often. With independently sampled images
     # the linear autoencoder's subspace stayed several times farther from PCA's.
     rng = np.random.default_rng(training.seed_for(settings.seed, "order"))
     count = total_steps * experiment.batch_size
@@ -316,7 +317,7 @@ def train(experiment, settings, digits):
 
     keras.utils.set_random_seed(settings.seed)
     model = experiment.build()
-    # rises to the learning rate, then falls to zero along a cosine
+    # warms up to the learning rate, then decays to zero on a cosine
     schedule = training.warmup_cosine(experiment.peak_learning_rate, total_steps)
     optimizer = keras.optimizers.Adam(schedule)
     # 20 steps per call, because Python's overhead would exceed the training of such small networks.
@@ -325,7 +326,7 @@ def train(experiment, settings, digits):
         batches,
         epochs=settings.epochs,
         steps_per_epoch=experiment.steps_per_epoch,
-        shuffle=False,  # they are shuffled already; True would only warn
+        shuffle=False,  # already shuffled; with True, Keras only warns
         verbose=0,
     )
     val_loss = model.evaluate(digits.x_val, digits.x_val, batch_size=500, verbose=0)
@@ -340,8 +341,8 @@ def train(experiment, settings, digits):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Apply(cli.Apply):
-    invert: bool = True
-    """dark-on-light pictures are inverted, as in training, unless --no-invert is given"""
+    no_invert: bool = False
+    """keep dark-on-light pictures as they are, instead of inverting them as the model needs"""
 
 
 def apply(settings):

@@ -13,12 +13,12 @@ Examples:
   python vae_fashion.py                     two latent dimensions, in four minutes
   python vae_fashion.py --latent-dim 16
   python vae_fashion.py --architecture dense --dataset mnist
-  python vae_fashion.py --data-dir DIR      Fashion-MNIST, or your own pictures
-  python vae_fashion.py --generate 25       new clothes as PNG files, and a sheet
+  python vae_fashion.py --data-dir DIR      read Fashion-MNIST, or your own pictures, from DIR
+  python vae_fashion.py --generate 25       25 new images as PNG files, and a contact sheet
   python vae_fashion.py --decode runs/vae_fashion_generated/latent.csv
-                                            codes back into images
+                                            decode codes into images
   python vae_fashion.py --input samples/shoe.png --vary 8
-                                            its code, its reconstruction, 8 variations
+                                            encode, reconstruct and vary a picture
 
 The convolutional network and its recipe `published` are those of a blog article on generating
 clothes, the dense ones those of Keras's old example on MNIST. VAE: Kingma and Welling 2013,
@@ -38,7 +38,8 @@ from common import cli, data, training
 from tools import explorer, latents
 
 NAMES = {"conv": "vae_fashion", "dense": "vae_fashion_dense"}  # of the models
-# Defaults of flags. Without steps_per_epoch, an epoch is one pass over the training data.
+# What --recipe sets, unless a flag does. Without steps_per_epoch, an epoch is one pass over the
+# training data.
 RECIPES = {
     "conv": {
         "fast": {"epochs": 12, "batch_size": 16, "learning_rate": 0.005, "steps_per_epoch": 875},
@@ -60,7 +61,7 @@ class Train(cli.Train):
     latent_dim: int = 2
     """number of latent dimensions"""
     beta: float = 1.0
-    """weight of the KL divergence; 1 gives the negative ELBO; below 1 the loss is not a bound"""
+    """weight of the KL divergence; with 1 the loss is the negative ELBO, below 1 no bound"""
 
     def __post_init__(self):
         super().__post_init__()
@@ -72,10 +73,11 @@ class Train(cli.Train):
 
 @keras.saving.register_keras_serializable("vae_fashion")
 class Sampling(layers.Layer):
-    """Samples z from N(z_mean, exp(z_log_var)) with the reparameterization trick."""
+    """Samples z from N(z_mean, exp(z_log_var)) with the reparameterization trick.
 
-    # Unlike the layer of the same name in latent_spaces.py it also samples in prediction.
-    #
+    Unlike the layer of the same name in latent_spaces.py, it also samples in prediction.
+    """
+
     # A sample of N(μ, σ²) has no derivative with respect to μ and σ. But with ε from N(0, 1),
     # z = μ + σ·ε has the same distribution, and dz/dμ = 1, dz/dσ = ε. So the gradient of the
     # decoder's error reaches the encoder.
@@ -97,19 +99,19 @@ def build_encoder(
     """Return the encoder: images to [z_mean, z_log_var, z], each (n, latent_dim).
 
     A dense layer has a weight for each pixel and cannot know which pixels are neighbors. A
-    convolution applies the same few weights at every place: most weights of the convolutional
-    encoder are those of its dense layer of 32.
+    convolution applies the same few weights at every place: most of the convolutional encoder's
+    weights are in its Dense layer of 32.
     """
-    relu = {"activation": "relu", "kernel_initializer": initializer}
+    conv_args = {"activation": "relu", "kernel_initializer": initializer}
     image = keras.Input((height, width, channels), name="image")
     if architecture == "conv":
-        x = layers.Conv2D(32, 3, padding="same", **relu)(image)
-        x = layers.Conv2D(64, 3, strides=2, padding="same", **relu)(x)
-        x = layers.Conv2D(64, 3, padding="same", **relu)(x)
-        x = layers.Conv2D(64, 3, padding="same", **relu)(x)
-        x = layers.Dense(32, **relu)(layers.Flatten()(x))
+        x = layers.Conv2D(32, 3, padding="same", **conv_args)(image)
+        x = layers.Conv2D(64, 3, strides=2, padding="same", **conv_args)(x)
+        x = layers.Conv2D(64, 3, padding="same", **conv_args)(x)
+        x = layers.Conv2D(64, 3, padding="same", **conv_args)(x)
+        x = layers.Dense(32, **conv_args)(layers.Flatten()(x))
     else:
-        x = layers.Dense(512, **relu)(layers.Flatten()(image))
+        x = layers.Dense(512, **conv_args)(layers.Flatten()(image))
     # An image's code is a normal distribution, not a point: the approximate posterior q(z|x).
     # z_mean is its mean, z_log_var the logarithm of its variance, and z a sample of it. The
     # logarithm, because a layer may output any number, but a variance must be positive. Training
@@ -125,17 +127,17 @@ def build_decoder(
     architecture="conv", latent_dim=2, height=28, width=28, channels=1, initializer="he_normal"
 ):
     """Return the decoder: (n, latent_dim) to images, shape (n, height, width, channels)."""
-    relu = {"activation": "relu", "kernel_initializer": initializer}
+    conv_args = {"activation": "relu", "kernel_initializer": initializer}
     z = keras.Input((latent_dim,), name="z")
     if architecture == "conv":
         if height % 2 or width % 2:
             raise ValueError(f"height and width must be even, not {height} and {width}")
-        x = layers.Dense(height // 2 * (width // 2) * 64, **relu)(z)
+        x = layers.Dense(height // 2 * (width // 2) * 64, **conv_args)(z)
         x = layers.Reshape((height // 2, width // 2, 64))(x)
-        x = layers.Conv2DTranspose(32, 3, strides=2, padding="same", **relu)(x)
+        x = layers.Conv2DTranspose(32, 3, strides=2, padding="same", **conv_args)(x)
         x = layers.Conv2D(channels, 3, activation="sigmoid", padding="same", name="image")(x)
     else:
-        x = layers.Dense(512, **relu)(z)
+        x = layers.Dense(512, **conv_args)(z)
         x = layers.Dense(height * width * channels, activation="sigmoid")(x)
         x = layers.Reshape((height, width, channels), name="image")(x)
     return keras.Model(z, x, name="decoder")
@@ -148,7 +150,7 @@ def build_decoder(
 #     sum over pixels of BCE(x, decoded) + sum over latent dimensions of KL
 #
 # The loss is in nats (1 nat = 1.44 bits), because the logarithms are natural. The article's loss is
-# no bound: its β is in effect 0.2 (docs/results.md). So --recipe published does not use it.
+# not a bound: its β is effectively 0.2 (docs/results.md). So --recipe published does not use it.
 
 
 @keras.saving.register_keras_serializable("vae_fashion")
@@ -167,7 +169,7 @@ def kl_divergence(z_mean, z_log_var):
     It pulls all codes towards one distribution, which can be sampled, and makes the clouds of
     neighboring codes overlap, so that they decode to similar images. Without it each code would
     shrink towards a point, as in a plain autoencoder, whose decoder learns nothing about the gaps
-    in between.
+    between points.
     """
     return 0.5 * ops.sum(ops.square(z_mean) + ops.exp(z_log_var) - 1 - z_log_var, axis=-1)
 
@@ -221,7 +223,7 @@ def build_vae(
 
 
 def init_first_layer(decoder, seed):
-    """Initialize the decoder's first layer so that its ReLUs switch on all over the latent space.
+    """Initialize the decoder's first layer so that its ReLUs switch on all over latent space.
 
     A unit switches on at the line w·z + b = 0. With Keras's b = 0 all these lines pass through the
     origin, and training has to move them outwards. The weights are drawn anew, with he_normal's
@@ -235,7 +237,7 @@ def init_first_layer(decoder, seed):
 
 
 def main(argv=None):
-    # A Train, or the command whose flag is given: --input, --generate or --decode.
+    # An Apply, Generate or Decode if --input, --generate or --decode is given, otherwise a Train.
     settings = cli.parse(__doc__, argv, Train, Apply, Generate, Decode)
     if not isinstance(settings, Train):
         return apply(settings)
@@ -251,7 +253,7 @@ def main(argv=None):
     settings = cli.with_recipe(settings, RECIPES[settings.architecture][settings.recipe])
     load = data.load_mnist if settings.dataset == "mnist" else data.load_fashion_mnist
     dataset = load(settings)  # x_train, x_val, x_test: (n, 28, 28, 1) in [0, 1]
-    # --output-dir, or a new folder in runs/; report() adds figures and metrics.json.
+    # The folder of --output-dir or --resume, or a new one in runs/; report() adds its figures.
     folder = training.run_folder(settings, NAMES[settings.architecture])
     if not settings.model:
         model = train(settings, dataset, folder)
@@ -267,7 +269,7 @@ def main(argv=None):
 def train(settings, dataset, folder):
     """Return the model with the lowest validation loss."""
 
-    def make_batch(indices, seed):  # the seed is not used: nothing here is random
+    def make_batch(indices, seed):  # the seed is unused: nothing here is random
         return dataset.x_train[indices], dataset.x_train[indices]  # input and target
 
     steps_per_epoch = training.steps_per_epoch(settings, len(dataset.x_train))
@@ -287,10 +289,10 @@ def train(settings, dataset, folder):
         # The untrained decoder outputs about the mean pixel.
         training.init_output_bias(model.decoder, dataset.x_train)
         steps = settings.epochs * steps_per_epoch
-        # rises to the learning rate in 5% of the steps, then falls to zero along a cosine
+        # warms up to the learning rate in 5% of the steps, then decays to zero on a cosine
         schedule = training.warmup_cosine(settings.learning_rate, steps, warmup=0.05)
         # beta_2=0.95 averages squared gradients over about 20 steps. The default, 0.999, averages
-        # over about 1,000, too many in so short a training.
+        # over about 1,000, too many for such a short run.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
     elif settings.architecture == "conv":  # as in the article
         optimizer = keras.optimizers.RMSprop(settings.learning_rate)
@@ -304,7 +306,7 @@ def train(settings, dataset, folder):
         batches,
         epochs=settings.epochs,
         steps_per_epoch=steps_per_epoch,
-        shuffle=False,  # they are shuffled already; True would only warn
+        shuffle=False,  # already shuffled; with True, Keras only warns
         validation_data=(dataset.x_val, dataset.x_val),
         validation_batch_size=500,
         # save history.csv, the best model and a backup for --resume after each epoch
@@ -323,14 +325,14 @@ class Apply(cli.Apply):
     differ are chosen"""
     seed: int | None = None
     """seed of the variations; by default a new one each time"""
-    invert: bool = True
-    """dark-on-light pictures are inverted, as in training, unless --no-invert is given"""
+    no_invert: bool = False
+    """keep dark-on-light pictures as they are, instead of inverting them as the model needs"""
 
     def __post_init__(self):
         if not 0 <= self.vary <= 10_000:
             raise ValueError("--vary must be between 0 and 10000")
-        if self.spread is not None and not 0 <= self.spread < float("inf"):
-            raise ValueError("--spread must be finite and not negative")
+        if self.spread is not None and not 0 <= self.spread <= 1_000:
+            raise ValueError("--spread must be between 0 and 1000")
         if self.seed is not None and self.seed < 0:
             raise ValueError("--seed must not be negative")
         if not self.vary and (self.spread, self.seed) != (None, None):

@@ -42,7 +42,8 @@ from common import cli, data, images, metrics, training
 from common.cli import UserError
 
 NAMES = {"bits": "watermark_ae", "gray": "watermark_ae_gray"}  # of the models
-# Defaults of flags. Without steps_per_epoch, an epoch is one pass over the training data.
+# What --recipe sets, unless a flag does. Without steps_per_epoch, an epoch is one pass over the
+# training data.
 PUBLISHED = {
     "epochs": 5,
     "batch_size": 64,
@@ -69,9 +70,9 @@ RECIPES = {
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Train(cli.Train):
     noise: float | None = None
-    """standard deviation of the training noise, for pixels in [0, 1]; default: the recipe's"""
+    """standard deviation of the training noise, for pixels in [0, 1]; None: the recipe's"""
     image_weight: float | None = None
-    """weight of the image's squared error; the watermark's has weight 1; default: the recipe's"""
+    """weight of the image's squared error; the watermark's has weight 1; None: the recipe's"""
     watermark: Literal["bits", "gray"] = "bits"
     """values of the watermark: zeros and ones, or gray values from 0 to 1"""
     watermark_image: Path | None = None
@@ -86,7 +87,7 @@ class Train(cli.Train):
 
 
 def build_encoder(height=28, width=28, channels=1, slope=0.2):
-    """Return the encoder: (n, height, width, channels) to the same shape.
+    """Return the encoder of images, shape (n, height, width, channels).
 
     `slope` is the negative slope of the leaky ReLU; the article uses ReLU, slope 0.
     """
@@ -101,8 +102,8 @@ def build_encoder(height=28, width=28, channels=1, slope=0.2):
 def build_decoder(height=28, width=28, channels=1, slope=0.2):
     """Return the decoder: encoded image and watermark, (n, height, width, 1), to the marked image.
 
-    A layer, Concatenate, merges the two. If NumPy merged them between two models, no gradient would
-    pass, and the encoder would never learn what the extractor needs.
+    Concatenate merges the two inside the model. If NumPy merged them between two models, no
+    gradient would pass, and the encoder would never learn what the extractor needs.
     """
     encoded = keras.Input((height, width, channels), name="encoded")
     watermark = keras.Input((height, width, 1), name="watermark")
@@ -142,7 +143,7 @@ def build_watermark(
 ):
     """Return one model of all three: {image, watermark} to {marked, recovered}.
 
-    Each is called like a layer; get_layer("encoder") and so on return them.
+    Each is used as a layer: get_layer("encoder") returns the first.
     """
     encoder = build_encoder(height, width, channels, slope)
     decoder = build_decoder(height, width, channels, slope)
@@ -168,7 +169,7 @@ def main(argv=None):
     if settings.watermark_image:
         picture = read_watermark_image(settings.watermark_image, kind)
     digits = data.load_mnist(settings)  # x_train, x_val, x_test: (n, 28, 28, 1) in [0, 1]
-    # --output-dir, or a new folder in runs/; report() adds figures and metrics.json.
+    # The folder of --output-dir or --resume, or a new one in runs/; report() adds its figures.
     folder = training.run_folder(settings, NAMES[kind])
     if not settings.model:
         model = train(settings, digits, folder)
@@ -195,19 +196,19 @@ def train(settings, digits, folder):
     keras.utils.set_random_seed(settings.seed)
     name = NAMES[settings.watermark]
     if settings.recipe == "published":
-        # It does not learn to embed: half of the bits are recovered, which is chance. The noise
-        # drowns any change small enough to hide. Without noise it can: see docs/results.md.
+        # This recipe does not learn to embed: half of the bits are recovered, which is chance. The
+        # noise drowns any change small enough to hide. Without noise it does: see docs/results.md.
         model = build_watermark(noise=settings.noise, slope=0.0, name=name)  # slope 0 is ReLU
         optimizer = keras.optimizers.Adadelta(settings.learning_rate)
     else:
         model = build_watermark(noise=settings.noise, name=name)
-        # rises to the learning rate, then falls to zero along a cosine
+        # warms up to the learning rate, then decays to zero on a cosine
         schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * steps_per_epoch)
         # beta_2=0.95 averages squared gradients over about 20 steps. The default, 0.999, averages
-        # over about 1,000, too many in so short a training.
+        # over about 1,000, too many for such a short run.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
-    # The two losses compete for the marked image: a higher weight of the image gives better images
-    # and fewer correct bits.
+    # The two losses compete for the marked image: a higher image weight gives better images and
+    # fewer correct bits.
     model.compile(
         optimizer,
         loss={"marked": "mse", "recovered": "mse"},
@@ -222,7 +223,7 @@ def train(settings, digits, folder):
         batches,
         epochs=settings.epochs,
         steps_per_epoch=steps_per_epoch,
-        shuffle=False,  # they are shuffled already; True would only warn
+        shuffle=False,  # already shuffled; with True, Keras only warns
         validation_data=with_watermarks(digits.x_val, training.seed_for("validation")),
         validation_batch_size=500,
         # save history.csv, the best model and a backup for --resume after each epoch

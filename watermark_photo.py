@@ -1,13 +1,13 @@
 """Train networks that embed a message in a photo of any size and extract it again.
 
-    image (height, width, 1)                 W (height / 8, width / 8, 1), a bit for each cell
+    image (height, width, 1)             watermark (height / 8, width / 8, 1), a bit for each cell
       encoder: Conv 16 5x5 relu, Conv 16 3x3   |
     encoded (height, width, 16)                Conv2DTranspose 16 8x8, stride 8
       decoder: both concatenated, Conv 16 3x3 relu, Conv 1 3x3 tanh, times --strength
     marked image = image + decoder output
       GaussianNoise, blur                    simulated damage, in training only
       extractor: Conv 24 5x5, Conv 24 3x3, Conv 64 8x8 stride 8, Conv 64 1x1, Conv 1 1x1 sigmoid
-    recovered W                              the probability of a 1 in each cell
+    recovered watermark                    the probability of a 1 in each cell
 
 As in watermark_ae.py, the decoder embeds and the extractor reads. The bits are a text in an
 error-correcting code, permuted by a key; they fill a tile that repeats over the photo. A quarter of
@@ -40,7 +40,7 @@ from tools.messages import files as message_files
 from tools.messages import photo
 
 NAME = "watermark_photo"
-# Defaults of flags. Without steps_per_epoch, an epoch is one pass over the training data.
+# What these flags are unless they are given.
 RECIPE = {"epochs": 10, "batch_size": 16, "learning_rate": 0.003, "steps_per_epoch": 200}
 # From scikit-image.
 TRAINING_PICTURES = [
@@ -68,7 +68,7 @@ class Train(cli.Train):
     """standard deviation of the noise in training; pixels are in [0, 1]"""
     strength: float = 0.0175
     """largest change of a pixel"""
-    # Flags of the other scripts that this one does not have.
+    # These have no flag here: there is one recipe, and the pictures come with scikit-image.
     recipe: cli.Hidden[str] = "fast"
     data_dir: cli.Hidden[None] = None
 
@@ -84,18 +84,18 @@ def build_photo_watermark(height=None, width=None, channels=1, noise=0.1, streng
     """Return the networks: {image, watermark} to {marked, recovered, recovered_blurred}.
 
     An image has shape (n, height, width, channels), its watermark (n, height / 8, width / 8, 1).
-    Height and width must be multiples of 8, or None for any such size.
+    Height and width must be multiples of 8, or None to accept any such size.
 
-    One pixel is too weak a carrier for a bit. So each bit of the watermark covers a cell of 8x8
+    A single pixel cannot carry a bit reliably, so each bit of the watermark covers a cell of 8x8
     pixels, and tools/messages spreads each bit of a message over many cells.
     """
     if (height or 0) % 8 or (width or 0) % 8:
         raise ValueError(f"height and width must be multiples of 8, not {height} and {width}")
 
-    he = {"padding": "same", "kernel_initializer": "he_normal"}
+    conv_args = {"padding": "same", "kernel_initializer": "he_normal"}
     image = keras.Input((height, width, channels), name="image")
-    x = layers.Conv2D(16, 5, activation="relu", **he)(image)
-    x = layers.Conv2D(16, 3, **he)(x)
+    x = layers.Conv2D(16, 5, activation="relu", **conv_args)(image)
+    x = layers.Conv2D(16, 3, **conv_args)(x)
     encoder = keras.Model(image, x, name="encoder")
 
     encoded = keras.Input((height, width, 16), name="encoded")
@@ -104,15 +104,15 @@ def build_photo_watermark(height=None, width=None, channels=1, noise=0.1, streng
     # Each sign adds or subtracts a learned pattern of 8x8 pixels.
     pattern = layers.Conv2DTranspose(16, 8, strides=8, use_bias=False)(signs)
     x = layers.Concatenate()([encoded, pattern])
-    x = layers.Conv2D(16, 3, activation="relu", **he)(x)
+    x = layers.Conv2D(16, 3, activation="relu", **conv_args)(x)
     x = layers.Conv2D(channels, 3, activation="tanh", padding="same")(x)
     decoder = keras.Model([encoded, watermark], layers.Rescaling(strength)(x), name="decoder")
 
     marked = keras.Input((height, width, channels), name="marked")
-    x = layers.Conv2D(24, 5, activation="relu", **he)(marked)
-    x = layers.Conv2D(24, 3, activation="relu", **he)(x)
-    x = layers.Conv2D(64, 8, strides=8, activation="relu", **he)(x)
-    x = layers.Conv2D(64, 1, activation="relu", **he)(x)
+    x = layers.Conv2D(24, 5, activation="relu", **conv_args)(marked)
+    x = layers.Conv2D(24, 3, activation="relu", **conv_args)(x)
+    x = layers.Conv2D(64, 8, strides=8, activation="relu", **conv_args)(x)
+    x = layers.Conv2D(64, 1, activation="relu", **conv_args)(x)
     recovered = layers.Conv2D(1, 1, activation="sigmoid")(x)
     extractor = keras.Model(marked, recovered, name="extractor")
 
@@ -131,15 +131,16 @@ def build_photo_watermark(height=None, width=None, channels=1, noise=0.1, streng
 
 
 def main(argv=None):
-    # A Train, or an Apply if --input is given, or a Capacity if --capacity is.
+    # An Apply or a Capacity if --input or --capacity is given, otherwise a Train.
     settings = cli.parse(__doc__, argv, Train, Apply, Capacity)
     if not isinstance(settings, Train):
         return apply(settings)
-    settings = cli.with_recipe(settings, RECIPE)  # for flags that were not given
+    # A flag that was not given takes the recipe's value.
+    settings = cli.with_recipe(settings, RECIPE)
     if settings.model:  # evaluate this one; loaded first, so that a bad file is reported at once
         model = training.load_model(settings.model, NAME)
     patches = load_patches(settings)
-    # --output-dir, or a new folder in runs/; report() adds figures and metrics.json.
+    # The folder of --output-dir or --resume, or a new one in runs/; report() adds its figures.
     folder = training.run_folder(settings, NAME)
     if not settings.model:
         model = train(settings, patches, folder)
@@ -166,10 +167,10 @@ def train(settings, patches, folder):
     batches = training.batches(make_batch, len(patches.x_train), settings, folder)
     keras.utils.set_random_seed(settings.seed)
     model = build_photo_watermark(noise=settings.noise, strength=settings.strength)
-    # rises to the learning rate, then falls to zero along a cosine
+    # warms up to the learning rate, then decays to zero on a cosine
     schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * steps_per_epoch)
     # beta_2=0.95 averages squared gradients over about 20 steps. The default, 0.999, averages over
-    # about 1,000, too many in so short a training.
+    # about 1,000, too many for such a short run.
     optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
     model.compile(
         optimizer,
@@ -186,7 +187,7 @@ def train(settings, patches, folder):
         batches,
         epochs=settings.epochs,
         steps_per_epoch=steps_per_epoch,
-        shuffle=False,  # they are shuffled already; True would only warn
+        shuffle=False,  # already shuffled; with True, Keras only warns
         # The bits are the same for every --seed, but the patches are not, so runs with different
         # seeds are not comparable.
         validation_data=with_bits(patches.x_val, training.seed_for("validation")),
@@ -224,7 +225,7 @@ def make_patches(settings, split, count, names):
 
     Args:
         settings: `Train`; with `synthetic` all patches are textures, and `limit` caps the count.
-        split: its number, from which its random numbers are derived.
+        split: number of the split, part of its random seed.
         count: number of patches.
         names: pictures to cut patches from.
     """
@@ -257,7 +258,7 @@ class Apply(cli.Apply):
     key: str = ""
     """secret that permutes the message; needed again to extract it"""
     format: Literal["png", "jpeg"] | None = None
-    """format of the marked photos; default png"""
+    """format of the marked photos; None: png"""
 
     def __post_init__(self):
         embed = self.message is not None
@@ -276,13 +277,13 @@ class Capacity:
     capacity: list[Path]
     """print how many bytes of a message each of these photos can hold"""
     model: Path | None = None
-    """trained model; default: the one in models/"""
+    """trained model; None: the one in models/"""
 
 
 def apply(settings):
     """Carry out --message, --extract or --capacity; return the exit code."""
     paths = settings.capacity if isinstance(settings, Capacity) else settings.input
-    message_files.check(paths)  # all are files, and a single one is an image
+    message_files.check(paths)  # each can be read; if there is only one, it is an image
     watermark = photo.Watermark(training.load_model(settings.model, NAME))
     if isinstance(settings, Capacity):
         return message_files.print_capacity(watermark, paths)

@@ -105,7 +105,7 @@ class Options:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings(Options):
     epochs: int | None = None
-    """number of epochs; default: the recipe's"""
+    """number of epochs; None: the recipe's"""
 
 
 def read_results(path):

@@ -27,13 +27,13 @@ class Train:
     recipe: Literal["fast", "published"] = "fast"
     """published trains as in the source article, fast is our tuned recipe"""
     epochs: int | None = None
-    """number of epochs; default: the recipe's"""
+    """number of epochs; None: the recipe's"""
     batch_size: int | None = None
-    """examples per step; default: the recipe's"""
+    """examples per step; None: the recipe's"""
     learning_rate: float | None = None
-    """peak learning rate; default: the recipe's"""
+    """peak learning rate; None: the recipe's"""
     steps_per_epoch: int | None = None
-    """batches per epoch, at most 20 passes over the training data; default: the recipe's"""
+    """batches per epoch, at most 20 passes over the training data; None: the recipe's"""
     data_dir: Path | None = None
     """folder to read the dataset from, instead of downloading it"""
     synthetic: bool = False
@@ -43,7 +43,7 @@ class Train:
     seed: int = 0
     """seed of all random numbers"""
     output_dir: Path | None = None
-    """folder for the results; default: a new one in runs/"""
+    """folder for the results; None: a new one in runs/"""
     resume: Path | None = None
     """continue the interrupted training in this run folder, with the flags it was started with"""
     tensorboard: bool = False
@@ -70,9 +70,9 @@ class Pretrained:
     """Options shared by all commands that use a trained model."""
 
     model: Path | None = None
-    """trained model; default: the one in models/"""
+    """trained model; None: the one in models/"""
     output_dir: Path | None = None
-    """folder for the results; default: a new one in runs/"""
+    """folder for the results; None: a new one in runs/"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -104,9 +104,9 @@ def parse(description, argv, *commands):
     settings = _parse(train, argv, description + hint)
     if settings.resume:
         folder = settings.resume
-        if len(argv) != (1 if argv[0].startswith("--resume=") else 2):
+        if len(argv) != (1 if argv[0].startswith("--resume=") else 2):  # more than --resume
             raise UserError(f"--resume {folder} reuses the flags of that training; give no others")
-        argv = read_arguments(folder)
+        argv = _read_arguments(folder)
         settings = dataclasses.replace(_parse(train, argv, description), resume=folder)
     return dataclasses.replace(settings, arguments=tuple(argv))
 
@@ -122,14 +122,16 @@ def _parse(command, argv, description):
     return tyro.cli(command, args=argv, description=description, config=config)
 
 
-def read_arguments(folder):
+def _read_arguments(folder):
     """Return the command line of an interrupted training, saved in its run folder."""
     if (folder / "metrics.json").exists():
         raise UserError(f"{folder} holds a finished training; leave --resume out to start another")
     try:
         arguments = json.loads((folder / "arguments.json").read_text(encoding="utf-8"))
+        if not isinstance(arguments, list):
+            raise TypeError("arguments.json is not a list")
         return [str(argument) for argument in arguments]
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{folder} holds no interrupted training ({error})") from None
 
 
@@ -153,7 +155,7 @@ def run(main):
     except MemoryError:
         _exit_with_line("not enough memory; use smaller pictures or a smaller --batch-size")
     except KeyboardInterrupt:
-        advice = "To continue a training, use the --resume line above its first epoch."
+        advice = "If a --resume line was printed above, it continues the training."
         print(f"\nInterrupted. {advice}", file=sys.stderr)
         sys.exit(130)
 

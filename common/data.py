@@ -11,6 +11,7 @@ import io
 import math
 import os
 import struct
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from synthetic.digits import digits
 
 URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
 DOWNLOAD_TIMEOUT = 15  # seconds
-MAX_BYTES = 500_000_000  # size limit of an unpacked dataset; these two have 55 million bytes each
+MAX_BYTES = 500_000_000  # size limit of an unpacked dataset; MNIST has 55 million bytes
 SIDE = 28  # pixels
 OWN_PREFIX = "own pictures:"  # of the name of a dataset of the user's own pictures
 MAX_PATCHES = 20_000
@@ -81,7 +82,7 @@ class _Source:
     cache_folder: str  # below Keras's cache
     hashes: dict  # {file to download: its hash, in pooch's notation}
     stand_in: str  # name of the synthetic dataset
-    make_images: Callable  # that makes it
+    make_images: Callable  # makes its images
 
 
 _MNIST = _Source(
@@ -234,6 +235,8 @@ def _read_idx(path):
 def _read_npz(path):
     content = files.read(path)
     try:
+        if not zipfile.is_zipfile(io.BytesIO(content)):
+            raise ValueError("not a zip archive")
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             if sum(entry.file_size for entry in arrays.zip.infolist()) > MAX_BYTES:
                 raise ValueError(f"unpacks to over {MAX_BYTES:,} bytes")
@@ -372,6 +375,7 @@ def _split(pictures, settings):
     rng = np.random.default_rng(seed_for(settings.seed, "split"))
     limit = settings.limit or math.inf
     parts = []
+    # --limit counts training and validation images together, and test images apart.
     for chosen, share in zip(split_indices(len(pictures), rng), (0.9, 0.1, 1), strict=True):
         cut, labels = zip(*(pictures[index] for index in chosen), strict=True)
         x = np.concatenate(cut)

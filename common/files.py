@@ -78,7 +78,7 @@ def write_whole(path, replace=False):
 
 
 def is_run_folder(folder):
-    """Return whether a folder is that of a training, which may replace its own figures."""
+    """Return whether a folder belongs to a training run, whose figures may be replaced."""
     return Path(folder, "arguments.json").is_file()
 
 

@@ -76,8 +76,9 @@ def plot_lines(lines, path, *, title, caption, xlabel, ylabel, xscale="linear"):
     """Plot lines, {label: (x values, y values)}. A logarithmic axis has a tick at each x value."""
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axis = figure.subplots()
-    for marker, (label, (x, y)) in zip("os^DvPX", lines.items(), strict=False):
-        axis.plot(x, y, marker=marker if len(x) <= 50 else "", ms=4, label=label)
+    for number, (label, (x, y)) in enumerate(lines.items()):
+        marker = "os^DvPX"[number % 7] if len(x) <= 50 else ""
+        axis.plot(x, y, marker=marker, ms=4, label=label)
     axis.set(xlabel=xlabel, ylabel=ylabel, title=title, xscale=xscale)
     if xscale == "log":
         ticks = sorted({value for x, _ in lines.values() for value in x})
@@ -160,6 +161,7 @@ def scatter_classes(axis, points, labels, names):
         x, y = points[~np.isin(labels, shown)].T
         axis.scatter(x, y, s=9, alpha=0.4, lw=0, color="0.7", label=f"{len(names) - 20} others")
     for number, label in enumerate(shown):
+        # Shifted by one in the second ten, so that no pair of marker and color is repeated.
         marker = "os^vDPX<>p"[(number + number // 10) % 10]
         x, y = points[labels == label].T
         name, color = shorten(names[label], 20), COLORS[number % 10]

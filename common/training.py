@@ -1,4 +1,4 @@
-"""Training: reproducible batches, learning-rate schedule, run folder, callbacks, report."""
+"""Training: seeds, batches, learning rate, run folder, callbacks, models, metrics.json."""
 
 import csv
 import dataclasses
@@ -27,14 +27,14 @@ MAX_PASSES_PER_EPOCH = 20  # so that --limit also shortens epochs
 def seed_for(*names):
     """Return a seed derived from a tuple of names, such as ("test",) or (0, "train", 12).
 
-    Different uses get independent seeds. Plain numbers could give a training with seed 1 the noise
+    Different uses get independent seeds. With plain integers, a run with seed 1 could get the noise
     of the validation set.
     """
     return int.from_bytes(hashlib.sha256(repr(names).encode()).digest()[:16], "big")
 
 
 def steps_per_epoch(settings, count):
-    """Return --steps-per-epoch, at most 20 passes over `count` examples; by default one pass."""
+    """Return --steps-per-epoch, capped at 20 passes over `count` examples; if unset, one pass."""
     steps_per_pass = math.ceil(count / settings.batch_size)
     return min(settings.steps_per_epoch or steps_per_pass, MAX_PASSES_PER_EPOCH * steps_per_pass)
 
@@ -111,9 +111,11 @@ def run_folder(settings, name):
     """
     if settings.resume:
         model_file = settings.resume / "model.keras"
-        # A crash while it was saved may have cut it short; a better epoch then replaces it.
-        if zipfile.is_zipfile(model_file) and (found := model_name(model_file)) != name:
-            raise UserError(f"{settings.resume}: a training of {found}, not of {name}")
+        # A crash while it was saved may have cut it short; the next epoch then replaces it.
+        if zipfile.is_zipfile(model_file):
+            found = model_name(model_file)
+            if found != name:
+                raise UserError(f"{settings.resume}: a training of {found}, not of {name}")
         return settings.resume
     if settings.output_dir and settings.output_dir.is_dir():
         # A training that was interrupted in its first epoch left nothing to continue.
@@ -123,7 +125,7 @@ def run_folder(settings, name):
             raise UserError(f"{settings.output_dir} is not empty; use another --output-dir")
     folder = files.output_folder(settings.output_dir, name)
     files.write_json(folder / "arguments.json", settings.arguments, replace=True)
-    print(f"Results go to {folder}", flush=True)
+    print(f"Results go to {files.printable(folder)}", flush=True)
     return folder
 
 
@@ -135,7 +137,8 @@ def callbacks(folder, settings, patience=None):
     """
     print(f"To continue after an interruption: --resume {folder}", flush=True)
     history = read_history(folder)
-    best = min((row["val_loss"] for row in history), default=math.inf)
+    has_model = zipfile.is_zipfile(folder / "model.keras")  # not if a crash cut it short
+    best = min(row["val_loss"] for row in history) if history and has_model else math.inf
     seconds_before = history[-1]["seconds"] if history else 0.0
     start = time.perf_counter()
 
@@ -171,6 +174,8 @@ def read_history(folder):
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = [{key: float(x) for key, x in row.items()} for row in csv.DictReader(file)]
+        if rows and not {"epoch", "loss", "val_loss", "seconds"} <= rows[0].keys():
+            raise ValueError("columns are missing")
     except (ValueError, TypeError) as error:
         raise UserError(f"{path}: damaged ({error}); start another training") from None
     return list({row["epoch"]: row for row in rows}.values())
@@ -240,9 +245,9 @@ def trained_on(path, name):
 def report(folder, settings, model, dataset, results, row="model", networks=()):
     """Write metrics.json and print the final table.
 
-    `settings` are the script's `Train`, `dataset` has `summary()`, `results` is {row: {metric:
-    value}}, and `row` is the trained model's. Other rows that are trained networks, `networks`, are
-    printed, but not written to metrics.json. The remaining rows are the baselines.
+    `settings` are the script's `Train`, `dataset` has `summary()`, and `results` is {row: {metric:
+    value}}. `row` names the row of the trained model, `networks` those of other networks, which are
+    printed but not written to metrics.json. All other rows are baselines.
     """
     history = read_history(folder)
     content = {

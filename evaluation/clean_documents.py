@@ -77,8 +77,8 @@ def evaluate(restore, pages):
     with np.errstate(divide="ignore"):
         psnr = np.mean([-10 * np.log10(error.mean(dtype="float64")) for error in all_errors])
 
-    def rmse(errors):
-        return float(np.sqrt(np.concatenate(errors).mean(dtype="float64")))
+    def rmse(parts):
+        return float(np.sqrt(np.concatenate(parts).mean(dtype="float64")))
 
     kinds = {f"rmse_{kind}": rmse(errors[kind]) for kind in sorted(errors)}
     return {"rmse": rmse(all_errors), "psnr": float(psnr), **kinds}

@@ -53,7 +53,7 @@ def load_other_networks(row, settings, clothes):
     if settings.noise != 0.1:
         return {}
     return {
-        # the published network has this name, too
+        # the published model is named denoise_fashion, too
         label: training.load_model(None, name, "denoise_fashion")
         for label, name in NETWORKS.items()
         if label != row and training.trained_on(None, name) == clothes.name

@@ -1,5 +1,7 @@
 """Test metrics, baselines and figures for denoise_mnist.py."""
 
+import functools
+
 import keras
 import numpy as np
 from sklearn.linear_model import Ridge
@@ -39,18 +41,14 @@ def fit_wiener_filter(settings, digits, noisy_val):
     """
     noisy = noise.gaussian(digits.x_train, settings.noise, training.seed_for("linear filter"))
     flat_noisy, flat_clean = (images.reshape(len(images), -1) for images in (noisy, digits.x_train))
+    filters = [Ridge(alpha).fit(flat_noisy, flat_clean) for alpha in (1, 10, 100, 1_000)]
 
-    def fit(alpha):
-        ridge = Ridge(alpha).fit(flat_noisy, flat_clean)
+    def apply(ridge, images):
+        predicted = ridge.predict(images.reshape(len(images), -1))
+        return np.clip(predicted, 0, 1).reshape(images.shape).astype("float32")
 
-        def apply(images):
-            predicted = ridge.predict(images.reshape(len(images), -1))
-            return np.clip(predicted, 0, 1).reshape(images.shape).astype("float32")
-
-        return apply
-
-    filters = [fit(alpha) for alpha in (1, 10, 100, 1_000)]
-    return max(filters, key=lambda apply: metrics.psnr(digits.x_val, apply(noisy_val)))
+    best = max(filters, key=lambda ridge: metrics.psnr(digits.x_val, apply(ridge, noisy_val)))
+    return functools.partial(apply, best)
 
 
 def plot_digits(folder, settings, digits, candidates, results):

@@ -312,6 +312,6 @@ def plot_spectra(folder, spectra, digits, results):
         caption="Singular values of the encoder's Jacobian, averaged over"
         f" {min(JACOBIAN_IMAGES, len(digits.x_test))} test images. The penalty lowers all of them,"
         f" so a code changes less with the image. Data: {digits}.",
-        xlabel="singular value, by size",
+        xlabel="index of the singular value",
         ylabel="mean over images",
     )

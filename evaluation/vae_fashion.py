@@ -143,9 +143,9 @@ def plot_plane(folder, decoder, dataset, codes):
     plotting.save(
         figure,
         folder / "manifold.png",
-        "The decoder can draw the images of this surface, the manifold, and no others. Shown is its"
-        " middle; the surface goes on beyond. Each image is a decoded point, at its place in the"
-        " scatter plot of latent.png. Neighbors look alike; where two classes meet, the decoder"
+        f"The decoder can only generate images on a {codes.shape[1]}-dimensional surface, the"
+        " manifold. This is the part of it around the origin. Each image is decoded from the point"
+        " at its place in latent.png. Neighbors look alike; where two classes meet, the decoder"
         f" mixes them.{note} Data: {dataset}.",
     )
 

@@ -100,7 +100,7 @@ def evaluate(kind, images, watermarks, marked, extract):
 
 
 def evaluate_baselines(kind, images, watermarks, psnr):
-    """Return {baseline: {metric: value}}; quantization has at least this PSNR in dB."""
+    """Return {baseline: {metric: value}}; quantization is tuned to this PSNR in dB, the model's."""
     if kind == "gray":
         marked = embed_in_last_bits(images, watermarks, 4)
         mean = np.full_like(watermarks, watermarks.mean())

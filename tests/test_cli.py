@@ -15,7 +15,7 @@ class Train(cli.Train):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Apply(cli.Apply):
-    invert: bool = True
+    no_invert: bool = False
     """keep dark on light"""
 
 
@@ -34,7 +34,7 @@ def test_the_flag_that_a_command_requires_chooses_it():
     assert parse("--epochs", "3", "--noise", "0.1").noise == 0.1
     assert parse("--synthetic").synthetic
     assert parse("--input", "a.png", "b.png") == Apply(input=[Path("a.png"), Path("b.png")])
-    assert parse("--input=a.png", "--no-invert") == Apply(input=[Path("a.png")], invert=False)
+    assert parse("--input=a.png", "--no-invert") == Apply(input=[Path("a.png")], no_invert=True)
     assert parse("--generate", "7") == Generate(generate=7)
 
 
@@ -76,7 +76,7 @@ def test_resume_takes_the_flags_of_the_run_folder(tmp_path):
         parse("--resume", str(tmp_path), "--epochs", "5")
 
 
-@pytest.mark.parametrize("content", ["no json", "3"])
+@pytest.mark.parametrize("content", ["no json", "3", '{"--epochs": 3}', "[" * 100_000])
 def test_resume_with_damaged_arguments_is_refused(tmp_path, content):
     (tmp_path / "arguments.json").write_text(content)
     with pytest.raises(cli.UserError, match="holds no interrupted training"):
@@ -89,7 +89,11 @@ def test_resume_with_damaged_arguments_is_refused(tmp_path, content):
         (cli.UserError("a\nb\x1b: no"), 2, "error: a b : no"),
         (FileNotFoundError(2, "No such file", "x.png"), 2, "error: x.png: No such file"),
         (MemoryError(), 2, "error: not enough memory; use smaller pictures"),
-        (KeyboardInterrupt(), 130, "Interrupted. To continue a training, use the --resume line"),
+        (
+            KeyboardInterrupt(),
+            130,
+            "Interrupted. If a --resume line was printed above, it continues the training.",
+        ),
     ],
 )
 def test_errors_end_in_one_line(error, code, line, capsys):

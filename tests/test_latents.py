@@ -64,6 +64,13 @@ def test_variations_spread_as_far_as_they_are_told():
     np.testing.assert_allclose(codes[3].std(0), 2 * np.exp(z_log_var / 2), rtol=0.15)
 
 
+def test_non_utf8_file_names():
+    images.write_image(Path("a\udcff.png"), np.full((28, 28, 1), 0.5))
+    vae_fashion.main(["--input", "a\udcff.png", "--vary", "1", "--output-dir", "out"])
+    names, _ = latents.read_codes(Path("out/latent.csv"), 2)
+    assert names == [r"a\udcff"]
+
+
 def test_generate_prints_its_seed_and_takes_a_new_one_each_time(capsys):
     for _ in range(2):
         vae_fashion.main(["--generate", "2"])

@@ -267,8 +267,8 @@ def test_errors_go_to_standard_error_beside_a_progress_bar(run, monkeypatch, cap
     ("arguments", "message"),
     [
         ("--force --input a.png", "--force needs --output-dir"),
-        ("--input a.png --bilevel --gray", "--bilevel excludes --gray"),
-        ("--input a.png --bilevel --format jpeg", "--bilevel excludes"),
+        ("--input a.png --bilevel --gray", "--bilevel cannot be combined with --gray or"),
+        ("--input a.png --bilevel --format jpeg", "--bilevel cannot be combined"),
         ("--input a.png --dask host", "--dask must be local or"),
         ("--dask local", "--dask"),
     ],

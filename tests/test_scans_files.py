@@ -151,6 +151,25 @@ def test_an_image_file_that_is_clean_already_is_copied(name):
     assert [page.pixels.max() for page in files.read_pages("cleaned.tiff")] == [255, 255]
 
 
+@pytest.mark.parametrize(
+    ("name", "save_as", "options"),
+    [
+        ("a.png", "GIF", {}),
+        ("a.jpg", "PNG", {}),
+        ("a.png", "PDF", {}),
+        ("a.png", "PNG", {"save_all": True, "append_images": [scan()]}),
+        ("a.webp", "WEBP", {"lossless": True, "save_all": True, "append_images": [scan()]}),
+        ("a.png", "PNG", {"transparency": 40}),
+    ],
+)
+def test_a_file_that_holds_more_than_its_clean_page_is_not_copied(name, save_as, options):
+    scan(paper=255).save(name, save_as, **options)
+    clean(name, f"cleaned_{name}")
+    with Image.open(f"cleaned_{name}") as image:
+        assert image.format == {".png": "PNG", ".jpg": "JPEG", ".webp": "WEBP"}[Path(name).suffix]
+        assert (getattr(image, "n_frames", 1), image.has_transparency_data) == (1, False)
+
+
 def described(suffix):
     """Return Pillow's options to save an image with what it tells about itself."""
     exif = Image.Exif()

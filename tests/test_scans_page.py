@@ -1,5 +1,7 @@
 """tools/scans/page.py and ink.py: tiles, color, faint and lost ink."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -246,7 +248,9 @@ def test_of_a_dark_page_the_negative_is_cleaned(ground):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_clean_page_stays_as_it_is_and_dirt_on_it_is_removed(channels):
     pixels = np.full((400, 400, channels), 255, np.uint8)
-    cleaned, _ = page.clean_page(corrected(darken_paper), pixels)
+    with warnings.catch_warnings(action="error"):
+        cleaned, _ = page.clean_page(corrected(darken_paper), pixels)
+        page.clean_page(corrected(darken_paper), np.zeros_like(pixels))
     np.testing.assert_array_equal(cleaned, np.full((400, 400, 1), 255))
     pixels[LETTERS] = 0
     gray = pixels[..., :1]
@@ -276,6 +280,18 @@ def test_grain_turns_white_but_not_beside_ink():
     np.testing.assert_allclose(cleaned[[19, 26, 47, 52], 250], 245 / 255)
     assert (cleaned[faint] == np.float32(0.8)).all()
     assert (cleaned[40:60, 300:320] > 254 / 255).mean() > 0.99
+
+
+def test_gray_of_the_network_fades_towards_blank_paper_without_an_edge():
+    page_of_grain = np.full((200, 200, 1), 0.9, "float32")
+    page_of_grain += np.random.default_rng(0).normal(0, 0.02, (200, 200, 1)).astype("float32")
+    page_of_grain[97:103, 97:103] = 0.6
+    divided, grain = ink.divide_by_paper(page_of_grain)
+    cleaned = np.full((200, 200, 1), 0.8, "float32")
+    ink.keep_white(divided, grain, cleaned)
+    assert (cleaned[:80] > 254 / 255).mean() > 0.99
+    np.testing.assert_allclose(cleaned[97:103, 97:103], 0.8)
+    assert np.abs(np.diff(cleaned[90:110], axis=1)).max() < 0.15
 
 
 def test_white_of_a_photographed_page_gets_no_darker():

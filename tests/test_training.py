@@ -176,8 +176,9 @@ def test_another_scripts_training_is_not_resumed(tmp_path):
     assert training.run_folder(settings(resume=tmp_path), "toy") == tmp_path
 
 
-def test_a_damaged_history_is_named(tmp_path):
-    history_row(tmp_path, 0, val_loss="")
+@pytest.mark.parametrize("content", ["epoch,loss\n0,1\n", "epoch,loss,seconds,val_loss\n0,1,2,\n"])
+def test_a_damaged_history_is_named(tmp_path, content):
+    (tmp_path / "history.csv").write_text(content)
     with pytest.raises(UserError, match=r"history.csv: damaged"):
         training.read_history(tmp_path)
 
@@ -208,8 +209,12 @@ def test_a_worse_epoch_never_replaces_the_best_model_even_after_resuming(tmp_pat
     assert best_after(2, 0.7) == best
     assert best_after(3, 0.6) == best
     assert best_after(4, 0.4) != best
+    # A crash cut the model short: any epoch is better than none.
+    (tmp_path / "model.keras").write_bytes(best[:100])
+    best_after(5, 0.8)
+    assert training.best_model(tmp_path, "toy")
     losses = [row["val_loss"] for row in training.read_history(tmp_path)]
-    assert losses == [0.5, 0.7, 0.6, 0.4]
+    assert losses == [0.5, 0.7, 0.6, 0.4, 0.8]
 
 
 def test_a_training_that_diverged_ends_in_its_line(tmp_path):

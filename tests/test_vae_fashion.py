@@ -240,7 +240,7 @@ def test_training_lowers_the_bound_below_the_mean_image():
         ("--generate 0", "--generate must be between 1 and 10000"),
         ("--generate 3 --seed -1", "--seed must not be negative"),
         ("--input a.png --vary 2 --seed -1", "--seed must not be negative"),
-        ("--input a.png --vary 2 --spread nan", "--spread must be finite and not negative"),
+        ("--input a.png --vary 2 --spread nan", "--spread must be between 0 and 1000"),
         ("--input a.png --seed 3", "--spread and --seed need --vary"),
         ("--input a.png --spread 2", "--spread and --seed need --vary"),
         ("--generate 3 --beta 2", "--beta"),

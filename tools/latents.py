@@ -1,4 +1,4 @@
-"""What a trained encoder and decoder are good for: new images, codes, variations."""
+"""Using a trained encoder and decoder: generate, encode, vary, decode."""
 
 import csv
 import io
@@ -13,7 +13,7 @@ from common.cli import UserError
 from tools import small_images
 
 SPREAD = 0.25  # of varied codes, in standard deviations of the prior
-MAX_LABELED = 200  # images on a sheet; of more the labels could not be read
+MAX_LABELED = 200  # images on a sheet; with more, the labels would be too small to read
 
 
 def decode(decoder, codes):
@@ -45,7 +45,7 @@ def generate(decoder, count, seed, output_dir):
     for name, image in zip(names, new, strict=True):
         images.write_image(folder / f"{name}.png", image)
     caption = f"Decoded samples of the prior N(0, 1), seed {seed}."
-    write_sheet(new, folder / "sheet.png", f"{count} new images", caption, names)
+    write_contact_sheet(new, folder / "sheet.png", f"{count} new images", caption, names)
     write_codes(folder / "latent.csv", names, z)
 
 
@@ -56,7 +56,7 @@ def new_seed():
     return seed
 
 
-def write_sheet(sheet, path, title, caption, labels):
+def write_contact_sheet(sheet, path, title, caption, labels):
     """Plot images, shape (n, 28, 28, 1), about as many across as down, at most four to one."""
     columns = max(min(10, math.ceil(len(sheet) ** 0.5)), math.ceil((len(sheet) / 4) ** 0.5))
     plotting.image_sheet(
@@ -87,7 +87,7 @@ def encode(model, dataset_name, settings):
     rng, codes = np.random.default_rng(seed), []
     for path, target in outputs:
         picture = images.read_visible(path)
-        prepared, _ = small_images.prepare(picture, dataset_name, settings.invert)
+        prepared, _ = small_images.prepare(picture, dataset_name, not settings.no_invert)
         z_mean, z_log_var, _ = (np.asarray(part)[0] for part in model.encoder(prepared[np.newaxis]))
         codes.append(z_mean)
         [result] = decode(model.decoder, z_mean[np.newaxis])
@@ -106,10 +106,10 @@ def encode(model, dataset_name, settings):
             varied = decode(model.decoder, z)
         for number, image in zip(numbers, varied, strict=True):
             images.write_image(folder / f"{target.stem}_variation_{number:03}.png", image)
-        write_sheet(
+        write_contact_sheet(
             np.stack(varied),
             folder / f"{target.stem}_variations.png",
-            f"Variations of {path.name}",
+            f"Variations of {files.printable(path.name)}",
             f"{caption} Seed {seed}.",
             [f"{number}" for number in numbers],
         )
@@ -119,8 +119,8 @@ def encode(model, dataset_name, settings):
 def vary_widely(decoder, z, count, rng):
     """Return a list of `count` images, decoded from codes near `z`, that differ.
 
-    They are chosen from ten times as many codes, z + SPREAD·ε: the next one is always that whose
-    image is farthest from the nearest of those chosen before, and from that of z itself.
+    Farthest-point sampling chooses them from ten times as many codes, z + SPREAD·ε: the next one is
+    always the one whose image is farthest from the nearest of z's own and those chosen before.
     """
     codes = z + SPREAD * rng.standard_normal((min(10 * count, 2_000 + count), len(z)))
     candidates = decode(decoder, np.concatenate([z[np.newaxis], codes]))
@@ -146,7 +146,7 @@ def encode_with_each(halves, dataset_name, settings):
     codes = {name: [] for name in halves}
     for (path, _), sheet in zip(outputs, sheets, strict=True):
         picture = images.read_visible(path)
-        prepared, _ = small_images.prepare(picture, dataset_name, settings.invert)
+        prepared, _ = small_images.prepare(picture, dataset_name, not settings.no_invert)
         results = {}
         for name, (encoder, decoder) in halves.items():
             code = np.asarray(encoder(prepared[np.newaxis]))
@@ -171,6 +171,7 @@ def decode_file(decoder, path, output_dir):
 def write_codes(path, names, codes):
     """Write a latent.csv: name, z_1, z_2, ..."""
     header = ["name", *(f"z_{number}" for number in range(1, codes.shape[1] + 1))]
+    names = map(files.printable, names)
     rows = [[name, *map(float, code)] for name, code in zip(names, codes, strict=True)]
     files.write_csv(path, header, rows)
     print(f"Wrote {files.printable(path)}", flush=True)

@@ -1,4 +1,4 @@
-"""What an image file says about itself besides its pixels: description, EXIF, XMP, resolution."""
+"""Metadata of image files: description, EXIF, XMP, resolution."""
 
 import contextlib
 import re
@@ -58,7 +58,7 @@ def read(image):
 
 
 def _encoded(value):
-    """Return text beyond ASCII as the bytes it was: Pillow reads Latin-1, but writes only ASCII."""
+    """Return text beyond ASCII as bytes again: Pillow reads Latin-1, but writes only ASCII."""
     return value if not isinstance(value, str) or value.isascii() else value.encode("latin-1")
 
 
@@ -86,7 +86,7 @@ def read_dpi(image):
 
 
 def writable(metadata, kind):
-    """Return that part of what `read` returned that a file can hold: tiff, png, jpeg, webp."""
+    """Return the part of `read`'s result that a tiff, png, jpeg or webp file can hold."""
     part = {name: metadata[name] for name in WRITTEN.get(kind, ()) if name in metadata}
     if kind == "jpeg" and len(part.get("XMP", b"")) > MAX_JPEG_BYTES:
         del part["XMP"]

@@ -6,10 +6,10 @@ from scipy import ndimage
 from skimage.morphology import skeletonize
 
 from common import data, images, plotting
+from common.data import SIDE
 
-SIDE = 28  # pixels
 DIGIT_SIDE = 20  # MNIST's digits fit into 20x20 pixels
-STROKE = 2.2  # pixels, of MNIST's pen; strokes are redrawn if they are thinner than MIN_STROKE
+STROKE = 2.2  # pixels, of MNIST's pen; strokes thinner than MIN_STROKE are redrawn
 MIN_STROKE = 1.3
 # Strokes are narrower than WINDOW pixels where the longer side of a picture has BACKGROUND_SIDE. A
 # background is even if it varies along the border by less than UNEVEN of the strokes' contrast.
@@ -105,10 +105,10 @@ def center_strokes(image):
 
 
 def thicken(image, strokes):
-    """Return an image cropped to its strokes with strokes that are not too thin for DIGIT_SIDE.
+    """Return an image cropped to its strokes, which are redrawn if too thin for DIGIT_SIDE.
 
     The image has light strokes on black, float32 in [0, 1], shape (height, width, 1); `strokes` is
-    where they are, bool of shape (height, width), and may be wider than they are.
+    a mask that covers them, bool of shape (height, width).
     """
     skeleton = skeletonize(strokes)
     width = image[strokes].sum() / skeleton.sum()  # area by length

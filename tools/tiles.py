@@ -7,8 +7,8 @@ import numpy as np
 from common import images
 from tools import small_images
 
-TILE, MARGIN = 512, 48  # pixels; no network here has a receptive field wider than twice the margin
-# Called after each tile with the share of the image that is done; what it raises ends the work.
+TILE, MARGIN = 512, 48  # pixels; no denoiser here sees farther than the margin
+# Called after each tile with the share of the image that is done; its exceptions stop the work.
 on_tile = contextvars.ContextVar("on_tile", default=lambda share: None)
 
 
@@ -16,7 +16,8 @@ def denoise_files(network, outputs, multiple, plus=0, invert=False, color=False)
     """Write a denoised copy of each image file at its own size; see `denoise`.
 
     `outputs` is [(input, path to write)], as `images.output_paths` returns. With `invert`, pictures
-    with a light background are inverted, and their results back. Without `color` they become gray.
+    with a light background are inverted, and inverted back afterwards. Without `color` they become
+    gray.
     """
     for path, target in outputs:
         picture, inverted = images.read_visible(path, color), False
@@ -62,7 +63,7 @@ def pad_to_multiple(image, multiple, plus=0):
 
 
 def in_tiles(function, image, tile, margin, plus=0):
-    """Return function(image), computed on one tile of the image after the other.
+    """Return function(image), computed tile by tile.
 
     Args:
         function: from (height, width, channels) to the same shape. Each output pixel depends on

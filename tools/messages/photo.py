@@ -12,7 +12,7 @@ import concurrent.futures
 import io
 
 import numpy as np
-import tensorflow
+import tensorflow as tf
 from PIL import Image
 from scipy import ndimage
 
@@ -70,7 +70,7 @@ class Watermark:
     def __init__(self, model):
         encoder, decoder = model.get_layer("encoder"), model.get_layer("decoder")
         # A graph that is traced once is faster than calling the layers.
-        self._graph = tensorflow.function(
+        self._graph = tf.function(
             lambda gray, bits: decoder([encoder(gray), bits]),
             autograph=False,
             reduce_retracing=True,

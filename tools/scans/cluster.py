@@ -16,7 +16,7 @@ from pathlib import Path
 import dask
 import distributed
 import keras
-import tensorflow
+import tensorflow as tf
 from dask.system import CPU_COUNT
 from distributed.system import MEMORY_LIMIT
 
@@ -102,8 +102,8 @@ def _clean_on_worker(source, suffix, *, options, threads, model):
 def _load_cleaner(model, threads):
     """Return the `page.cleaner` of a model, the bytes of a .keras file."""
     with contextlib.suppress(RuntimeError):  # TensorFlow has started for another run
-        tensorflow.config.threading.set_intra_op_parallelism_threads(threads)
-        tensorflow.config.threading.set_inter_op_parallelism_threads(threads)
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.keras")
         path.write_bytes(model)

@@ -5,7 +5,15 @@ import shutil
 
 from common import files, images
 from common.cli import UserError
-from tools.scans.files import KINDS, MULTIPAGE, NO_BILEVEL, read_first_page, read_pages, write_pages
+from tools.scans.files import (
+    KINDS,
+    MULTIPAGE,
+    NO_BILEVEL,
+    holds_only_pages,
+    read_first_page,
+    read_pages,
+    write_pages,
+)
 from tools.scans.ground import is_torn
 from tools.scans.page import clean_page
 
@@ -36,7 +44,8 @@ class Options:
 def clean_file(clean, source, path, options):
     """Clean all pages of a file into a new one, whose suffix is its kind.
 
-    An image file of which no page changes is copied, so that it does not grow.
+    An image file of which no page changes is copied, so that it does not grow, if it holds nothing
+    but its pages.
 
     `clean` is a function that `page.cleaner` returns. Returns what the record keeps: {"pages":
     count, "input_sha256", "sha256", "notes": list of texts}. Raises UserError if the file cannot be
@@ -45,7 +54,7 @@ def clean_file(clean, source, path, options):
     kind = KINDS[path.suffix.lower()]
     result = {"pages": 0, "input_sha256": files.sha256(source)}
     notes = []
-    unchanged = kind != "pdf" and KINDS.get(source.suffix.lower()) == kind
+    unchanged = True
 
     def cleaned_pages():
         nonlocal unchanged
@@ -64,7 +73,7 @@ def clean_file(clean, source, path, options):
         raise
     except Exception as error:  # Pillow and PDFium raise many kinds, and other files are waiting
         raise UserError(f"{source}: cannot be cleaned ({error!r})") from error
-    if unchanged:
+    if unchanged and holds_only_pages(source, kind, result["pages"]):
         shutil.copyfile(source, path)
     output_bytes = path.stat().st_size
     if output_bytes > 1.1 * input_bytes + 10_000:

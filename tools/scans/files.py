@@ -90,6 +90,20 @@ def read_first_page(path):
     return page
 
 
+def holds_only_pages(path, kind, count):
+    """Return whether an image file is of a kind and holds `count` pages, all opaque, and no more.
+
+    It may be named otherwise, or hold other frames, such as a thumbnail or an animation.
+    """
+    with open(path, "rb") as file:
+        if b"%PDF-" in file.read(1024):
+            return False
+    with images.open_image(path) as image:
+        frames = getattr(image, "n_frames", 1)
+        opaque = not image.has_transparency_data
+        return image.format == kind.upper() and frames == count and opaque
+
+
 def _read_frame(image, number, path):
     """Return the `Page` of a Pillow image's frame."""
     image.seek(number)
@@ -196,7 +210,7 @@ def _content(sheet, path):
         if item.type == raw.FPDF_PAGEOBJ_IMAGE:
             width, height = item.get_px_size()
             bits = item.get_metadata().bits_per_pixel
-            if width * height * bits > 24 * images.MAX_PIXELS:
+            if width * height * max(bits, 1) > 24 * images.MAX_PIXELS:
                 raise images.too_large(path)
             left, bottom, right, top = matrix.on_rect(0, 0, 1, 1)
             shown_width = min(right, page_right) - max(left, page_left)

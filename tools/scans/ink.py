@@ -11,6 +11,8 @@ from tools.scans.ground import bands, enlarge, estimate_paper, max_stroke, ramp
 MIN_PAPER = 0.6  # of the paper around it: what is darker is no paper, but broad ink
 NEARLY_WHITE = 0.9, 0.96  # the network makes old paper 0.96; below 0.9 it saw something
 BLANK, BLANK_WINDOW = 1 - 1 / 24, 9  # least gray of paper without ink; pixels around it
+BLANK_SHARE = 0.5, 0.8  # of 15x15 pixels: with more of them blank, gray from the network goes
+UNSURE = 0.5, 0.6  # gray that the network makes of what it does not take for ink
 MAX_BLACK = 64  # of 255 on a page divided by its paper; no stain is as dark on even paper
 MAX_GRAIN_OF_BLACK = 0.03  # of a page on which solid black is ink
 MIN_STRONG_DEPTH = 0.65  # of a page's strong ink; only beside such ink can other ink be faint
@@ -71,12 +73,14 @@ def keep_white(divided, grain, cleaned):
     darkest = ndimage.minimum_filter(cleaned[..., 0], 3)[..., np.newaxis]
     mean = ndimage.uniform_filter(divided[..., 0], 3)[::2, ::2]
     is_blank = ndimage.minimum_filter(mean, BLANK_WINDOW // 2 + 1) > 255 * min(BLANK, 1 - 2 * grain)
+    blank = ndimage.uniform_filter(is_blank.astype("float32"), 7)  # smooth, or squares would show
     for rows in bands(len(cleaned)):
         page = divided[rows] / np.float32(255)
-        blank = enlarge(is_blank, 2, rows, cleaned.shape[1]) & (darkest[rows] > 0.5)
-        cleaned[rows] = np.where(blank, np.maximum(cleaned[rows], page), cleaned[rows])
+        share = ramp(enlarge(blank, 2, rows, cleaned.shape[1]), *BLANK_SHARE)
+        share *= ramp(darkest[rows], *UNSURE)
+        cleaned[rows] += share * (np.maximum(cleaned[rows], page) - cleaned[rows])
         is_white = page >= 1 - 4 * grain
-        share = np.maximum(ramp(darkest[rows], *NEARLY_WHITE), blank) if grain else 1
+        share = np.maximum(ramp(darkest[rows], *NEARLY_WHITE), share) if grain else 1
         cleaned[rows] += is_white * share * (1 - cleaned[rows])
 
 
