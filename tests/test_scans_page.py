@@ -318,14 +318,17 @@ def test_solid_black_that_the_network_hollowed_comes_back():
     dirty = np.full((300, 300, 1), 0.95, "float32")
     dirty[100:200, 100:200] = 0.1
     dirty[230:260, 100:200] = 0.4  # a stain
+    dirty[270:274, 100:200] = 0.15  # the rim of another
     dirty += np.random.default_rng(0).normal(0, 0.01, dirty.shape).astype("float32")
     cleaned = np.ones_like(dirty)
     cleaned[100:200, 100:200] = 0
     cleaned[110:190, 110:190] = 1
     cleaned[230:232, 100:200] = 0
+    cleaned[270:274, 100:110] = 0
     ink.correct(*ink.divide_by_paper(dirty), cleaned)
     assert cleaned[100:200, 100:200].max() < 0.2
     assert (cleaned[235:255, 100:200] == 1).all()
+    assert (cleaned[270:274, 120:200] == 1).all()
 
 
 @pytest.mark.parametrize(("light", "is_mended"), [(0.6, True), (0.35, False)])

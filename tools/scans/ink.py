@@ -85,8 +85,12 @@ def keep_white(divided, grain, cleaned):
 
 
 def keep_black(divided, cleaned):
-    """Give solid black, such as the head of a note, back: the network may hollow it."""
+    """Give solid black, such as the head of a note, back: the network may hollow it.
+
+    What is narrow stays as the network left it: the rim of a stain can be as dark.
+    """
     is_black = ndimage.uniform_filter(divided[..., 0], 3) < MAX_BLACK
+    is_black = ndimage.binary_opening(is_black, np.ones((5, 5)))
     areas, count = ndimage.label(is_black, np.ones((3, 3)))
     has_ink = np.zeros(count + 1, bool)
     has_ink[areas[is_black & (cleaned[..., 0] < 0.5)]] = True
