@@ -211,7 +211,7 @@ def plot_example(watermark, path):
         "at 3x if all places changed alike": uniform[cup],
     }
     for title, name, strength in [
-        ("cropped to a third", "crop to", 0.33),
+        ("a third of its area", "crop to", 0.33),
         ("rotated by 3°", "turn, degrees", 3),
         ("at 90%, then JPEG 75", "resize to 0.9, then JPEG", 75),
     ]:
@@ -228,8 +228,9 @@ def plot_example(watermark, path):
     plotting.save(
         figure,
         path,
-        f'A cup of coffee with 16 bytes in it, "{text}". Smooth places change least: if the mark '
-        "shows anywhere, it is in the wood. Below: three attacks, and what was read after each.",
+        f'A cup of coffee with 16 bytes in it, "{text}". Smooth places change least; on bright '
+        "ones, such as the rim, the mark still shows when enlarged. Below: three attacks, and what "
+        "was read after each.",
     )
 
 

@@ -162,7 +162,7 @@ def plot_page_at_300_dpi(folder, page, methods, results):
     plotting.image_grid(
         {"": [restore(dirty)[piece] for restore in methods.values()]},
         folder / "page_300dpi.png",
-        title="A heavy stain on a page at 300 dpi",
+        title="Heavy dirt on a page at 300 dpi",
         caption=f"RMSE on the full page: {errors}. Letters are three times as large as in"
         " NoisyOffice. Data: a synthetic page.",
         column_titles=list(methods),
@@ -189,9 +189,9 @@ def plot_old_pages(folder, old, methods, results):
         },
         folder / "old_pages.png",
         title="Old pages: faint and uneven ink, grain, show-through",
-        caption="F-measure of the ink at Otsu's threshold, averaged over the synthetic pages:"
-        f" {scores}. The first row is a scan from scikit-image. Data: that scan and {len(old)}"
-        " synthetic pages.",
+        caption="F-measure of the ink at Otsu's threshold, averaged over the synthetic pages (higher"
+        f" is better): {scores}. The first row is a scan from scikit-image. Data: that scan and"
+        f" {len(old)} synthetic pages.",
         column_titles=list(methods),
         cell=(4, 2),
     )

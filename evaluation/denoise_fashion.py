@@ -15,7 +15,7 @@ NETWORKS = {
 REMARKS = {
     "as published": "As published, the network is undertrained. ",
     "autoencoder": "The autoencoder redraws the entire image from 256 numbers. ",
-    "U-Net": "The U-Net copies the pixels that were not replaced. ",
+    "U-Net": "The U-Net can copy the pixels that were not replaced. ",
 }
 SHARES = [0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5]
 

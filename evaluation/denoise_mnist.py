@@ -64,7 +64,7 @@ def plot_digits(folder, settings, digits, candidates, results):
         title=f"Test images with Gaussian noise, standard deviation {settings.noise:g}",
         caption="The median filter sees nine pixels and cannot tell an edge from a streak of noise."
         " The Wiener filter knows how pixels correlate but treats every image alike. The network"
-        " has learned what strokes look like. Where the noise hides too much, it outputs the"
+        " learns what strokes look like. Where the noise hides too much, it outputs the"
         " average of what is possible, which shows as blur. PSNR is the mean over all test images."
         f" Data: {digits}.",
         column_titles=list(examples),
@@ -82,9 +82,9 @@ def plot_latent(folder, model, digits, noisy):
         dict(zip(examples, maps, strict=True)),
         folder / "latent.png",
         title="The latent: 32 feature maps of 7x7 for each of three noisy images",
-        caption="Each map is scaled to its own maximum. Some respond to the background, others to"
-        " strokes in one direction. A map that is dark for every image belongs to a dead filter:"
-        " its ReLU never fires. Together the maps hold 1,568 numbers, twice as many as there are"
+        caption="Each map is scaled to its own maximum. Look for some that respond to the"
+        " background, and for others that respond to strokes in one direction. A map that is dark"
+        " for every image belongs to a dead filter: its ReLU never fires. Together the maps hold 1,568 numbers, twice as many as there are"
         f" pixels. Data: {digits}.",
         cell=0.32,
     )

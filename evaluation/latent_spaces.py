@@ -206,7 +206,7 @@ def plot_planes(folder, planes, digits, results):
         " how often the 10 nearest training codes predict the class; training used no labels."
         " Middle, gaps: the same region, decoded; the share of places whose image is farther from"
         " every training image than 95% of test reconstructions are. Bottom, sampling: decoded"
-        " samples of N(0, 1), and the share of codes in the circle that holds 95% of them. Nothing"
+        " samples of N(0, 1), and the share of codes in the circle that holds 95% of it. Nothing"
         " tells a plain autoencoder where to put its codes, so no distribution is known to sample"
         f" from. Data: {digits}.",
     )
@@ -253,10 +253,10 @@ def plot_autoencoders(folder, halves, reconstructed, digits, pca, results):
         rows,
         folder / "autoencoders.png",
         title="Test images, their reconstructions, and what single units represent",
-        caption="Right: how the mean image changes when one unit rises, white where it gets"
-        " brighter, black where it gets darker, for units of medium variance. Units of the sparse"
-        " autoencoder are strokes. With all its units active the same network just copies, and its"
-        f" units represent no feature. Data: {digits}.",
+        caption="Right: how the mean image changes when one unit of medium variance rises, white"
+        " where it gets brighter, black where it gets darker; of PCA, the first components. Once"
+        " trained, units of the sparse autoencoder are strokes. With all its units active the same"
+        f" network just copies, and its units represent no feature. Data: {digits}.",
         column_titles=[*examples, "", "units", *[""] * (count - 1)],
         cell=0.55,
     )
@@ -272,9 +272,9 @@ def plot_errors(folder, sizes, digits, results):
         },
         folder / "error.png",
         title="Error against the size of the bottleneck",
-        caption="The linear autoencoder's curve coincides with PCA's. The plain one needs fewer"
-        " numbers for the same error, until there are so many that the short training limits it."
-        f" Data: {digits}.",
+        caption="Trained for long enough, the linear autoencoder has PCA's error, the lowest that a"
+        " linear one can have. The plain one needs fewer numbers for the same error, until there"
+        f" are so many that the short training limits it. Data: {digits}.",
         xlabel="numbers in the code",
         ylabel="MSE on test images",
         xscale="log",
@@ -292,11 +292,12 @@ def plot_components(folder, model, digits, pca, results):
     plotting.image_grid(
         {label: around_gray(x[:8].reshape(-1, 28, 28, 1)) for label, x in axes.items()},
         folder / "components.png",
-        title="The linear autoencoder spans PCA's 32-dimensional subspace, with a basis of its own",
+        title="The linear autoencoder's axes and principal components",
         caption="First row: what the first numbers of its code represent, mixtures of components."
         " Second row: the same subspace, after orthogonal Procrustes alignment. Third row:"
-        " principal components. The largest angle between the two subspaces is"
-        f" {results['linear_32']['angle_to_pca']:.2f}°. Data: {digits}.",
+        " principal components. Trained for long enough, both span the same subspace; here the"
+        f" largest angle between the two is {results['linear_32']['angle_to_pca']:.2f}°. Data:"
+        f" {digits}.",
     )
 
 

@@ -216,6 +216,6 @@ def plot_interpolations(folder, decoder, dataset, codes):
             folder / "walk.png",
             title="Interpolations in latent space",
             caption="Decoded points on the straight line between the codes of two test images,"
-            " each near the median of its class. Some lines lead through a third class."
+            " each near the median of its class. A line may lead through a third class."
             f" Data: {dataset}.",
         )

@@ -201,9 +201,11 @@ def plot_examples(path, *, title, kind, digits, watermarks, marked, extract, res
         )
     else:
         caption = (
-            f"The extracted watermark has {value:.1f} dB, with noise of 0.1 {with_noise:.1f} dB"
+            f"The PSNR of the extracted watermark is {value:.1f} dB, and {with_noise:.1f} dB with "
+            "noise of 0.1"
         )
-    caption += f"; the marked images have {results['psnr']:.1f} dB. Means over all test images."
+    caption += f"; that of the marked images is {results['psnr']:.1f} dB. "
+    caption += "These are means over all test images."
     plotting.image_grid(rows, path, title=title, caption=f"{caption} Data: {digits}.")
 
 
