@@ -84,7 +84,7 @@ def plot_latent(folder, model, digits, noisy):
         title="The latent: 32 feature maps of 7x7 for each of three noisy images",
         caption="Each map is scaled to its own maximum. Look for some that respond to the"
         " background, and for others that respond to strokes in one direction. A map that is dark"
-        " for every image belongs to a dead filter: its ReLU never fires. Together the maps hold 1,568 numbers, twice as many as there are"
-        f" pixels. Data: {digits}.",
+        " for every image belongs to a dead filter: its ReLU never fires. Together the maps hold"
+        f" 1,568 numbers, twice as many as there are pixels. Data: {digits}.",
         cell=0.32,
     )
