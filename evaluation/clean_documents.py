@@ -190,8 +190,8 @@ def plot_old_pages(folder, old, methods, results):
         folder / "old_pages.png",
         title="Old pages: faint and uneven ink, grain, show-through",
         caption="F-measure of the ink at Otsu's threshold (higher is better), averaged over the"
-        f" synthetic pages: {scores}. The first row is a scan from scikit-image. Data: that scan and"
-        f" {len(old)} synthetic pages.",
+        f" synthetic pages: {scores}. The first row is a scan from scikit-image. Data: that scan"
+        f" and {len(old)} synthetic pages.",
         column_titles=list(methods),
         cell=(4, 2),
     )
