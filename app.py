@@ -518,7 +518,8 @@ def message_tab(samples):
             damaged = picture_box("What was read", height=420)
     outputs = [comparison, change, download, status]
     run_on([file.change, hide.click], embed, [file, text, key], outputs, stop_hiding)
-    inputs, events = [upload, download, key, *sliders], [upload.change, read.click]
+    inputs = [upload, download, key, *sliders]
+    events = [upload.change, read.click]
     run_on(events, damage_and_extract, inputs, [damaged, message], stop_reading)
 
 

@@ -215,7 +215,8 @@ def patches(settings, steps=400):
     office = noisy_office.load_noisy_office(settings)
     dirty_pages, clean_pages = noisy_office.pad_and_stack(office.train)
     dirty_val, clean_val = noisy_office.pad_and_stack(office.validation)
-    side, per_page = 128, clean_documents.PATCHES_PER_PAGE
+    side = 128
+    per_page = clean_documents.PATCHES_PER_PAGE
     page_steps = max(steps * 8 * side**2 // dirty_pages[0].size, 20)
 
     def page_batch(indices, seed):

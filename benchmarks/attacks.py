@@ -194,7 +194,8 @@ def measure_capacities(watermark):
 
 def plot_example(watermark, path):
     """Plot a photo before and after, a smooth place enlarged, and what is read after attacks."""
-    text, key = "© 2026 me @home", code.derive_key("secret")
+    text = "© 2026 me @home"
+    key = code.derive_key("secret")
     picture = load("coffee")
     height, width = picture.shape[:2]
     bits = code.encode(text, height // photo.CELL, width // photo.CELL, key)

@@ -60,7 +60,8 @@ def main():
         print("Nothing measured: Tesseract is missing (Debian: apt install tesseract-ocr).")
         return
     clean_page = cleaner(training.load_model(None, "clean_documents"))
-    letters, errors = 0, collections.Counter()
+    letters = 0
+    errors = collections.Counter()
     with tempfile.TemporaryDirectory() as folder:
         for dirty, clean, _, lines in pages.make_pages(PAGES, seed=100, scale=1):
             text = " ".join(lines)

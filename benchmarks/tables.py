@@ -234,7 +234,8 @@ def summary_row(script, ours, trainings):
         for recipe in (PUBLISHED, ours)
     ]
     first = trainings[f"{script}/{ours}/0"]
-    published, pairs = runs[0], []
+    published = runs[0]
+    pairs = []
     if script in COMPARED and published:  # of the same seed, or where there is one seed, with that
         pairs = [
             (published[min(seed, len(published) - 1)], run) for seed, run in enumerate(runs[1])

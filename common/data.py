@@ -127,7 +127,9 @@ def load_fashion_mnist(settings):
 
 
 def _load(source, settings):
-    name, origin, arrays = source.name, "local", None
+    name = source.name
+    origin = "local"
+    arrays = None
     if settings.data_dir:
         arrays = _read_folder(source, settings.data_dir)
         if arrays is None:
@@ -141,7 +143,9 @@ def _load(source, settings):
         except UserError as error:
             raise UserError(f"{error}; delete it, and it will be downloaded again") from None
     if arrays is None:
-        name, origin, arrays = source.stand_in, "synthetic", []
+        name = source.stand_in
+        origin = "synthetic"
+        arrays = []
         for part, count in (("train", 10_000), ("test", 2_000)):
             count = min(settings.limit or count, count)
             arrays += source.make_images(count, seed=seed_for(settings.seed, name, part))
@@ -294,7 +298,8 @@ def load_pictures(settings, patches=False):
     classes = {name: paths for name, paths in _classes_in(folder).items() if paths}
     labeled = [(path, label) for label, paths in enumerate(classes.values()) for path in paths]
     print(f"Reading {len(labeled):,} pictures in {files.printable(folder)} ...", flush=True)
-    pictures, errors = {}, []  # {hash: (images, label)}
+    pictures = {}  # {hash: (images, label)}
+    errors = []
     for path, label in labeled:
         try:
             image = images.read_visible(path)

@@ -134,7 +134,8 @@ def _upright(image, background):
     with contextlib.suppress(Exception):  # damaged EXIF is no reason to reject a picture
         image = ImageOps.exif_transpose(image)
     if image.has_transparency_data and not _is_deep(image):
-        gray, image = image.mode == "LA", image.convert("RGBA")
+        gray = image.mode == "LA"
+        image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, background), image)
         image = image.convert("L" if gray else "RGB")
     return image

@@ -79,8 +79,11 @@ def load_noisy_office(settings):
 
     Raises UserError if --data-dir or the cache holds no such pages, or a page cannot be read.
     """
-    name, source, folder = "NoisyOffice", "local", settings.data_dir
-    limit, synthetic = settings.limit, settings.synthetic
+    name = "NoisyOffice"
+    source = "local"
+    folder = settings.data_dir
+    limit = settings.limit
+    synthetic = settings.synthetic
     if folder:
         own = _read_own(folder, settings)
         if own:

@@ -20,7 +20,9 @@ def report(folder, settings, model, digits, watermarks, logo=None):
         logo: a picture as a watermark, shape (28, 28, 1), to embed in all test images as well.
     """
     print(f"Evaluating on {len(digits.x_test):,} test images ...", flush=True)
-    kind, images, extractor = settings.watermark, digits.x_test, model.get_layer("extractor")
+    kind = settings.watermark
+    images = digits.x_test
+    extractor = model.get_layer("extractor")
 
     def extract(marked):
         return extractor.predict(marked, batch_size=500, verbose=0)

@@ -124,7 +124,8 @@ def vary_widely(decoder, z, count, rng):
     """
     codes = z + SPREAD * rng.standard_normal((min(10 * count, 2_000 + count), len(z)))
     candidates = decode(decoder, np.concatenate([z[np.newaxis], codes]))
-    chosen, nearest = [0], np.full(len(candidates), np.inf)
+    chosen = [0]
+    nearest = np.full(len(candidates), np.inf)
     for _ in range(count):
         distance = np.square(candidates - candidates[chosen[-1]]).mean((1, 2, 3))
         nearest = np.minimum(nearest, distance)

@@ -29,7 +29,9 @@ def read(image):
     a JPEG, "PNG text": {keyword: text}, "IPTC": values}; what is missing or damaged is absent.
     """
     image.load()  # in PNG files it may follow the pixels
-    tags, parts, iptc = {}, {}, None
+    tags = {}
+    parts = {}
+    iptc = None
     with contextlib.suppress(Exception):  # damaged EXIF data
         exif = image.getexif()
         described = {tag: _encoded(exif[tag]) for tag in DESCRIPTIVE_TAGS if tag in exif}

@@ -167,7 +167,8 @@ def decode(log_odds, key, origin=(0, 0)):
         if side > SMALLEST_TILE:  # sync signs tell the size and the place
             scores = np.stack([tiles[:, x.sync_cells] @ x.sync_signs for x in layouts])
             best, place = np.unravel_index(scores.argmax(), scores.shape)
-            layouts, tiles = [layouts[best]], tiles[[place]]
+            layouts = [layouts[best]]
+            tiles = tiles[[place]]
         for layout in layouts:
             for frame in _viterbi(_votes(tiles, layout)):
                 text = _text(frame, key)

@@ -104,7 +104,8 @@ def candidates(picture, pilots, search=True, progress=lambda share: None):
     """
     ((unscaled,),) = correlate(picture, pilots, [1], [0], side=WINDOW)
     yield picture, unscaled
-    placements, done = [unscaled], 0
+    placements = [unscaled]
+    done = 0
     # Few pictures are mirrored or turned by 90 degrees, and to try that takes five times as long.
     passes = [
         (SCALES, ANGLES, slice(1), 1 / 6),
@@ -162,7 +163,8 @@ def correlate(picture, pilots, scales, angles, orientations=slice(None), side=2 
 
 def _busiest_point(picture, side):
     """Return the center (x, y) of the window that holds the largest textured area."""
-    step, pixels = 16, np.asarray(picture)
+    step = 16
+    pixels = np.asarray(picture)
     if min(pixels.shape) < step:
         return np.array(picture.size) / 2
     rows, columns = (length // step for length in pixels.shape)
@@ -223,7 +225,8 @@ def _fit(picture, pilots, placement, side, max_offset):
     design = np.column_stack([points - center, np.ones(len(points))])
     normal = (design.T * weights) @ design + STIFFNESS * weights.max() * np.diag([1, 1, 0])
     solution = np.linalg.solve(normal, (design.T * weights) @ np.array(offsets))
-    bend, move = solution[:2].T, solution[2] - solution[:2].T @ center
+    bend = solution[:2].T
+    move = solution[2] - solution[:2].T @ center
     return Placement(
         matrix=placement.matrix @ (np.eye(2) + bend),
         shift=placement.matrix @ move + placement.shift,

@@ -60,11 +60,14 @@ def clean_files(network, inputs, output_dir, options, force=False, dask=None):
             (name, functools.partial(clean_file, clean, source, options=options))
             for name, source in remaining.items()
         )
-    failed, pages, start = [], 0, time.monotonic()
+    failed = []
+    pages = 0
+    start = time.monotonic()
     try:
         with contextlib.closing(results):
             for name, write in _show_progress(results, len(remaining)):
-                source, target = remaining[name], folder / name
+                source = remaining[name]
+                target = folder / name
                 try:
                     with files.write_whole(target, replace=force and name in log.entries) as path:
                         result = write(path)
@@ -75,7 +78,8 @@ def clean_files(network, inputs, output_dir, options, force=False, dask=None):
                     print(printable(error), file=sys.stderr, flush=True)
                     continue
                 log.add(name, source, result)
-                done, pages = done + 1, pages + result["pages"]
+                done += 1
+                pages += result["pages"]
                 count = f"{result['pages']} pages" if result["pages"] > 1 else "1 page"
                 line = "; ".join([f"Wrote {target} ({count})", *result["notes"]])
                 print(printable(line), flush=True)

@@ -199,7 +199,9 @@ def _content(sheet, path):
     (List of `_PlacedImage`, font sizes of visible text in points, whether anything but images and
     invisible text is there). Raises UserError if an image is too large.
     """
-    placed, font_sizes, other = [], [], False
+    placed = []
+    font_sizes = []
+    other = False
     page_left, page_bottom, page_right, page_top = sheet.get_bbox()
     for item in sheet.get_objects():
         matrix, container = item.get_matrix(), item.container
@@ -235,7 +237,8 @@ def _find_resolution(placed, font_sizes, page_area):
     It is the highest resolution so that images of at least this resolution cover half of the page.
     If visible text is too small for it, it is raised, to at most twice as many pixels.
     """
-    covering, covered = [], 0
+    covering = []
+    covered = 0
     for image in sorted(placed, key=lambda image: math.prod(image.dpi), reverse=True):
         covering.append(image)
         covered += image.area
@@ -322,7 +325,8 @@ def _save(page, file, kind, quality=90):
 
 def _write_pdf(pages, path):
     """Write pages as a PDF; a page of a PDF goes back into it, where only its picture changes."""
-    pdf, lost = None, []
+    pdf = None
+    lost = []
     for number, page in enumerate(pages, start=1):
         dpi = page.dpi or (DEFAULT_DPI, DEFAULT_DPI)
         height, width = page.pixels.shape[:2]

@@ -42,7 +42,8 @@ class Record:
         """
         remaining = {}
         for name, source in planned.items():
-            target, entry = self.folder / name, self.entries.get(name)
+            target = self.folder / name
+            entry = self.entries.get(name)
             if not os.path.lexists(target):
                 remaining[name] = source
             elif entry is None:
