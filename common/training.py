@@ -174,7 +174,7 @@ def read_history(folder):
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = [{key: float(x) for key, x in row.items()} for row in csv.DictReader(file)]
-        if rows and not {"epoch", "loss", "val_loss", "seconds"} <= rows[0].keys():
+        if rows and not {"epoch", "loss", "val_loss"} <= rows[0].keys():
             raise ValueError("columns are missing")
     except (ValueError, TypeError) as error:
         raise UserError(f"{path}: damaged ({error}); start another training") from None
