@@ -280,6 +280,7 @@ def cut_patch(dirty, clean, side, rng, vary=False):
         dirty, clean: the page, uint8, shape (height, width, 1).
         side: of the patch, in pixels.
         rng: a NumPy random generator.
+        vary: whether these vary.
     """
     zoom = rng.uniform(0.7, 2.5) if vary and rng.random() < 0.3 else 1
     height, width = dirty.shape[:2]

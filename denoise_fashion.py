@@ -87,8 +87,8 @@ def build_autoencoder(height=28, width=28, channels=1, initializer="glorot_unifo
     Images have the shape (n, height, width, channels) and values in [0, 1]. Height and width must
     be 4 more than a multiple of 8 (28, 36, ...), or None to accept any such size.
 
-    Everything the decoder knows about an image passes through a latent of 256 numbers, so it must
-    redraw all 784 pixels, including those that were clean.
+    Everything the decoder knows about an image passes through a latent of 256 numbers, so the
+    decoder must redraw all 784 pixels, including those that were clean.
     """
     for side in (height, width):
         if side is not None and side % 8 != 4:

@@ -40,7 +40,7 @@ from tools.messages import files as message_files
 from tools.messages import photo
 
 NAME = "watermark_photo"
-# What these flags are unless they are given.
+# Defaults of these flags.
 RECIPE = {"epochs": 10, "batch_size": 16, "learning_rate": 0.003, "steps_per_epoch": 200}
 # From scikit-image.
 TRAINING_PICTURES = [

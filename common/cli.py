@@ -39,7 +39,7 @@ class Train:
     synthetic: bool = False
     """train on the synthetic stand-in for the dataset"""
     limit: int | None = None
-    """use only this many training images and test images"""
+    """use only this many images for training and validation, and this many for testing"""
     seed: int = 0
     """seed of all random numbers"""
     output_dir: Path | None = None

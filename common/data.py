@@ -380,7 +380,6 @@ def _split(pictures, settings):
     rng = np.random.default_rng(seed_for(settings.seed, "split"))
     limit = settings.limit or math.inf
     parts = []
-    # --limit counts training and validation images together, and test images apart.
     for chosen, share in zip(split_indices(len(pictures), rng), (0.9, 0.1, 1), strict=True):
         cut, labels = zip(*(pictures[index] for index in chosen), strict=True)
         x = np.concatenate(cut)

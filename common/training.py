@@ -135,7 +135,7 @@ def callbacks(folder, settings, patience=None):
     They write history.csv, the best model and what --resume needs. With `patience` they stop after
     that many epochs without a lower validation loss.
     """
-    print(f"To continue after an interruption: --resume {folder}", flush=True)
+    print(f"To continue after an interruption: --resume {files.printable(folder)}", flush=True)
     history = read_history(folder)
     has_model = zipfile.is_zipfile(folder / "model.keras")  # not if a crash cut it short
     best = min(row["val_loss"] for row in history) if history and has_model else math.inf
@@ -266,7 +266,7 @@ def report(folder, settings, model, dataset, results, row="model", networks=()):
     print(f"\n{dataset}")
     print_table(results)
     seconds = f"Trained in {history[-1]['seconds']:.0f} s. " if history else ""
-    print(f"{seconds}Results are in {folder}/", flush=True)
+    print(f"{seconds}Results are in {files.printable(folder)}/", flush=True)
 
 
 def print_table(results):

@@ -209,7 +209,7 @@ def npz_that_claims_a_trillion_images(file):
     [
         (npz_that_is_cut_off, ""),
         (npz_that_claims_a_trillion_images, ""),
-        (lambda file: np.save(file, np.zeros(9)), ""),
+        (lambda file: np.save(file, np.zeros(9)), "not a zip archive"),
         (lambda file: np.savez(file, images=np.zeros(3)), "x_train"),
         (lambda file: np.savez(file, x_train=np.array([{}], object)), "allow_pickle"),
         (lambda file: np.savez_compressed(file, x_train=np.zeros(10**6)), "unpacks to over"),

@@ -130,6 +130,8 @@ def test_growth_is_reported_and_a_jpeg_lowers_its_quality_first():
 # ---------------------------------------------------------------- metadata
 
 AUTHOR, COPYRIGHT = "Zoë".encode(), "© Zoë".encode("latin-1")
+SIDEWAYS = Image.Exif()
+SIDEWAYS[274] = 6
 TAGS = {270: "a letter", 306: "2020:01:02 03:04:05", 315: AUTHOR, 33432: COPYRIGHT}
 
 
@@ -137,6 +139,8 @@ TAGS = {270: "a letter", 306: "2020:01:02 03:04:05", 315: AUTHOR, 33432: COPYRIG
 def test_an_image_file_that_is_clean_already_is_copied(name):
     """Other programs may compress better than Pillow does."""
     clean_page = scan(paper=255)
+    if name == "a.png":
+        clean_page = clean_page.quantize(4)
     options = {"a.tif": {"compression": "tiff_lzw"}, "a.jpg": {"quality": 100}}.get(name, {})
     clean_page.save(name, **options)
     clean(name, f"cleaned_{name}")
@@ -160,6 +164,8 @@ def test_an_image_file_that_is_clean_already_is_copied(name):
         ("a.png", "PNG", {"save_all": True, "append_images": [scan()]}),
         ("a.webp", "WEBP", {"lossless": True, "save_all": True, "append_images": [scan()]}),
         ("a.png", "PNG", {"transparency": 40}),
+        ("a.jpg", "JPEG", {"quality": 100, "icc_profile": b"a profile"}),
+        ("a.jpg", "JPEG", {"quality": 100, "exif": SIDEWAYS}),
     ],
 )
 def test_a_file_that_holds_more_than_its_clean_page_is_not_copied(name, save_as, options):
@@ -168,6 +174,13 @@ def test_a_file_that_holds_more_than_its_clean_page_is_not_copied(name, save_as,
     with Image.open(f"cleaned_{name}") as image:
         assert image.format == {".png": "PNG", ".jpg": "JPEG", ".webp": "WEBP"}[Path(name).suffix]
         assert (getattr(image, "n_frames", 1), image.has_transparency_data) == (1, False)
+        assert (image.info.get("icc_profile"), image.getexif().get(274, 1)) == (None, 1)
+
+
+def test_a_clean_one_bit_tiff_becomes_smaller():
+    bits().save("a.tif")
+    clean("a.tif", "b.tif")
+    assert Path("b.tif").stat().st_size < Path("a.tif").stat().st_size / 2
 
 
 def described(suffix):

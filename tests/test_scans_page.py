@@ -471,6 +471,11 @@ def test_a_picture_of_which_a_part_turned_white_is_torn(tmp_path):
     cleaned = covered.copy()
     cleaned[100:300] = 255
     assert is_torn(covered, cleaned)
+    # A deep shadow beside the scanner's black border
+    shaded = np.full((600, 600, 1), 10, np.uint8)
+    shaded[:, 40:] = np.linspace(110, 250, 560).astype(np.uint8)[:, np.newaxis]
+    shaded[letters(600, 600)] = 10
+    assert not is_torn(shaded, np.where(shaded > 50, 255, shaded).astype(np.uint8))
     # A stain under text
     stained = np.full((600, 600, 1), 250, np.uint8)
     stained[picture] = 150

@@ -44,8 +44,8 @@ class Options:
 def clean_file(clean, source, path, options):
     """Clean all pages of a file into a new one, whose suffix is its kind.
 
-    An image file of which no page changes is copied, so that it does not grow, if it holds nothing
-    but its pages.
+    An image file of which no page changes is copied if it would grow or lose quality, and holds
+    nothing but its pages.
 
     `clean` is a function that `page.cleaner` returns. Returns what the record keeps: {"pages":
     count, "input_sha256", "sha256", "notes": list of texts}. Raises UserError if the file cannot be
@@ -62,19 +62,22 @@ def clean_file(clean, source, path, options):
             result["pages"] += 1
             cleaned, page_notes = _clean(clean, page, options, kind)
             notes.extend(f"page {result['pages']}: {note}" for note in page_notes)
-            unchanged &= cleaned.bilevel == page.bilevel
-            unchanged &= bool((cleaned.pixels == page.pixels).all())
+            unchanged = unchanged and not page.sheet and cleaned.bilevel == page.bilevel
+            unchanged = unchanged and bool((cleaned.pixels == page.pixels).all())
             yield cleaned
 
     input_bytes = source.stat().st_size
     try:
-        notes += write_pages(cleaned_pages(), path, input_bytes)
+        lost = write_pages(cleaned_pages(), path, input_bytes)
     except (UserError, OSError):
         raise
     except Exception as error:  # Pillow and PDFium raise many kinds, and other files are waiting
         raise UserError(f"{source}: cannot be cleaned ({error!r})") from error
-    if unchanged and holds_only_pages(source, kind, result["pages"]):
+    would_suffer = kind in NO_BILEVEL or path.stat().st_size > input_bytes
+    if unchanged and would_suffer and holds_only_pages(source, kind, result["pages"]):
         shutil.copyfile(source, path)
+    else:
+        notes += lost
     output_bytes = path.stat().st_size
     if output_bytes > 1.1 * input_bytes + 10_000:
         notes.append(f"grew from {input_bytes / 1e3:,.0f} to {output_bytes / 1e3:,.0f} kB")

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pypdfium2
-from PIL import Image, TiffImagePlugin
+from PIL import ExifTags, Image, TiffImagePlugin
 from pypdfium2 import raw
 from scipy import ndimage
 
@@ -91,17 +91,21 @@ def read_first_page(path):
 
 
 def holds_only_pages(path, kind, count):
-    """Return whether an image file is of a kind and holds `count` pages, all opaque, and no more.
+    """Return whether an image file is of a kind and holds `count` plain, upright pages, no more.
 
-    It may be named otherwise, or hold other frames, such as a thumbnail or an animation.
+    A file may be named otherwise, or hold other frames, such as a thumbnail or an animation. A
+    plain page has at most 8 bits, no transparency and no color profile.
     """
-    with open(path, "rb") as file:
-        if b"%PDF-" in file.read(1024):
-            return False
     with images.open_image(path) as image:
-        frames = getattr(image, "n_frames", 1)
-        opaque = not image.has_transparency_data
-        return image.format == kind.upper() and frames == count and opaque
+        if image.format != kind.upper() or getattr(image, "n_frames", 1) != count:
+            return False
+        for number in range(count):
+            image.seek(number)
+            upright = image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+            opaque = image.mode in ("1", "L", "P", "RGB") and not image.has_transparency_data
+            if not upright or not opaque or image.info.get("icc_profile"):
+                return False
+    return True
 
 
 def _read_frame(image, number, path):

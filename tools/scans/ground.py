@@ -27,7 +27,6 @@ MIN_LIGHT_SHARE, MAX_LIGHT_SHARE = 0.003, 0.6  # of a dark ground that its light
 # Lightness of a picture, as a share of the paper's, and of what stays dark of it when it is torn;
 # and by how much the rest gets lighter.
 MAX_PICTURE, MAX_STAYS_DARK, MIN_LIGHTENED = 0.8, 0.65, 0.25
-MIN_LIGHTNESS = 0.7  # of paper, as a share of a page's light places: what is darker is a picture
 
 
 def bands(height):
@@ -36,7 +35,7 @@ def bands(height):
 
 
 def enlarge(mask, step, rows, width):
-    """Return some rows of a mask of every `step`-th pixel at full size, shape (rows, width, 1)."""
+    """Return some rows of values at every `step`-th pixel at full size, shape (rows, width, 1)."""
     rows, columns = np.arange(rows.start, rows.stop) // step, np.arange(width) // step
     return mask[rows][:, columns, np.newaxis]
 
@@ -201,8 +200,9 @@ def is_torn(pixels, cleaned):
     paper, _ = estimate_paper(pixels)
     paper = to_gray(paper(slice(0, height), step))[..., 0]
     before = _reduced_gray(pixels, step)
-    # A picture that covers most of the page is no paper.
-    paper = np.maximum(paper, MIN_LIGHTNESS * np.quantile(before, 0.9))
+    light = np.quantile(before, 0.9)
+    # A picture that covers most of the page was taken for paper.
+    paper = np.where(_in_boxes(before / light), light, paper)
     before = np.minimum(before / np.maximum(paper, 1), 1)
     after = _reduced_gray(cleaned, step) / 255
     # Without what is as narrow as a stroke.

@@ -11,7 +11,7 @@ from tools.scans.ground import bands, enlarge, estimate_paper, max_stroke, ramp
 MIN_PAPER = 0.6  # of the paper around it: what is darker is no paper, but broad ink
 NEARLY_WHITE = 0.9, 0.96  # the network makes old paper 0.96; below 0.9 it saw something
 BLANK, BLANK_WINDOW = 1 - 1 / 24, 9  # least gray of paper without ink; pixels around it
-BLANK_SHARE = 0.5, 0.8  # of 15x15 pixels: with more of them blank, gray from the network goes
+BLANK_SHARE = 0.5, 0.8  # of 15x15 pixels, from which on the network's gray fades, and is gone
 UNSURE = 0.5, 0.6  # gray that the network makes of what it does not take for ink
 MAX_BLACK = 64  # of 255 on a page divided by its paper; no stain is as dark on even paper
 MAX_GRAIN_OF_BLACK = 0.03  # of a page on which solid black is ink
