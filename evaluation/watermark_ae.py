@@ -203,10 +203,10 @@ def plot_examples(path, *, title, kind, digits, watermarks, marked, extract, res
         )
     else:
         caption = (
-            f"The PSNR of the extracted watermark is {value:.1f} dB, and {with_noise:.1f} dB with "
-            "noise of 0.1"
+            f"The extracted watermark has a PSNR of {value:.1f} dB, with noise of 0.1 one of "
+            f"{with_noise:.1f} dB"
         )
-    caption += f"; that of the marked images is {results['psnr']:.1f} dB. "
+    caption += f"; the marked images have a PSNR of {results['psnr']:.1f} dB. "
     caption += "These are means over all test images."
     plotting.image_grid(rows, path, title=title, caption=f"{caption} Data: {digits}.")
 
