@@ -200,7 +200,7 @@ def is_torn(pixels, cleaned):
     paper, _ = estimate_paper(pixels)
     paper = to_gray(paper(slice(0, height), step))[..., 0]
     before = _reduced_gray(pixels, step)
-    light = np.quantile(before, 0.9)
+    light = max(np.quantile(before, 0.9), 1)
     # A picture that covers most of the page was taken for paper.
     paper = np.where(_in_boxes(before / light), light, paper)
     before = np.minimum(before / np.maximum(paper, 1), 1)
