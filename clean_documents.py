@@ -139,9 +139,9 @@ def build_autoencoder(height=None, width=None, channels=1):
     """Return the article's autoencoder, which maps dirty pages to clean pages of the same shape.
 
     Pages have the shape (n, height, width, channels) and values in [0, 1]. Height and width must be
-    even, or None to accept any such size. The receptive field is 10 x 10 pixels.
-    There is no bottleneck: 64 channels at half the resolution are 16 numbers for each pixel. It
-    needs none, because the target is the clean page and a copy of the dirty one has a high loss.
+    even, or None to accept any such size. The receptive field is 10 x 10 pixels. There is no
+    bottleneck: 64 channels at half the resolution are 16 numbers for each pixel. It needs none,
+    because the target is the clean page and a copy of the dirty one has a high loss.
     """
     if (height or 0) % 2 or (width or 0) % 2:
         raise ValueError(f"height and width must be even, not {height} and {width}")
