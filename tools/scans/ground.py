@@ -101,7 +101,9 @@ def estimate_paper(pixels, side=200, window=41):
         rows, columns = ndimage.distance_transform_edt(
             alone, return_distances=False, return_indices=True
         )
-        paper = np.where(shaded[..., None], median(), paper[rows, columns])
+        paper = paper[rows, columns]
+        if shaded.any():
+            paper = np.where(shaded[..., None], median(), paper)
     grain = 1.4826 * float(np.median(np.abs(small / np.maximum(paper, 1.0) - 1)))
     image = Image.fromarray(paper if channels == 3 else paper[..., 0])
 

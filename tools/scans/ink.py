@@ -54,11 +54,17 @@ def divide_by_paper(page):
 
 def correct(divided, grain, cleaned):
     """Restore white paper, clean ink and faint ink in `cleaned` from the page, in place."""
-    keep_white(divided, grain, cleaned)
+    has_grays = ((divided > 0) & (divided < 255)).any()
+    if has_grays:
+        keep_white(divided, grain, cleaned)
+    else:
+        cleaned[divided == 255] = 1
     if grain < MAX_GRAIN_OF_BLACK:
         keep_black(divided, cleaned)
     if grain == 0:
         keep_clean_ink(divided, cleaned)
+    if not has_grays:  # no ink is faint
+        return
     # What shows through would be taken for missing parts of the ink that it touches.
     if not keep_faint_ink(divided, cleaned) and grain:
         mend_strokes(divided, grain, cleaned)
@@ -114,7 +120,8 @@ def keep_clean_ink(divided, cleaned):
     if is_lost.any():
         lost, count = ndimage.label(is_lost, np.ones((3, 3)))
         page = divided[..., 0].astype("float32") / 255
-        is_narrow = 2 * _half_widths(lost, count) < max_stroke(divided.shape) / 2
+        broad = ndimage.minimum_filter(is_lost, max_stroke(divided.shape) // 2 | 1)
+        is_narrow = np.bincount(lost[broad], minlength=count + 1)[1:] == 0
         is_sharp = _sharpness(page, lost, _depths(page, lost, count)) > MIN_SHARPNESS
         kept |= np.r_[False, is_narrow & is_sharp][lost]
     kept = ndimage.binary_dilation(kept, np.ones((3, 3))) & (kept | ~is_ink)
