@@ -1,7 +1,7 @@
 """Train a network that cleans scanned pages: stains, folds, shadows, dark paper, faint ink.
 
     dirty page                 (192, 192, 1)      any height and width divisible by 32
-      with page / paper        (192, 192, 2)      as a second channel, see build_unet
+      with page / background   (192, 192, 2)      as a second channel, see build_unet
       Conv 32 4x4, stride 2    (96, 96, 32)
       Conv 32 3x3              (96, 96, 32) --------------------------------------.
       MaxPool, 2 x Conv 48     (48, 48, 48) ------------------------------.       |
@@ -13,9 +13,10 @@
       UpSampling, 2 x Conv 48  (48, 48, 48)  <----------------------------'       |
       UpSampling, 2 x Conv 32  (96, 96, 32)  <------------------------------------'
       Conv2DTranspose 1 4x4    (192, 192, 1)
-    clean page = page / paper + network output, clipped to [0, 1]
+    clean page = page / background + network output, clipped to [0, 1]
 
-This is `--architecture unet`, 817,873 parameters; the article's `autoencoder` has 38,145.
+Skip connections are added. This is `--architecture unet`, 817,873 parameters; the article's
+`autoencoder` has 38,145.
 
 Examples:
   python clean_documents.py --input samples/scan.jpg samples/letter.pdf
@@ -45,22 +46,24 @@ from tools.scans import batch, document
 NAMES = {"unet": "clean_documents", "autoencoder": "clean_documents_autoencoder"}  # of the models
 # What --recipe sets, unless a flag does. Without steps_per_epoch, an epoch is one pass over the
 # training data.
-PUBLISHED = {"epochs": 200, "batch_size": 16, "learning_rate": 0.001}
-FAST = {"epochs": 10, "batch_size": 8, "learning_rate": 0.005, "steps_per_epoch": 100}
-FAST_UNET = {"epochs": 15, "batch_size": 8, "learning_rate": 0.003, "steps_per_epoch": 200}
-SHIPPED_UNET = {"epochs": 65, "batch_size": 8, "learning_rate": 0.002, "steps_per_epoch": 200}
 RECIPES = {
-    "unet": {"fast": FAST_UNET, "shipped": SHIPPED_UNET, "published": PUBLISHED},
-    "autoencoder": {"fast": FAST, "published": PUBLISHED},
+    "unet": {  # `published`: the article's recipe on our network
+        "fast": {"epochs": 15, "batch_size": 8, "learning_rate": 0.003, "steps_per_epoch": 200},
+        "shipped": {"epochs": 65, "batch_size": 8, "learning_rate": 0.002, "steps_per_epoch": 200},
+        "published": {"epochs": 200, "batch_size": 16, "learning_rate": 0.001},
+    },
+    "autoencoder": {
+        "fast": {"epochs": 10, "batch_size": 8, "learning_rate": 0.005, "steps_per_epoch": 100},
+        "published": {"epochs": 200, "batch_size": 16, "learning_rate": 0.001},
+    },
 }
 PATCH_SIDE = {"unet": 192, "autoencoder": 128}  # pixels
 PATCHES_PER_PAGE = 32  # in one pass over the training pages
-# Shares of the training patches; the rest are from NoisyOffice. SYNTHETIC: pages in other
-# typefaces, and NoisyOffice's clean pages with new stains. OLD: synthetic old pages.
-SYNTHETIC_SHARE = {"unet": 0.1, "autoencoder": 0.25}
-OLD_SHARE = {"unet": 0.45, "autoencoder": 0.0}
+# Shares of the training patches; the rest are from NoisyOffice.
+SYNTHETIC_SHARE = {"unet": 0.1, "autoencoder": 0.25}  # other typefaces, new stains
+OLD_SHARE = {"unet": 0.45, "autoencoder": 0.0}  # synthetic old pages
 SYNTHETIC_PAGES = 120  # made for each run
-OLD_SHEETS = 500  # made for each run
+OLD_SHEETS = 500  # pieces of text and of paper made for each run, combined anew in each patch
 # The error on old pages stays about twenty times as large as on all other patches and would
 # dominate, so the others count ten times.
 OTHER_WEIGHT = 10.0
@@ -72,13 +75,6 @@ class Train(cli.Train):
     """published is the article's recipe, fast our tuned one, shipped that of models/'s U-Net"""
     architecture: Literal["unet", "autoencoder"] = "unet"
     """U-Net, or the article's autoencoder"""
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.recipe not in RECIPES[self.architecture]:
-            # UserError, not ValueError: main() repeats this check when it sets the architecture of
-            # --model, and only the parser handles a ValueError.
-            raise UserError(f"--recipe {self.recipe} needs --architecture unet")
 
 
 def build_unet(height=None, width=None, channels=1):
@@ -94,21 +90,22 @@ def build_unet(height=None, width=None, channels=1):
     dirty = keras.Input((height, width, channels), name="dirty")
 
     # Ink on dark paper and a wide stain on white paper can have the same gray value; after division
-    # by the paper's brightness they differ. A morphological closing, a classical way to estimate a
-    # page's background, removes from that estimate everything dark that is narrower than 52 pixels.
-    # It is computed at a quarter of the resolution, which is enough.
-    paper = layers.AveragePooling2D(4)(dirty)
-    paper = layers.MaxPooling2D(13, **pool_args)(paper)  # maximum filter
-    paper = -layers.MaxPooling2D(13, **pool_args)(-paper)  # minimum filter
-    paper = layers.AveragePooling2D(9, **pool_args)(paper)
+    # by the background they differ. A morphological closing, a classical way to estimate the
+    # background, removes from it everything dark that is narrower than 52 pixels. It is computed at
+    # a quarter of the resolution, which is enough.
+    background = layers.AveragePooling2D(4)(dirty)
+    background = layers.MaxPooling2D(13, **pool_args)(background)  # maximum filter
+    background = -layers.MaxPooling2D(13, **pool_args)(-background)  # minimum filter
+    background = layers.AveragePooling2D(9, **pool_args)(background)
     for _ in range(2):  # back to full resolution, smoothly
-        paper = layers.AveragePooling2D(3, **pool_args)(layers.UpSampling2D(2)(paper))
-    divided = ops.minimum(dirty / ops.maximum(paper, 0.05), 1)
+        background = layers.UpSampling2D(2)(background)
+        background = layers.AveragePooling2D(3, **pool_args)(background)
+    normalized = ops.minimum(dirty / ops.maximum(background, 0.05), 1)
 
     # To tell a stain from a letter, or ink from show-through, the network has to see more than one
     # letter: five halvings give a receptive field of about 460 pixels. The network works at half
     # resolution, which makes each step four times cheaper while letters stay legible.
-    x = layers.Concatenate()([dirty, divided])
+    x = layers.Concatenate()([dirty, normalized])
     x = layers.Conv2D(32, 4, strides=2, **conv_args)(x)
     x = layers.Conv2D(32, 3, **conv_args)(x)
     skips = []
@@ -124,11 +121,11 @@ def build_unet(height=None, width=None, channels=1):
         x = layers.Conv2D(filters, 3, **conv_args)(x)
         x = layers.Conv2D(filters, 3, **conv_args)(x)
 
-    # Initialized to zero, so that training starts from the divided page.
+    # Initialized to zero, so that training starts from the normalized page.
     change = layers.Conv2DTranspose(
         channels, 4, strides=2, padding="same", kernel_initializer="zeros", name="change"
     )
-    clean = divided + change(x)
+    clean = normalized + change(x)
     # Clipped in the forward pass only (a straight-through estimator). A plain clip has no gradient
     # outside [0, 1], so a pixel there would never be corrected.
     clean = clean + ops.stop_gradient(ops.clip(clean, 0, 1) - clean)
@@ -163,6 +160,8 @@ def main(argv=None):
         model = training.load_model(settings.model, *NAMES.values())
         architecture = "unet" if model.name == NAMES["unet"] else "autoencoder"
         settings = dataclasses.replace(settings, architecture=architecture)
+    if settings.recipe not in RECIPES[settings.architecture]:
+        raise UserError(f"--recipe {settings.recipe} needs --architecture unet")
     # A flag that was not given takes the recipe's value.
     settings = cli.with_recipe(settings, RECIPES[settings.architecture][settings.recipe])
     # NoisyOffice's pages come in three families; the pages of one share text and dirt. The article
@@ -180,23 +179,21 @@ def train(settings, office, folder):
     """Return the model with the lowest validation loss."""
     keras.utils.set_random_seed(settings.seed)
     model = build_unet() if settings.architecture == "unet" else build_autoencoder()
+    count = len(office.train) * (1 if settings.recipe == "published" else PATCHES_PER_PAGE)
+    steps_per_epoch = training.steps_per_epoch(settings, count)
     if settings.recipe == "published":
         # The article trains on full pages; mirroring pads them to one size.
         dirty_pages, clean_pages = noisy_office.pad_and_stack(office.train)
-        count = len(office.train)
 
         def make_batch(indices, seed):  # the seed is unused: nothing here is random
             return dirty_pages[indices], clean_pages[indices]
 
-        steps_per_epoch = training.steps_per_epoch(settings, count)
         optimizer = keras.optimizers.Adam(settings.learning_rate)
         patience = 5  # early stopping: after five epochs without a lower validation loss
     else:
-        # A batch of 8 patches costs about as much as one page but comes from up to eight, so the
-        # same computing time gives many more steps than batches of 16 pages.
+        # A batch of 8 patches costs about as much as one page, so the same time allows many more
+        # steps than batches of 16 pages.
         make_batch = patch_maker(settings, office.train)
-        count = PATCHES_PER_PAGE * len(office.train)
-        steps_per_epoch = training.steps_per_epoch(settings, count)
         # warms up to the learning rate, then decays to zero on a cosine
         schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * steps_per_epoch)
         # beta_2=0.95 averages squared gradients over about 20 steps. The default, 0.999, averages
@@ -243,7 +240,7 @@ def patch_maker(settings, office_pages):
     if old_share:
         sheets = old_pages.Sheets(sheet_count, training.seed_for(settings.seed, "old pages"))
 
-    def make_batch(indices, seed):
+    def make_batch(indices, seed):  # an index is used for a patch of NoisyOffice only
         rng = np.random.default_rng(seed)
         patches, weights = [], []
         for index in indices:
@@ -272,15 +269,9 @@ def patch_maker(settings, office_pages):
 def cut_patch(dirty, clean, side, rng, vary=False):
     """Return (dirty, clean), each float32 (side, side) in [0, 1], from a random place in a page.
 
-    Patches are flipped at random. Mirrored print does no harm here, because nothing shows through
-    these pages; on old pages, only the other side's print is mirrored. With `vary`, scale,
-    brightness and contrast vary, too.
-
-    Args:
-        dirty, clean: the page, uint8, shape (height, width, 1).
-        side: of the patch, in pixels.
-        rng: a NumPy random generator.
-        vary: whether these vary.
+    Patches are flipped at random: mirrored print does no harm, because nothing shows through these
+    pages. With `vary`, scale, brightness and contrast vary, too. `dirty` and `clean` are the page,
+    uint8, shape (height, width, 1); `side` is in pixels.
     """
     zoom = rng.uniform(0.7, 2.5) if vary and rng.random() < 0.3 else 1
     height, width = dirty.shape[:2]

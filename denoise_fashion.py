@@ -64,7 +64,7 @@ RECIPES = {
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Train(cli.Train):
     architecture: Literal["autoencoder", "unet"] = "autoencoder"
-    """`unet` has skip connections, and adds its output to its input"""
+    """`unet` has skip connections, and predicts the change from noisy to clean"""
     noise: float = 0.1
     """share of pixels to replace with imgaug's salt and pepper: random grays, mostly dark or
     bright"""
@@ -75,10 +75,6 @@ class Train(cli.Train):
         super().__post_init__()
         if not 0 <= self.noise <= 1:
             raise ValueError("--noise must be between 0 and 1")
-        if self.patches and (self.architecture != "unet" or not self.data_dir):
-            # UserError, not ValueError: main() repeats this check when it sets the architecture of
-            # --model, and only the parser handles a ValueError.
-            raise UserError("--patches needs --architecture unet and a --data-dir of pictures")
 
 
 def build_autoencoder(height=28, width=28, channels=1, initializer="glorot_uniform"):
@@ -87,8 +83,8 @@ def build_autoencoder(height=28, width=28, channels=1, initializer="glorot_unifo
     Images have the shape (n, height, width, channels) and values in [0, 1]. Height and width must
     be 4 more than a multiple of 8 (28, 36, ...), or None to accept any such size.
 
-    Everything the decoder knows about an image passes through a latent of 256 numbers, so the
-    decoder must redraw all 784 pixels, including those that were clean.
+    Everything the decoder knows about an image of 28x28 passes through a latent of 256 numbers, so
+    it must redraw all 784 pixels, including those that were clean.
     """
     for side in (height, width):
         if side is not None and side % 8 != 4:
@@ -115,8 +111,8 @@ def build_autoencoder(height=28, width=28, channels=1, initializer="glorot_unifo
 def build_unet(height=28, width=28, channels=1):
     """Return the U-Net, which maps noisy images to clean images of the same shape.
 
-    Images have the shape (n, height, width, channels) and values in [0, 1]. Height and width may be
-    any numbers, or None to accept any multiples of 8.
+    Images have the shape (n, height, width, channels) and values in [0, 1]. Any fixed height and
+    width will do; with None, images need multiples of 8.
 
         noisy image             (28, 28, 1)
           Conv 64               (28, 28, 64) ------------------------------------------.
@@ -149,10 +145,10 @@ def build_unet(height=28, width=28, channels=1):
     x = upsample_like(skip_1, x)
     x = layers.Concatenate()([x, skip_1])
     x = layers.Conv2D(16, 3, activation="relu", padding="same")(x)
-    # The network predicts the residual, the change from noisy to clean, zero for nine pixels in ten
-    # (Zhang et al. 2017, https://arxiv.org/abs/1608.03981). Untrained, it returns its input.
-    change = layers.Conv2D(channels, 3, padding="same", kernel_initializer="zeros", name="change")
-    x = noisy + change(x)
+    # The network predicts the residual, the change from noisy to clean, which is zero for most
+    # pixels (Zhang et al. 2017, https://arxiv.org/abs/1608.03981). Untrained, it returns its input.
+    residual = layers.Conv2D(channels, 3, padding="same", kernel_initializer="zeros", name="change")
+    x = noisy + residual(x)
     # Clipped in the forward pass only (a straight-through estimator). A plain clip has no gradient
     # outside [0, 1], so a pixel there would never be corrected.
     x = x + ops.stop_gradient(ops.clip(x, 0, 1) - x)
@@ -160,7 +156,10 @@ def build_unet(height=28, width=28, channels=1):
 
 
 def upsample_like(skip, x):
-    """Return x upsampled by 2 and cropped to the size of `skip`: pooling rounds odd sides up."""
+    """Return x upsampled by 2 and cropped to the size of `skip`: pooling rounds odd sides up.
+
+    Where that size is None, nothing is cropped.
+    """
     return layers.UpSampling2D(2)(x)[:, : skip.shape[1], : skip.shape[2]]
 
 
@@ -173,6 +172,8 @@ def main(argv=None):
         model = training.load_model(settings.model, *NAMES.values())
         architecture = "unet" if model.name == NAMES["unet"] else "autoencoder"
         settings = dataclasses.replace(settings, architecture=architecture)
+    if settings.patches and (settings.architecture != "unet" or not settings.data_dir):
+        raise UserError("--patches needs --architecture unet and a --data-dir of pictures")
     # A flag that was not given takes the recipe's value.
     settings = cli.with_recipe(settings, RECIPES[settings.architecture][settings.recipe])
     if settings.patches:
@@ -181,8 +182,7 @@ def main(argv=None):
         dataset = data.load_fashion_mnist(settings)  # float32 in [0, 1], shape (n, 28, 28, 1)
     # The folder of --output-dir or --resume, or a new one in runs/; report() adds its figures.
     folder = training.run_folder(settings, NAMES[settings.architecture])
-    # This seed does not depend on --seed: runs with different seeds share one validation set.
-    # seed_for hashes its arguments.
+    # seed_for hashes its arguments. Without --seed among them, all runs share one validation set.
     seed = training.seed_for("validation")
     noisy_val = noise.salt_and_pepper(dataset.x_val, settings.noise, seed)
     if not settings.model:
@@ -245,6 +245,7 @@ def train(settings, dataset, noisy_val, folder):
 
 def denoise_files(settings):
     """Write a denoised copy of each --input file, at its own size."""
+    # by default the U-Net
     model = training.load_model(settings.model, NAMES["unet"], NAMES["autoencoder"])
     unet = model.name == NAMES["unet"]
     # Convolutions have the same weights at any size.
@@ -252,14 +253,16 @@ def denoise_files(settings):
     network.set_weights(model.get_weights())
     outputs = images.output_paths(settings.input, settings.output_dir, f"{model.name}_denoised")
 
-    def mean_of_two(image):
-        # The network makes other errors on a picture turned by 90°. The mean of both outputs is
-        # 0.4 dB better on photos.
+    def with_test_time_augmentation(image):
+        # Averages the outputs for a picture and for the picture turned by 90°: 0.4 dB better on
+        # photos, because the errors differ.
         turned = network(np.rot90(image, axes=(1, 2)))
         return (network(image) + np.rot90(turned, -1, axes=(1, 2))) / 2
 
     # The U-Net takes sides of 8k pixels, the autoencoder of 8k + 4.
-    tiles.denoise_files(mean_of_two, outputs, multiple=8, plus=0 if unet else 4, color=True)
+    tiles.denoise_files(
+        with_test_time_augmentation, outputs, multiple=8, plus=0 if unet else 4, color=True
+    )
 
 
 if __name__ == "__main__":

@@ -37,8 +37,8 @@ from common import cli, data, files, images, noise, training
 from tools import small_images, tiles
 
 NAME = "denoise_mnist"
-# What --recipe sets, unless a flag does. Without steps_per_epoch, an epoch is one pass over the
-# training data.
+# What --recipe sets, unless a flag does. The learning rate of `fast` is the peak of a schedule.
+# Without steps_per_epoch, an epoch is one pass over the training data.
 RECIPES = {
     "fast": {"epochs": 12, "batch_size": 32, "learning_rate": 0.01, "steps_per_epoch": 140},
     "published": {"epochs": 100, "batch_size": 128, "learning_rate": 0.001},
@@ -46,7 +46,7 @@ RECIPES = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Train(cli.Train):  # adds to the shared flags; the text below a field is its --help
+class Train(cli.Train):  # adds to the flags in common/cli.py; a text below a field is its --help
     noise: float = 0.5
     """standard deviation of the noise, before the result is clipped to [0, 1]"""
 
@@ -96,8 +96,7 @@ def main(argv=None):
     digits = data.load_mnist(settings)  # x_train, x_val, x_test: (n, 28, 28, 1) in [0, 1]
     # The folder of --output-dir or --resume, or a new one in runs/; report() adds its figures.
     folder = training.run_folder(settings, NAME)
-    # This seed does not depend on --seed: runs with different seeds share one validation set.
-    # seed_for hashes its arguments.
+    # seed_for hashes its arguments. Without --seed among them, all runs share one validation set.
     noisy_val = noise.gaussian(digits.x_val, settings.noise, training.seed_for("validation"))
     if not settings.model:
         model = train(settings, digits, noisy_val, folder)
@@ -125,15 +124,14 @@ def train(settings, digits, noisy_val, folder):
             return noise.gaussian(clean[indices], settings.noise, seed), clean[indices]
 
         training.init_output_bias(model, clean)  # untrained, it outputs about the mean pixel
-        # Warms up to ten times the learning rate of `published`, then decays to zero on a cosine.
+        # warms up to the learning rate, then decays to zero on a cosine
         schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * steps_per_epoch)
         # beta_2=0.95 averages squared gradients over about 20 steps. The default, 0.999, averages
         # over about 1,000, too many for such a short run.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
-    # For a clean pixel x and an output y the loss is -x * log(y) - (1 - x) * log(1 - y). It is
-    # lowest at y = x, although not zero there if x is gray. Its gradient at the sigmoid's input is
-    # y - x. With the squared error that gradient nearly vanishes where y is close to 0 or 1, even
-    # if y is wrong, so such pixels would hardly contribute.
+    # For a clean pixel x and an output y the loss is -x * log(y) - (1 - x) * log(1 - y), which is
+    # lowest at y = x, also for gray pixels. Its gradient at the sigmoid's input is y - x. The
+    # squared error's has an extra factor y * (1 - y): near 0 or 1, even a wrong y hardly changes.
     model.compile(optimizer, loss="binary_crossentropy")
     model.summary()
     # An endless tf.data.Dataset that calls make_batch(indices, seed) for each step, with shuffled
@@ -155,7 +153,7 @@ def train(settings, digits, noisy_val, folder):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Apply(cli.Apply):
-    no_invert: bool = False
+    invert: bool = True
     """keep dark-on-light pictures as they are, instead of inverting them as the model needs"""
     tile: bool = False
     """denoise a picture of many digits at its own size; digits should be about 20 pixels tall"""
@@ -167,18 +165,17 @@ def denoise_files(settings):
     The sheet shows the picture, what the network was given, and what it made of it.
     """
     model = training.load_model(settings.model, NAME)
-    dataset_name = training.trained_on(settings.model, NAME)
+    dataset_name = training.trained_on(settings.model, NAME)  # how to crop and center a picture
     outputs = images.output_paths(settings.input, settings.output_dir, f"{NAME}_denoised")
     if settings.tile:
         network = build_denoiser(None, None)  # convolutions have the same weights at any size
         network.set_weights(model.get_weights())
-        return tiles.denoise_files(network, outputs, multiple=4, invert=not settings.no_invert)
+        return tiles.denoise_files(network, outputs, multiple=4, invert=settings.invert)
     sheet_paths = [target.with_name(f"{path.stem}_sheet.png") for path, target in outputs]
     files.ensure_not_taken(sheet_paths[0].parent, [path.name for path in sheet_paths])
     for (path, target), sheet_path in zip(outputs, sheet_paths, strict=True):
         picture = images.read_visible(path)
-        invert = not settings.no_invert
-        model_input, inverted = small_images.prepare(picture, dataset_name, invert)
+        model_input, inverted = small_images.prepare(picture, dataset_name, settings.invert)
         denoised = model.predict(model_input[np.newaxis], verbose=0)[0]
         images.write_image(target, 1 - denoised if inverted else denoised)
         small_images.write_sheet(sheet_path, picture, model_input, {"denoised": denoised})

@@ -1,12 +1,13 @@
 """Train five kinds of autoencoders on digits and compare their codes.
 
-    image (28, 28, 1) -> flat (784) -> code (k) -> flat (784) -> reconstruction (28, 28, 1)
+    image (28, 28, 1) -> flat (784) -> code (size) -> flat (784) -> reconstruction (28, 28, 1)
 
-    linear        Dense k             Dense 784       spans the PCA subspace
-    plain         Dense 256, k        Dense 256, 784  spans a curved surface, with less error
+                  encoder             decoder
+    linear        Dense size          Dense 784       outputs span the PCA subspace
+    plain         Dense 256, size     Dense 256, 784  outputs form a curved surface; less error
     sparse        Dense 1,024         its transpose   keeps only the 51 largest of 1,024
     contractive   Dense 128, sigmoid  its transpose   penalizes how much the code changes with x
-    variational   Dense 256, k        Dense 256, 784  codes are distributions, not points
+    variational   Dense 256, size     Dense 256, 784  codes are distributions, not points
 
 An autoencoder reconstructs its input through a bottleneck: a code too limited to hold all of it.
 The kinds differ in what limits the code, and so in what it is good for.
@@ -64,7 +65,7 @@ class Experiment:
     build: Callable  # returns the model
     loss: Callable
     peak_learning_rate: float
-    steps_per_epoch: int  # whatever the number of training images
+    steps_per_epoch: int
     batch_size: int = 128
 
 
@@ -101,11 +102,11 @@ def build_plain(size=32, height=28, width=28, channels=1):
 
 @keras.saving.register_keras_serializable("latent_spaces")
 class TiedDense(layers.Layer):
-    """A Dense layer that can also be applied backwards, with the transposed kernel (tied weights).
+    """A Dense layer that can also decode, with its transposed kernel (tied weights).
 
-    `contraction` is the weight of the contractive penalty, whose formula assumes a sigmoid. With
-    untied weights the encoder could escape it by shrinking its weights while the decoder enlarges
-    its own.
+    `contraction` is the weight of the contractive penalty, whose formula assumes a sigmoid; 0 is
+    none. With untied weights the encoder could escape it by shrinking its weights while the decoder
+    enlarges its own.
     """
 
     def __init__(self, units, activation=None, contraction=0.0, **kwargs):
@@ -128,8 +129,8 @@ class TiedDense(layers.Layer):
             return self.activation(ops.matmul(x, ops.transpose(self.kernel)) + self.bias_back)
         h = self.activation(ops.matmul(x, self.kernel) + self.bias)
         if self.contraction:
-            # The squared norm of the Jacobian ∂h/∂x measures how much the code h changes with the
-            # image x. For h = sigmoid(W·x + b) row i of the Jacobian is h_i * (1 - h_i) * w_i.
+            # The squared Frobenius norm of the Jacobian ∂h/∂x measures how much the code h changes
+            # with the image x. For h = sigmoid(W·x + b) its row i is h_i * (1 - h_i) * w_i.
             squared_slopes = ops.square(h * (1 - h))
             norms = ops.sum(squared_slopes * ops.sum(ops.square(self.kernel), axis=0), axis=-1)
             self.add_loss(self.contraction * ops.mean(norms))
@@ -146,8 +147,8 @@ class KeepLargest(layers.Layer):
 
     def call(self, code):
         """Return the sparse code, shape (n, units)."""
-        smallest_kept = ops.top_k(code, self.k)[0][:, -1:]  # the k-th largest of each code
-        return ops.where(code >= smallest_kept, code, 0.0)
+        threshold = ops.top_k(code, self.k)[0][:, -1:]  # the k-th largest of each code
+        return ops.where(code >= threshold, code, 0.0)
 
 
 def build_sparse(units=1024, active=51, height=28, width=28, channels=1):
@@ -167,9 +168,9 @@ def build_sparse(units=1024, active=51, height=28, width=28, channels=1):
 def build_contractive(units=128, contraction=0.05, height=28, width=28, channels=1):
     """Return the contractive autoencoder of images in [0, 1], shape (n, height, width, channels).
 
-    The loss adds `contraction` times the squared norm of the encoder's Jacobian ∂h/∂x. This penalty
-    makes codes insensitive to changes in the image, except those that reconstruction needs, so
-    noise moves a code less.
+    The loss adds `contraction` times the squared Frobenius norm of the encoder's Jacobian ∂h/∂x.
+    This penalty makes codes insensitive to changes in the image, except those that reconstruction
+    needs, so noise moves a code less.
     """
     image = keras.Input((height, width, channels), name="image")
     tied = TiedDense(units, "sigmoid", contraction, name="tied")
@@ -222,7 +223,7 @@ def encoder_and_decoder(model):
 
 
 def squared_error(image, output):
-    """Return the squared error summed over the pixels, shape (n,): 784 times the MSE."""
+    """Return the squared error summed over the pixels, shape (n,)."""
     return ops.sum(ops.square(image - output), axis=(1, 2, 3))
 
 
@@ -231,8 +232,8 @@ def cross_entropy(image, output):
     return ops.sum(ops.binary_crossentropy(image, output), axis=(1, 2, 3))
 
 
-# Within each loop, the networks differ in one number. The variational ones take the cross-entropy,
-# in nats, because the KL divergence adds to it.
+# Within each loop, the networks differ in one number. The variational ones use the cross-entropy,
+# because the KL divergence is in nats, too.
 EXPERIMENTS = {}
 for size in SIZES:
     EXPERIMENTS[f"linear_{size}"] = Experiment(
@@ -341,7 +342,7 @@ def train(experiment, settings, digits):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Apply(cli.Apply):
-    no_invert: bool = False
+    invert: bool = True
     """keep dark-on-light pictures as they are, instead of inverting them as the model needs"""
 
 

@@ -20,8 +20,9 @@ Examples:
   python vae_fashion.py --input samples/shoe.png --vary 8
                                             encode, reconstruct and vary a picture
 
-The convolutional network and its recipe `published` are those of a blog article on generating
-clothes, the dense ones those of Keras's old example on MNIST. VAE: Kingma and Welling 2013,
+The convolutional network and its recipe `published`, apart from the loss (see `reconstruction`),
+are those of a blog article on generating clothes, the dense ones those of Keras's old example on
+MNIST. VAE: Kingma and Welling 2013,
 https://arxiv.org/abs/1312.6114
 """
 
@@ -73,14 +74,7 @@ class Train(cli.Train):
 
 @keras.saving.register_keras_serializable("vae_fashion")
 class Sampling(layers.Layer):
-    """Samples z from N(z_mean, exp(z_log_var)) with the reparameterization trick.
-
-    Unlike the layer of the same name in latent_spaces.py, it also samples in prediction.
-    """
-
-    # A sample of N(μ, σ²) has no derivative with respect to μ and σ. But with ε from N(0, 1),
-    # z = μ + σ·ε has the same distribution, and dz/dμ = 1, dz/dσ = ε. So the gradient of the
-    # decoder's error reaches the encoder.
+    """Samples z from N(z_mean, exp(z_log_var)), in training and in prediction."""
 
     def __init__(self, seed=0, **kwargs):
         super().__init__(**kwargs)
@@ -89,6 +83,9 @@ class Sampling(layers.Layer):
     def call(self, inputs):
         """Return z for [z_mean, z_log_var], all of shape (n, latent_dim)."""
         z_mean, z_log_var = inputs
+        # The reparameterization trick: a sample of N(μ, σ²) has no derivative with respect to μ and
+        # σ, but z = μ + σ·ε with ε from N(0, 1) has: dz/dμ = 1, dz/dσ = ε. So the gradient of the
+        # decoder's error reaches the encoder.
         epsilon = keras.random.normal(ops.shape(z_mean), seed=self.seed_generator)
         return z_mean + ops.exp(z_log_var / 2) * epsilon
 
@@ -98,9 +95,8 @@ def build_encoder(
 ):
     """Return the encoder: images to [z_mean, z_log_var, z], each (n, latent_dim).
 
-    A dense layer has a weight for each pixel and cannot know which pixels are neighbors. A
-    convolution applies the same few weights at every place: most of the convolutional encoder's
-    weights are in its Dense layer of 32.
+    Most of the convolutional encoder's weights are in its Dense layer of 32: a convolution applies
+    the same few weights at every place.
     """
     conv_args = {"activation": "relu", "kernel_initializer": initializer}
     image = keras.Input((height, width, channels), name="image")
@@ -113,10 +109,10 @@ def build_encoder(
     else:
         x = layers.Dense(512, **conv_args)(layers.Flatten()(image))
     # An image's code is a normal distribution, not a point: the approximate posterior q(z|x).
-    # z_mean is its mean, z_log_var the logarithm of its variance, and z a sample of it. The
-    # logarithm, because a layer may output any number, but a variance must be positive. Training
-    # decodes z, so that the decoder learns the surroundings of z_mean, too. Figures decode z_mean,
-    # the best single guess. New images are decoded samples of the prior, N(0, 1).
+    # z_mean is its mean, z_log_var the logarithm of its variance, and z a sample of it. Predicting
+    # the logarithm keeps the variance positive. Training decodes z, so the decoder also learns the
+    # surroundings of z_mean; figures decode z_mean. New images are decoded samples of the prior,
+    # N(0, 1).
     z_mean = layers.Dense(latent_dim, name="z_mean")(x)
     z_log_var = layers.Dense(latent_dim, name="z_log_var")(x)
     z = Sampling(name="z")([z_mean, z_log_var])
@@ -157,8 +153,8 @@ def build_decoder(
 def reconstruction(image, decoded):
     """Return -log p(x|z), the cross-entropy summed over the pixels, in nats, shape (n,).
 
-    A gray value counts as the probability of white, so the cross-entropy of a gray pixel is above 0
-    even for a perfect copy.
+    A gray value counts as the probability of white, so a gray pixel costs something even in a
+    perfect copy. Strictly, this is a likelihood for black and white pixels only.
     """
     return ops.sum(ops.binary_crossentropy(image, decoded), axis=(1, 2, 3))
 
@@ -225,8 +221,8 @@ def build_vae(
 def init_first_layer(decoder, seed):
     """Initialize the decoder's first layer so that its ReLUs switch on all over latent space.
 
-    A unit switches on at the line w·z + b = 0. With Keras's b = 0 all these lines pass through the
-    origin, and training has to move them outwards. The weights are drawn anew, with he_normal's
+    A unit switches on at the hyperplane w·z + b = 0. With Keras's b = 0 all of them pass through
+    the origin, and training has to move them outwards. The weights are drawn anew, with he_normal's
     variance.
     """
     dense = decoder.layers[1]  # [0] is the input
@@ -273,9 +269,6 @@ def train(settings, dataset, folder):
         return dataset.x_train[indices], dataset.x_train[indices]  # input and target
 
     steps_per_epoch = training.steps_per_epoch(settings, len(dataset.x_train))
-    # An endless tf.data.Dataset that calls make_batch(indices, seed) for each step, with shuffled
-    # indices and a new seed. A resumed run starts after the last epoch in folder/history.csv.
-    batches = training.batches(make_batch, len(dataset.x_train), settings, folder)
     keras.utils.set_random_seed(settings.seed)
     model = build_vae(
         settings.architecture,
@@ -302,6 +295,9 @@ def train(settings, dataset, folder):
     model.compile(optimizer, loss=reconstruction, metrics=[reconstruction])
     model.encoder.summary()
     model.decoder.summary()
+    # An endless tf.data.Dataset that calls make_batch(indices, seed) for each step, with shuffled
+    # indices and a new seed. A resumed run starts after the last epoch in folder/history.csv.
+    batches = training.batches(make_batch, len(dataset.x_train), settings, folder)
     model.fit(
         batches,
         epochs=settings.epochs,
@@ -325,7 +321,7 @@ class Apply(cli.Apply):
     differ are chosen"""
     seed: int | None = None
     """seed of the variations; by default a new one each time"""
-    no_invert: bool = False
+    invert: bool = True
     """keep dark-on-light pictures as they are, instead of inverting them as the model needs"""
 
     def __post_init__(self):

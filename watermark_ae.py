@@ -102,8 +102,7 @@ def build_encoder(height=28, width=28, channels=1, slope=0.2):
 def build_decoder(height=28, width=28, channels=1, slope=0.2):
     """Return the decoder: encoded image and watermark, (n, height, width, 1), to the marked image.
 
-    Concatenate merges the two inside the model. If NumPy merged them between two models, no
-    gradient would pass, and the encoder would never learn what the extractor needs.
+    Concatenate merges the two inside the model, so that gradients reach the encoder.
     """
     encoded = keras.Input((height, width, channels), name="encoded")
     watermark = keras.Input((height, width, 1), name="watermark")
@@ -126,7 +125,7 @@ def build_extractor(height=28, width=28, channels=1, slope=0.2, activation="sigm
     for filters, size in ((8, 5), (4, 3)):
         x = layers.Conv2D(filters, size, padding="same")(x)
         x = layers.LeakyReLU(slope)(x)
-    # A ReLU that is zero everywhere has no gradient and never learns. A bias of 1 avoids that.
+    # A ReLU that starts at zero everywhere would never learn.
     bias = "ones" if activation == "relu" else "zeros"
     last = layers.Conv2D(1, 3, padding="same", activation=activation, bias_initializer=bias)
     return keras.Model(marked, last(x), name="extractor")
@@ -143,7 +142,7 @@ def build_watermark(
 ):
     """Return one model of all three: {image, watermark} to {marked, recovered}.
 
-    Each is used as a layer: get_layer("encoder") returns the first.
+    Each is used as a layer: get_layer("encoder") returns the encoder.
     """
     encoder = build_encoder(height, width, channels, slope)
     decoder = build_decoder(height, width, channels, slope)
@@ -164,19 +163,19 @@ def main(argv=None):
         settings = dataclasses.replace(settings, watermark=watermark)
     # A flag that was not given takes the recipe's value.
     settings = cli.with_recipe(settings, RECIPES[settings.watermark][settings.recipe])
-    kind = settings.watermark
-    picture = None
+    logo = None
     if settings.watermark_image:
-        picture = read_watermark_image(settings.watermark_image, kind)
+        logo = read_watermark_image(settings.watermark_image, settings.watermark)
     digits = data.load_mnist(settings)  # x_train, x_val, x_test: (n, 28, 28, 1) in [0, 1]
     # The folder of --output-dir or --resume, or a new one in runs/; report() adds its figures.
-    folder = training.run_folder(settings, NAMES[kind])
+    folder = training.run_folder(settings, NAMES[settings.watermark])
     if not settings.model:
         model = train(settings, digits, folder)
     for part in ("encoder", "decoder", "extractor"):
         training.save_model(model.get_layer(part), folder / f"{part}.keras")
-    test_watermarks = random_watermarks(kind, digits.x_test.shape, training.seed_for("test"))
-    evaluation.watermark_ae.report(folder, settings, model, digits, test_watermarks, picture)
+    seed = training.seed_for("test")
+    test_watermarks = random_watermarks(settings.watermark, digits.x_test.shape, seed)
+    evaluation.watermark_ae.report(folder, settings, model, digits, test_watermarks, logo)
 
 
 def train(settings, digits, folder):
@@ -190,14 +189,12 @@ def train(settings, digits, folder):
         return with_watermarks(digits.x_train[indices], seed)
 
     steps_per_epoch = training.steps_per_epoch(settings, len(digits.x_train))
-    # An endless tf.data.Dataset that calls make_batch(indices, seed) for each step, with shuffled
-    # indices and a new seed. A resumed run starts after the last epoch in folder/history.csv.
-    batches = training.batches(make_batch, len(digits.x_train), settings, folder)
     keras.utils.set_random_seed(settings.seed)
     name = NAMES[settings.watermark]
     if settings.recipe == "published":
         # This recipe does not learn to embed: half of the bits are recovered, which is chance. The
-        # noise drowns any change small enough to hide. Without noise it does: see docs/results.md.
+        # noise drowns any change small enough to hide. Without noise it learns to embed: see
+        # docs/results.md.
         model = build_watermark(noise=settings.noise, slope=0.0, name=name)  # slope 0 is ReLU
         optimizer = keras.optimizers.Adadelta(settings.learning_rate)
     else:
@@ -211,14 +208,17 @@ def train(settings, digits, folder):
     # fewer correct bits.
     model.compile(
         optimizer,
-        loss={"marked": "mse", "recovered": "mse"},
+        loss={"marked": "mse", "recovered": "mse"},  # as in the article
         loss_weights={"marked": settings.image_weight, "recovered": 1.0},
         metrics={
-            "marked": [psnr],
-            "recovered": ["binary_accuracy" if settings.watermark == "bits" else psnr],
+            "marked": psnr,
+            "recovered": "binary_accuracy" if settings.watermark == "bits" else psnr,
         },
     )
     model.summary()
+    # An endless tf.data.Dataset that calls make_batch(indices, seed) for each step, with shuffled
+    # indices and a new seed. A resumed run starts after the last epoch in folder/history.csv.
+    batches = training.batches(make_batch, len(digits.x_train), settings, folder)
     model.fit(
         batches,
         epochs=settings.epochs,
@@ -241,8 +241,8 @@ def psnr(target, output):
 def random_watermarks(kind, shape, seed):
     """Return random watermarks: bits, or gray values in squares of 1 to 7 pixels.
 
-    The squares make them as smooth as a picture: networks trained on independent gray values cannot
-    separate a smooth watermark from the image. `shape` is (n, 28, 28, 1).
+    The squares make them as smooth as pictures. From independent gray values the networks would
+    learn to separate rough from smooth, and fail on a picture. `shape` is (n, 28, 28, 1).
     """
     rng = np.random.default_rng(seed)
     if kind == "bits":

@@ -5,15 +5,14 @@
     encoded (height, width, 16)                Conv2DTranspose 16 8x8, stride 8
       decoder: both concatenated, Conv 16 3x3 relu, Conv 1 3x3 tanh, times --strength
     marked image = image + decoder output
-      GaussianNoise, blur                    simulated damage, in training only
+      GaussianNoise                          in training only; a second output has a blur, too
       extractor: Conv 24 5x5, Conv 24 3x3, Conv 64 8x8 stride 8, Conv 64 1x1, Conv 1 1x1 sigmoid
     recovered watermark                    the probability of a 1 in each cell
 
-As in watermark_ae.py, the decoder embeds and the extractor reads. The bits are a text in an
-error-correcting code, permuted by a key; they fill a tile that repeats over the photo. A quarter of
-its cells are pilots, known bits by which the cells are found after cropping, scaling and rotation.
-tools/messages changes smooth areas of photos less, and reads each message back before the marked
-photo is written.
+As in watermark_ae.py, the decoder embeds and the extractor reads. tools/messages turns a text into
+the bits: in an error-correcting code, permuted by a key, in a tile that repeats over the photo. A
+quarter of the cells are pilots, known bits that locate the cells after cropping, scaling and
+rotation. Smooth areas are changed less, and each message is read back before the photo is written.
 
 Examples:
   python watermark_photo.py --input samples/photo.jpg --message "© 2026 me" --key secret
@@ -40,7 +39,6 @@ from tools.messages import files as message_files
 from tools.messages import photo
 
 NAME = "watermark_photo"
-# Defaults of these flags.
 RECIPE = {"epochs": 10, "batch_size": 16, "learning_rate": 0.003, "steps_per_epoch": 200}
 # From scikit-image.
 TRAINING_PICTURES = [
@@ -67,7 +65,7 @@ class Train(cli.Train):
     noise: float = 0.1
     """standard deviation of the noise in training; pixels are in [0, 1]"""
     strength: float = 0.0175
-    """largest change of a pixel"""
+    """largest change of a pixel, for pixels in [0, 1]"""
     # These have no flag here: there is one recipe, and the pictures come with scikit-image.
     recipe: cli.Hidden[str] = "fast"
     data_dir: cli.Hidden[None] = None
@@ -162,9 +160,6 @@ def train(settings, patches, folder):
         return with_bits(patches.x_train[indices], seed)
 
     steps_per_epoch = training.steps_per_epoch(settings, len(patches.x_train))
-    # An endless tf.data.Dataset that calls make_batch(indices, seed) for each step, with shuffled
-    # indices and a new seed. A resumed run starts after the last epoch in folder/history.csv.
-    batches = training.batches(make_batch, len(patches.x_train), settings, folder)
     keras.utils.set_random_seed(settings.seed)
     model = build_photo_watermark(noise=settings.noise, strength=settings.strength)
     # warms up to the learning rate, then decays to zero on a cosine
@@ -180,16 +175,18 @@ def train(settings, patches, folder):
             "recovered": "binary_crossentropy",
             "recovered_blurred": "binary_crossentropy",
         },
-        metrics={"recovered": ["binary_accuracy"]},
+        metrics={"recovered": "binary_accuracy"},
     )
     model.summary()
+    # An endless tf.data.Dataset that calls make_batch(indices, seed) for each step, with shuffled
+    # indices and a new seed. A resumed run starts after the last epoch in folder/history.csv.
+    batches = training.batches(make_batch, len(patches.x_train), settings, folder)
     model.fit(
         batches,
         epochs=settings.epochs,
         steps_per_epoch=steps_per_epoch,
         shuffle=False,  # already shuffled; with True, Keras only warns
-        # The bits are the same for every --seed, but the patches are not, so runs with different
-        # seeds are not comparable.
+        # The patches depend on --seed, so runs with different seeds are not comparable.
         validation_data=with_bits(patches.x_val, training.seed_for("validation")),
         validation_batch_size=500,
         # save history.csv, the best model and a backup for --resume after each epoch
@@ -204,33 +201,23 @@ def load_patches(settings):
 
     The splits share neither pictures nor textures. There are no classes, so all labels are 0.
     """
-    x_train = make_patches(settings, 0, 6_000, TRAINING_PICTURES)
-    x_val = make_patches(settings, 1, 500, VALIDATION_PICTURES)
-    x_test = make_patches(settings, 2, 1_000, TEST_PICTURES)
-    return data.Images(
-        name="textures" if settings.synthetic else "pictures and textures",
-        source="synthetic" if settings.synthetic else "local",
-        class_names=["picture"],
-        x_train=x_train,
-        y_train=np.zeros(len(x_train), int),
-        x_val=x_val,
-        y_val=np.zeros(len(x_val), int),
-        x_test=x_test,
-        y_test=np.zeros(len(x_test), int),
-    )
+    splits = [(6_000, TRAINING_PICTURES), (500, VALIDATION_PICTURES), (1_000, TEST_PICTURES)]
+    arrays = []
+    for split, (count, picture_names) in enumerate(splits):
+        x = make_patches(settings, split, count, picture_names)
+        arrays += [x, np.zeros(len(x), int)]
+    name = "textures" if settings.synthetic else "pictures and textures"
+    source = "synthetic" if settings.synthetic else "local"
+    return data.Images(name, source, ["picture"], *arrays)
 
 
-def make_patches(settings, split, count, names):
+def make_patches(settings, split, count, picture_names):
     """Return the shuffled patches of one split, float32 in [0, 1], shape (count, 64, 64, 1).
 
-    Args:
-        settings: `Train`; with `synthetic` all patches are textures, and `limit` caps the count.
-        split: number of the split, part of its random seed.
-        count: number of patches.
-        names: pictures to cut patches from.
+    With --synthetic all are textures; --limit caps the count. `split` is part of the random seed.
     """
     count = min(settings.limit or count, count)
-    pictures = list(textures.pictures([] if settings.synthetic else names).values())
+    pictures = list(textures.pictures([] if settings.synthetic else picture_names).values())
     seed = training.seed_for(settings.seed, "textures", split)
     patches = list(textures.make_textures(count // 2 if pictures else count, 64, seed))
     rng = np.random.default_rng(training.seed_for(settings.seed, "places", split))

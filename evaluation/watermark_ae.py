@@ -6,6 +6,12 @@ from scipy.stats import norm
 from common import metrics, plotting, training
 
 SIGMAS = [0.02, 0.05, 0.1, 0.15, 0.25, 0.5]  # of the noise in noise.png
+# How well a watermark is recovered: the name in metrics.json, and a function of (watermarks,
+# recovered).
+QUALITY = {
+    "bits": ("bit_accuracy", metrics.bit_accuracy),
+    "gray": ("watermark_psnr", metrics.psnr),
+}
 
 
 def report(folder, settings, model, digits, watermarks, logo=None):
@@ -21,13 +27,14 @@ def report(folder, settings, model, digits, watermarks, logo=None):
     """
     print(f"Evaluating on {len(digits.x_test):,} test images ...", flush=True)
     kind = settings.watermark
+    quality_name, quality = QUALITY[kind]
     images = digits.x_test
     extractor = model.get_layer("extractor")
 
     def extract(marked):
         return extractor.predict(marked, batch_size=500, verbose=0)
 
-    def embed_and_report(watermarks, path, title):
+    def embed_and_plot(watermarks, path, title):
         inputs = {"image": images, "watermark": watermarks}
         marked = model.predict(inputs, batch_size=500, verbose=0)["marked"]
         results = evaluate(kind, images, watermarks, marked, extract)
@@ -43,20 +50,18 @@ def report(folder, settings, model, digits, watermarks, logo=None):
         )
         return marked, results
 
-    marked, measured = embed_and_report(
+    marked, measured = embed_and_plot(
         watermarks, folder / "watermarks.png", "Embedded and extracted again"
     )
     results = {"model": measured} | evaluate_baselines(kind, images, watermarks, measured["psnr"])
-    qualities = [
-        watermark_quality(kind, watermarks, extract(add_noise(marked, sigma))) for sigma in SIGMAS
-    ]
+    qualities = [quality(watermarks, extract(add_noise(marked, sigma))) for sigma in SIGMAS]
     rms_change = float(np.sqrt(np.mean(np.square(marked - images))))
     plot_noise(folder, kind, digits, qualities, rms_change, results)
     if logo is not None:
         title = f"{settings.watermark_image.name} in each image"
         logos = np.repeat(logo[np.newaxis], len(images), axis=0)
-        _, with_logo = embed_and_report(logos, folder / "watermark_image.png", title)
-        for name in ("psnr", metric_name(kind), f"{metric_name(kind)}_noise_0.1"):
+        _, with_logo = embed_and_plot(logos, folder / "watermark_image.png", title)
+        for name in ("psnr", quality_name, f"{quality_name}_noise_0.1"):
             measured[f"logo_{name}"] = with_logo[name]
     plotting.plot_history(
         folder,
@@ -64,17 +69,6 @@ def report(folder, settings, model, digits, watermarks, logo=None):
         caption=f"Data: {digits}.",
     )
     training.report(folder, settings, model, digits, results)
-
-
-def metric_name(kind):
-    """Return the name of `watermark_quality` in metrics.json."""
-    return "bit_accuracy" if kind == "bits" else "watermark_psnr"
-
-
-def watermark_quality(kind, watermarks, recovered):
-    """Return the share of correct bits, or the PSNR of gray values in dB."""
-    function = metrics.bit_accuracy if kind == "bits" else metrics.psnr
-    return function(watermarks, recovered)
 
 
 def add_noise(marked, sigma):
@@ -85,19 +79,20 @@ def add_noise(marked, sigma):
 
 def evaluate(kind, images, watermarks, marked, extract):
     """Return {metric: value} of marked images and of what `extract` reads from them."""
-    name, recovered = metric_name(kind), extract(marked)
+    name, quality = QUALITY[kind]
+    recovered = extract(marked)
     results = {
         "psnr": metrics.psnr(images, marked),
         "ssim": metrics.ssim(images, marked),
-        name: watermark_quality(kind, watermarks, recovered),
+        name: quality(watermarks, recovered),
     }
     for sigma in (0.1, 0.25, 0.5):
         with_noise = extract(add_noise(marked, sigma))
-        results[f"{name}_noise_{sigma}"] = watermark_quality(kind, watermarks, with_noise)
+        results[f"{name}_noise_{sigma}"] = quality(watermarks, with_noise)
     for part, mask in (("black", images == 0), ("stroke", images > 0)):
         if mask.any():  # photos may have no black pixel
             w, w_recovered = (x[mask].reshape(1, -1, 1, 1) for x in (watermarks, recovered))
-            results[f"{name}_{part}"] = watermark_quality(kind, w, w_recovered)
+            results[f"{name}_{part}"] = quality(w, w_recovered)
     return results
 
 
@@ -110,7 +105,7 @@ def evaluate_baselines(kind, images, watermarks, psnr):
             "four last bits": evaluate(
                 kind, images, watermarks, marked, lambda images: extract_last_bits(images, 4)
             ),
-            "mean watermark": {metric_name(kind): watermark_quality(kind, watermarks, mean)},
+            "mean watermark": {"watermark_psnr": metrics.psnr(watermarks, mean)},
         }
     marked, step = embed_by_quantization(images, watermarks, psnr)
     last_bits = embed_in_last_bits(images, watermarks)
@@ -162,10 +157,10 @@ def extract_quantized(images, step):
 def one_pixel_limit(r, sigma):
     """Return the best possible accuracy of a detector that sees one black pixel.
 
-    On black, a bit can only add light: `a` for a 1, nothing for a 0. The mean square change is
-    r² = a²/2, so the two levels are a = r·√2 apart. Under noise σ the detector decides half-way and
-    is right with probability Φ(a / 2σ) = Φ(r / (σ√2)): 0.76 for r = σ = 0.1, which is 20 dB. A gray
-    pixel can change both ways, which is better.
+    On black, a bit can only add light: `a` for a 1, nothing for a 0. If the mean square change
+    there is r² = a²/2, the two levels are a = r·√2 apart. Under noise σ the detector decides
+    half-way and is right with probability Φ(a / 2σ) = Φ(r / (σ√2)): 0.76 for r = σ = 0.1, which is
+    20 dB. A gray pixel can change both ways, which is better.
     """
     return float(norm.cdf(r / (sigma * np.sqrt(2))))
 
@@ -195,7 +190,8 @@ def plot_examples(path, *, title, kind, digits, watermarks, marked, extract, res
         "marked, with\nnoise 0.1": np.clip(noisy, 0, 1),
         "extracted\nfrom that": show(extract(noisy)),
     }
-    value, with_noise = results[metric_name(kind)], results[f"{metric_name(kind)}_noise_0.1"]
+    quality_name, _ = QUALITY[kind]
+    value, with_noise = results[quality_name], results[f"{quality_name}_noise_0.1"]
     if kind == "bits":
         caption = (
             f"Wrong bits are orange. {value:.1%} of the bits are recovered without noise, "
