@@ -100,10 +100,8 @@ def keep_black(divided, cleaned):
     areas, count = ndimage.label(is_black, np.ones((3, 3)))
     has_ink = np.zeros(count + 1, bool)
     has_ink[areas[is_black & (cleaned[..., 0] < 0.5)]] = True
-    for rows in bands(len(cleaned)):
-        page = divided[rows] / np.float32(255)
-        here = has_ink[areas[rows], np.newaxis]
-        cleaned[rows] = np.where(here, np.minimum(cleaned[rows], page), cleaned[rows])
+    black = has_ink[areas]
+    cleaned[black] = np.minimum(cleaned[black], divided[black] / np.float32(255))
 
 
 def keep_clean_ink(divided, cleaned):
@@ -125,9 +123,7 @@ def keep_clean_ink(divided, cleaned):
         is_sharp = _sharpness(page, lost, _depths(page, lost, count)) > MIN_SHARPNESS
         kept |= np.r_[False, is_narrow & is_sharp][lost]
     kept = ndimage.binary_dilation(kept, np.ones((3, 3))) & (kept | ~is_ink)
-    for rows in bands(len(cleaned)):
-        page = divided[rows] / np.float32(255)
-        cleaned[rows] = np.where(kept[rows, :, np.newaxis], page, cleaned[rows])
+    np.divide(divided, np.float32(255), out=cleaned, where=kept[..., np.newaxis])
 
 
 def mend_strokes(divided, grain, cleaned):
@@ -157,10 +153,9 @@ def mend_strokes(divided, grain, cleaned):
     missing = np.r_[False, _half_widths(pieces, count) <= max_half_width][pieces]
     black = np.quantile(page[is_kept], 0.9)  # the gray of the page that becomes black
     black = min(black, 0.98)  # where nearly white paper was taken for ink
-    for rows in bands(len(divided)):
-        here = enlarge(missing, step, rows, divided.shape[1])
-        darkened = np.maximum((divided[rows] / np.float32(255) - black) / (1 - black), 0)
-        cleaned[rows] = np.where(here, np.minimum(cleaned[rows], darkened), cleaned[rows])
+    missing = enlarge(missing, step, slice(0, len(divided)), divided.shape[1])
+    darkened = np.maximum((divided[missing] / np.float32(255) - black) / (1 - black), 0)
+    cleaned[missing] = np.minimum(cleaned[missing], darkened)
 
 
 def keep_faint_ink(divided, cleaned):
@@ -187,9 +182,8 @@ def keep_faint_ink(divided, cleaned):
         return False
     faint = np.r_[False, is_faint][strokes]
     faint = ndimage.binary_dilation(faint, iterations=2) & (faint | (strokes == 0))
-    for rows in bands(len(divided)):
-        here = enlarge(faint, step, rows, divided.shape[1])
-        cleaned[rows] = np.where(here, divided[rows] / np.float32(255), cleaned[rows])
+    faint = enlarge(faint, step, slice(0, len(divided)), divided.shape[1])
+    np.divide(divided, np.float32(255), out=cleaned, where=faint)
     return True
 
 
