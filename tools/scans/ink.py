@@ -149,8 +149,10 @@ def mend_strokes(divided, grain, cleaned):
     pieces, count = ndimage.label(missing, np.ones((3, 3)))
     if count == 0:
         return
+    to_edge = ndimage.distance_transform_cdt(missing)
+    half_widths = ndimage.maximum(to_edge[missing], pieces[missing], np.arange(1, count + 1))
     max_half_width = 1.5 * np.quantile(ndimage.distance_transform_cdt(is_kept)[is_kept], 0.9)
-    missing = np.r_[False, _half_widths(pieces, count) <= max_half_width][pieces]
+    missing = np.r_[False, half_widths <= max_half_width][pieces]
     black = np.quantile(page[is_kept], 0.9)  # the gray of the page that becomes black
     black = min(black, 0.98)  # where nearly white paper was taken for ink
     missing = enlarge(missing, step, slice(0, len(divided)), divided.shape[1])
@@ -201,13 +203,6 @@ def _depths(page, strokes, count):
     is_ink = strokes > 0
     mean = ndimage.uniform_filter(page, 3)
     return 1 - ndimage.minimum(mean[is_ink], strokes[is_ink], np.arange(1, count + 1))
-
-
-def _half_widths(strokes, count):
-    """Return half the width of each stroke at its broadest place, in pixels."""
-    is_ink = strokes > 0
-    to_edge = ndimage.distance_transform_cdt(is_ink)
-    return ndimage.maximum(to_edge[is_ink], strokes[is_ink], np.arange(1, count + 1))
 
 
 def _sharpness(page, strokes, depths):
