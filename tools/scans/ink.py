@@ -97,10 +97,8 @@ def keep_black(divided, cleaned):
     """
     is_black = ndimage.uniform_filter(divided[..., 0], 3) < MAX_BLACK
     is_black = ndimage.maximum_filter(ndimage.minimum_filter(is_black, 5), 5)  # an opening
-    areas, count = ndimage.label(is_black, np.ones((3, 3)))
-    has_ink = np.zeros(count + 1, bool)
-    has_ink[areas[is_black & (cleaned[..., 0] < 0.5)]] = True
-    black = has_ink[areas]
+    is_ink = is_black & (cleaned[..., 0] < 0.5)
+    black = ndimage.binary_propagation(is_ink, np.ones((3, 3)), mask=is_black)
     cleaned[black] = np.minimum(cleaned[black], divided[black] / np.float32(255))
 
 
