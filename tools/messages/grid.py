@@ -91,7 +91,7 @@ class Pilots:
         self.spectra = np.conj(fft.rfft2(np.stack(turned)))
 
 
-def candidates(picture, pilots, search=True, progress=lambda share: None):
+def candidates(picture, pilots, search, progress):
     """Yield (picture, placement) where the grid may be: unscaled first, then what a search finds.
 
     The picture, a Pillow image of mode F, may come back scaled down. `search` and `progress` are

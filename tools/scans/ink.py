@@ -248,7 +248,8 @@ def lost_ink(divided, grain, cleaned):
     for rows in bands(height):
         page = divided[rows, :, 0] / np.float32(255)
         mean = ndimage.uniform_filter(page, 3)
-        line = np.minimum(*(ndimage.uniform_filter1d(page, 9, axis=axis) for axis in (0, 1)))
+        down, across = (ndimage.uniform_filter1d(page, 9, axis=axis) for axis in (0, 1))
+        line = np.minimum(down, across)
         is_rule = (line < 1 - max(1 / 10, 5 * grain)) & (page < 1 - max(1 / 20, 2.5 * grain))
         is_ink = is_rule | (mean < 1 - max(1 / 8, 6 * grain))
         darkness = 1 - np.minimum(mean, line)
