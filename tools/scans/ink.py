@@ -108,9 +108,12 @@ def keep_clean_ink(divided, cleaned):
     It also comes back if it is as narrow and as sharp as print.
     """
     is_ink = divided[..., 0] < 240
+    if not is_ink.any():
+        return
     strokes, count = ndimage.label(is_ink, np.ones((3, 3)))
-    before = 1 - _means(divided[..., 0], strokes, is_ink, count) / 255
-    after = 1 - _means(cleaned[..., 0], strokes, is_ink, count)
+    index = np.arange(1, count + 1)
+    before = 1 - ndimage.mean(divided[is_ink, 0], strokes[is_ink], index) / 255
+    after = 1 - ndimage.mean(cleaned[is_ink, 0], strokes[is_ink], index)
     kept = np.r_[False, after > before / 2][strokes]
     is_lost = is_ink & ~kept
     if is_lost.any():
@@ -208,13 +211,8 @@ def _sharpness(page, strokes, depths):
     smooth = ndimage.gaussian_filter(page, 0.7)
     change = ndimage.maximum_filter(smooth, 3) - ndimage.minimum_filter(smooth, 3)
     is_rim = (strokes > 0) & ~ndimage.binary_erosion(strokes > 0)
-    return _means(change, strokes, is_rim, len(depths)) / np.maximum(depths, 1 / 255)
-
-
-def _means(values, strokes, mask, count):
-    """Return the mean of values in each stroke, over the pixels in a mask."""
-    sums = np.bincount(strokes[mask], weights=values[mask], minlength=count + 1)
-    return (sums / np.maximum(np.bincount(strokes[mask], minlength=count + 1), 1))[1:]
+    change = ndimage.mean(change[is_rim], strokes[is_rim], np.arange(1, len(depths) + 1))
+    return change / np.maximum(depths, 1 / 255)
 
 
 def _is_faint(depths, areas):
