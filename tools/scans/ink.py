@@ -82,7 +82,7 @@ def keep_white(divided, grain, cleaned):
     blank = ndimage.uniform_filter(is_blank.astype("float32"), 7)  # smooth, or squares would show
     for rows in bands(len(cleaned)):
         page = divided[rows] / np.float32(255)
-        share = ramp(enlarge(blank, 2, rows, cleaned.shape[1]), *BLANK_SHARE)
+        share = ramp(enlarge(blank, 2, cleaned.shape, rows), *BLANK_SHARE)
         share *= ramp(darkest[rows], *UNSURE)
         cleaned[rows] += share * (np.maximum(cleaned[rows], page) - cleaned[rows])
         is_white = page >= 1 - 4 * grain
@@ -156,7 +156,7 @@ def mend_strokes(divided, grain, cleaned):
     missing = np.r_[False, half_widths <= max_half_width][pieces]
     black = np.quantile(page[is_kept], 0.9)  # the gray of the page that becomes black
     black = min(black, 0.98)  # where nearly white paper was taken for ink
-    missing = enlarge(missing, step, slice(0, len(divided)), divided.shape[1])
+    missing = enlarge(missing, step, divided.shape)
     darkened = np.maximum((divided[missing] / np.float32(255) - black) / (1 - black), 0)
     cleaned[missing] = np.minimum(cleaned[missing], darkened)
 
@@ -185,7 +185,7 @@ def keep_faint_ink(divided, cleaned):
         return False
     faint = np.r_[False, is_faint][strokes]
     faint = ndimage.binary_dilation(faint, iterations=2) & (faint | (strokes == 0))
-    faint = enlarge(faint, step, slice(0, len(divided)), divided.shape[1])
+    faint = enlarge(faint, step, divided.shape)
     np.divide(divided, np.float32(255), out=cleaned, where=faint)
     return True
 
