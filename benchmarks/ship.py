@@ -27,7 +27,6 @@ LICENSES = {
     "M. J. Castro-Bleda",
     "pictures and textures": "MIT, trained on synthetic textures and pictures of scikit-image",
 }
-LOCAL = ("data_dir", "output_dir", "resume", "model", "arguments")  # settings with local paths
 
 
 def round_weight(weight, rounding):
@@ -67,7 +66,7 @@ def main(folder: tyro.conf.Positional[Path], rounding: Literal["none", "half", "
     report = json.loads(files.read(folder / "metrics.json"))
     if report["settings"].get("model"):
         raise UserError(f"{folder}: holds an evaluation, not a training")
-    for name in LOCAL:
+    for name in ("data_dir", "output_dir", "resume", "model", "arguments"):  # hold local paths
         report["settings"].pop(name, None)
     report["license"] = LICENSES.get(report["dataset"]["name"], "")
     script = importlib.import_module(script_of(report["model"]))  # registers layers of its own

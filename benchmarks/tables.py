@@ -200,9 +200,8 @@ def training_table(name, trainings):
                 network = run["networks"][key]
                 rows[label] = network["test"] | {"training": f"{network['seconds']:,.0f} s"}
     else:
-        runs = {label: trainings.get(f"{script}/{key}/0") for label, key in keys.items()}
-        for label, run in runs.items():
-            if run:
+        for label, key in keys.items():
+            if run := trainings.get(f"{script}/{key}/0"):
                 rows[label] = run["test"] | {"training": f"{run['seconds'][-1]:,.0f} s"}
                 baselines = run["baselines"]
         rows = baselines | rows
@@ -228,26 +227,24 @@ def summary_row(script, ours, trainings):
     """Return the cells of one of our trainings in the table of all scripts."""
     label, metric, classical = SUMMARY[script]
     form = METRICS[metric][1]
-    keys = sorted(trainings)
-    runs = [
-        [trainings[key] for key in keys if key.startswith(f"{script}/{recipe}/")]
+    published, runs = (
+        [trainings[key] for key in sorted(trainings) if key.startswith(f"{script}/{recipe}/")]
         for recipe in (PUBLISHED, ours)
-    ]
-    first = trainings[f"{script}/{ours}/0"]
-    published = runs[0]
+    )
+    first = runs[0]
     pairs = []
     if script in COMPARED and published:  # of the same seed, or where there is one seed, with that
-        pairs = [
-            (published[min(seed, len(published) - 1)], run) for seed, run in enumerate(runs[1])
-        ]
+        pairs = [(published[min(seed, len(published) - 1)], run) for seed, run in enumerate(runs)]
     return [
         command(f"{script}/{ours}"),
         f"{first['dataset']['name']}, {first['dataset']['train']:,}",
         f"{first['parameters']:,}",
         label,
         format(first["baselines"][classical][metric], form) if classical else "–",
-        *(mean_and_range([run["test"][metric] for run in seeds], form) for seeds in runs),
-        *(mean_and_range([run["seconds"][-1] for run in seeds], ",.0f") for seeds in runs),
+        mean_and_range([run["test"][metric] for run in published], form),
+        mean_and_range([run["test"][metric] for run in runs], form),
+        mean_and_range([run["seconds"][-1] for run in published], ",.0f"),
+        mean_and_range([run["seconds"][-1] for run in runs], ",.0f"),
         *(speed_up(pairs, margin) for margin in MARGINS),
     ]
 

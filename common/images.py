@@ -206,7 +206,7 @@ def border_of(image):
     return image[edge]
 
 
-def resize(image, height, width, method=Image.Resampling.BOX):
+def resize(image, height, width, method):
     """Return an image, shape (height, width, 1), resized; values stay in [0, 1]."""
     picture = Image.fromarray(image[..., 0]).resize((width, height), method)
     return np.clip(np.asarray(picture), 0, 1)[..., np.newaxis]

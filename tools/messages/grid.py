@@ -90,13 +90,8 @@ class Pilots:
         turned = [self.tile[tuple(np.floor(xy[::-1]).astype(int) % TILE)] for xy in places]
         self.spectra = np.conj(fft.rfft2(np.stack(turned)))
 
-    def tile_at(self, corner):
-        """Return a tile of the endless pattern that begins at (x, y)."""
-        columns, rows = ((np.arange(TILE) + start) % TILE for start in corner)
-        return self.tile[np.ix_(rows, columns)]
 
-
-def candidates(picture, pilots, search=True, progress=lambda share: None):
+def candidates(picture, pilots, search, progress):
     """Yield (picture, placement) where the grid may be: unscaled first, then what a search finds.
 
     The picture, a Pillow image of mode F, may come back scaled down. `search` and `progress` are
@@ -206,11 +201,13 @@ def _fit(picture, pilots, placement, side, max_offset):
     count = np.maximum(np.round((high - low) / TILE), 1).astype(int)
     corner = np.round((low + high - count * TILE) / 2).astype(int)
     detail = _fine_detail(placement.pixels(picture, corner, count * TILE))
+    # A block has the size of a tile, so all blocks show it from the same corner on.
+    tile_spectrum = np.conj(fft.rfft2(np.roll(pilots.tile, -corner[::-1], axis=(0, 1))))
     points, offsets, weights, total = [], [], [], 0
     for column, row in np.ndindex(*count):
         x, y = TILE * column, TILE * row
         spectrum = fft.rfft2(detail[y : y + TILE, x : x + TILE])
-        sums = fft.irfft2(spectrum * np.conj(fft.rfft2(pilots.tile_at(corner + np.array([x, y])))))
+        sums = fft.irfft2(spectrum * tile_spectrum)
         sums /= sums.std() + 1e-9
         size = 2 * max_offset + 1
         near = np.roll(sums, (max_offset, max_offset), (0, 1))[:size, :size]

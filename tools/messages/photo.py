@@ -154,7 +154,7 @@ class Watermark:
         count = bisect.bisect_left(
             sizes, True, key=lambda size: self.embed(picture, "x" * size, key) is None
         )
-        return ([0, *sizes])[count]
+        return [0, *sizes][count]
 
     def extract(self, gray, key, search=True, progress=lambda share: None):
         """Return the message in a picture, given as its `luminance`, or None if there is none.

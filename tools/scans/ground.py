@@ -34,10 +34,10 @@ def bands(height):
     return [slice(top, min(top + 512, height)) for top in range(0, height, 512)]
 
 
-def enlarge(mask, step, rows, width):
-    """Return some rows of values at every `step`-th pixel at full size, shape (rows, width, 1)."""
-    rows, columns = np.arange(rows.start, rows.stop) // step, np.arange(width) // step
-    return mask[rows][:, columns, np.newaxis]
+def enlarge(values, step, shape, rows=slice(None)):
+    """Return values at every `step`-th pixel at full size, (height, width, 1), or some rows."""
+    rows, columns = np.arange(shape[0])[rows] // step, np.arange(shape[1]) // step
+    return values[rows][:, columns, np.newaxis]
 
 
 def to_gray(pixels):
@@ -152,10 +152,9 @@ def find_dark_ground(pixels, paper, with_text=True):
 
     `pixels` are uint8, shape (height, width, channels), `paper` is `estimate_paper`'s function.
     """
-    height, width = pixels.shape[:2]
     stroke = max_stroke(pixels.shape)
     step = max(1, stroke // 5)
-    divided = _divided(pixels, paper, slice(0, height), step)
+    divided = _divided(pixels, paper, slice(0, len(pixels)), step)
     lightness = to_gray(divided)[..., 0] / 255
     dark = (lightness < MAX_LIGHTNESS) & (darkest(divided)[..., 0] < DARK * 255)
     window = round(1.6 * stroke / step)
@@ -185,7 +184,7 @@ def find_dark_ground(pixels, paper, with_text=True):
     is_letter = np.bincount(rest.ravel()) < (MAX_LETTER * window) ** 2
     ground |= is_letter[rest]
     ground = ndimage.binary_dilation(ground, np.ones((3, 3)), iterations=2)
-    return enlarge(ground, step, slice(0, height), width)
+    return enlarge(ground, step, pixels.shape)
 
 
 def is_torn(pixels, cleaned):
@@ -195,12 +194,11 @@ def is_torn(pixels, cleaned):
 
     `pixels` and `cleaned` are the page before and after, uint8, shape (height, width, 1 or 3).
     """
-    height = len(pixels)
     stroke = max_stroke(pixels.shape)
     step = max(1, stroke // 5)
     window = round(1.6 * stroke / step)
     paper, _ = estimate_paper(pixels)
-    paper = to_gray(paper(slice(0, height), step))[..., 0]
+    paper = to_gray(paper(slice(0, len(pixels)), step))[..., 0]
     before = _reduced_gray(pixels, step)
     light = max(np.quantile(before, 0.9), 1)
     # A picture that covers most of the page was taken for paper.

@@ -82,7 +82,7 @@ def keep_white(divided, grain, cleaned):
     blank = ndimage.uniform_filter(is_blank.astype("float32"), 7)  # smooth, or squares would show
     for rows in bands(len(cleaned)):
         page = divided[rows] / np.float32(255)
-        share = ramp(enlarge(blank, 2, rows, cleaned.shape[1]), *BLANK_SHARE)
+        share = ramp(enlarge(blank, 2, cleaned.shape, rows), *BLANK_SHARE)
         share *= ramp(darkest[rows], *UNSURE)
         cleaned[rows] += share * (np.maximum(cleaned[rows], page) - cleaned[rows])
         is_white = page >= 1 - 4 * grain
@@ -97,13 +97,9 @@ def keep_black(divided, cleaned):
     """
     is_black = ndimage.uniform_filter(divided[..., 0], 3) < MAX_BLACK
     is_black = ndimage.maximum_filter(ndimage.minimum_filter(is_black, 5), 5)  # an opening
-    areas, count = ndimage.label(is_black, np.ones((3, 3)))
-    has_ink = np.zeros(count + 1, bool)
-    has_ink[areas[is_black & (cleaned[..., 0] < 0.5)]] = True
-    for rows in bands(len(cleaned)):
-        page = divided[rows] / np.float32(255)
-        here = has_ink[areas[rows], np.newaxis]
-        cleaned[rows] = np.where(here, np.minimum(cleaned[rows], page), cleaned[rows])
+    is_ink = is_black & (cleaned[..., 0] < 0.5)
+    black = ndimage.binary_propagation(is_ink, np.ones((3, 3)), mask=is_black)
+    cleaned[black] = np.minimum(cleaned[black], divided[black] / np.float32(255))
 
 
 def keep_clean_ink(divided, cleaned):
@@ -112,9 +108,12 @@ def keep_clean_ink(divided, cleaned):
     It also comes back if it is as narrow and as sharp as print.
     """
     is_ink = divided[..., 0] < 240
+    if not is_ink.any():
+        return
     strokes, count = ndimage.label(is_ink, np.ones((3, 3)))
-    before = 1 - _means(divided[..., 0], strokes, is_ink, count) / 255
-    after = 1 - _means(cleaned[..., 0], strokes, is_ink, count)
+    index = np.arange(1, count + 1)
+    before = 1 - ndimage.mean(divided[is_ink, 0], strokes[is_ink], index) / 255
+    after = 1 - ndimage.mean(cleaned[is_ink, 0], strokes[is_ink], index)
     kept = np.r_[False, after > before / 2][strokes]
     is_lost = is_ink & ~kept
     if is_lost.any():
@@ -125,9 +124,7 @@ def keep_clean_ink(divided, cleaned):
         is_sharp = _sharpness(page, lost, _depths(page, lost, count)) > MIN_SHARPNESS
         kept |= np.r_[False, is_narrow & is_sharp][lost]
     kept = ndimage.binary_dilation(kept, np.ones((3, 3))) & (kept | ~is_ink)
-    for rows in bands(len(cleaned)):
-        page = divided[rows] / np.float32(255)
-        cleaned[rows] = np.where(kept[rows, :, np.newaxis], page, cleaned[rows])
+    np.divide(divided, np.float32(255), out=cleaned, where=kept[..., np.newaxis])
 
 
 def mend_strokes(divided, grain, cleaned):
@@ -153,14 +150,15 @@ def mend_strokes(divided, grain, cleaned):
     pieces, count = ndimage.label(missing, np.ones((3, 3)))
     if count == 0:
         return
+    to_edge = ndimage.distance_transform_cdt(missing)
+    half_widths = ndimage.maximum(to_edge[missing], pieces[missing], np.arange(1, count + 1))
     max_half_width = 1.5 * np.quantile(ndimage.distance_transform_cdt(is_kept)[is_kept], 0.9)
-    missing = np.r_[False, _half_widths(pieces, count) <= max_half_width][pieces]
+    missing = np.r_[False, half_widths <= max_half_width][pieces]
     black = np.quantile(page[is_kept], 0.9)  # the gray of the page that becomes black
     black = min(black, 0.98)  # where nearly white paper was taken for ink
-    for rows in bands(len(divided)):
-        here = enlarge(missing, step, rows, divided.shape[1])
-        darkened = np.maximum((divided[rows] / np.float32(255) - black) / (1 - black), 0)
-        cleaned[rows] = np.where(here, np.minimum(cleaned[rows], darkened), cleaned[rows])
+    missing = enlarge(missing, step, divided.shape)
+    darkened = np.maximum((divided[missing] / np.float32(255) - black) / (1 - black), 0)
+    cleaned[missing] = np.minimum(cleaned[missing], darkened)
 
 
 def keep_faint_ink(divided, cleaned):
@@ -187,9 +185,8 @@ def keep_faint_ink(divided, cleaned):
         return False
     faint = np.r_[False, is_faint][strokes]
     faint = ndimage.binary_dilation(faint, iterations=2) & (faint | (strokes == 0))
-    for rows in bands(len(divided)):
-        here = enlarge(faint, step, rows, divided.shape[1])
-        cleaned[rows] = np.where(here, divided[rows] / np.float32(255), cleaned[rows])
+    faint = enlarge(faint, step, divided.shape)
+    np.divide(divided, np.float32(255), out=cleaned, where=faint)
     return True
 
 
@@ -209,25 +206,13 @@ def _depths(page, strokes, count):
     return 1 - ndimage.minimum(mean[is_ink], strokes[is_ink], np.arange(1, count + 1))
 
 
-def _half_widths(strokes, count):
-    """Return half the width of each stroke at its broadest place, in pixels."""
-    is_ink = strokes > 0
-    to_edge = ndimage.distance_transform_cdt(is_ink)
-    return ndimage.maximum(to_edge[is_ink], strokes[is_ink], np.arange(1, count + 1))
-
-
 def _sharpness(page, strokes, depths):
     """Return how much the rim of each stroke changes within 3x3 pixels, as a share of its depth."""
     smooth = ndimage.gaussian_filter(page, 0.7)
     change = ndimage.maximum_filter(smooth, 3) - ndimage.minimum_filter(smooth, 3)
     is_rim = (strokes > 0) & ~ndimage.binary_erosion(strokes > 0)
-    return _means(change, strokes, is_rim, len(depths)) / np.maximum(depths, 1 / 255)
-
-
-def _means(values, strokes, mask, count):
-    """Return the mean of values in each stroke, over the pixels in a mask."""
-    sums = np.bincount(strokes[mask], weights=values[mask], minlength=count + 1)
-    return (sums / np.maximum(np.bincount(strokes[mask], minlength=count + 1), 1))[1:]
+    change = ndimage.mean(change[is_rim], strokes[is_rim], np.arange(1, len(depths) + 1))
+    return change / np.maximum(depths, 1 / 255)
 
 
 def _is_faint(depths, areas):
@@ -261,7 +246,8 @@ def lost_ink(divided, grain, cleaned):
     for rows in bands(height):
         page = divided[rows, :, 0] / np.float32(255)
         mean = ndimage.uniform_filter(page, 3)
-        line = np.minimum(*(ndimage.uniform_filter1d(page, 9, axis=axis) for axis in (0, 1)))
+        down, across = (ndimage.uniform_filter1d(page, 9, axis=axis) for axis in (0, 1))
+        line = np.minimum(down, across)
         is_rule = (line < 1 - max(1 / 10, 5 * grain)) & (page < 1 - max(1 / 20, 2.5 * grain))
         is_ink = is_rule | (mean < 1 - max(1 / 8, 6 * grain))
         darkness = 1 - np.minimum(mean, line)
