@@ -136,6 +136,18 @@ def test_clothes_fill_the_square_and_own_pictures_are_not_cropped():
     np.testing.assert_array_equal(own, images.fit_square(seven(), 28))
 
 
+@pytest.mark.parametrize("name", ["MNIST", "Fashion-MNIST"])
+def test_many_equal_spots_are_no_specks(name):
+    picture = np.zeros((400, 400, 1), "float32")
+    for top, left in np.ndindex(7, 7):
+        picture[40 + 50 * top :, 40 + 50 * left :][:14, :14] = 1
+    prepared, inverted = small_images.prepare(picture, name)
+    assert not inverted
+    rows, columns = np.nonzero(prepared[..., 0] > 0.1)
+    assert np.ptp(rows) >= 19
+    assert np.ptp(columns) >= 19
+
+
 def test_pictures_without_anything_lighter_than_their_border():
     blank = np.ones((600, 500, 1), "float32")
     blank[np.random.default_rng(0).random(blank.shape) < 0.3] = 0.98
