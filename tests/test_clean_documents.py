@@ -142,7 +142,9 @@ def test_rmse_is_pooled_over_pixels():
     assert results["rmse"] == pytest.approx(np.sqrt((10 * 0.04 + 20 * 0.16) / 60), rel=1e-5)
     assert results["rmse_coffee"] == pytest.approx(np.sqrt((10 * 0.04 + 20 * 0.16) / 30), rel=1e-5)
     assert results["rmse_folds"] == 0
-    assert results["psnr"] == np.inf
+    # 100 dB for the exact page
+    expected = (-10 * np.log10(0.04) + 100 - 10 * np.log10(0.16)) / 3
+    assert results["psnr"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_background_median_flattens_light_and_keeps_letters():

@@ -12,7 +12,8 @@ from common import images
 
 MAX_STROKE_SHARE = 1 / 160  # of a page's longer side: broader color is no stroke, but an area
 MIN_STROKE = 11  # pixels; the same on a small page
-MIN_PAPER_SHARE = 0.1  # of the square whose median is the paper
+MIN_PAPER_SHARE = 0.35  # of the square whose median is the paper
+MIN_BOX_SHARE = 0.2  # of an area without paper that is no shadow; dense text hides its edges
 # A ground can carry light text if its darkest channel, as a share of the paper's, and its gray are
 # below these.
 DARK, MAX_LIGHTNESS = 0.5, 0.6
@@ -92,12 +93,14 @@ def estimate_paper(pixels, side=200, window=41):
         )
 
     paper = median(is_paper.astype(np.uint8))
-    # Without paper around it; a little may be light text on a dark ground.
+    # Without paper around it; less may be light text on a dark ground.
     alone = ndimage.uniform_filter(is_paper.astype("float32"), window) < MIN_PAPER_SHARE
     if alone.all():
         paper = median()
     elif alone.any():
-        shaded = alone & same_color & ~_in_boxes(divided.min(-1))
+        areas, count = ndimage.label(alone)
+        box_share = ndimage.mean(_in_boxes(divided.min(-1)), areas, np.arange(count + 1))
+        shaded = alone & same_color & (box_share < MIN_BOX_SHARE)[areas]
         rows, columns = ndimage.distance_transform_edt(
             alone, return_distances=False, return_indices=True
         )
