@@ -162,6 +162,18 @@ def test_text_under_marker_stays_black_and_marker_stays(marker, paper):
     assert gray[under].min() > 127
 
 
+def test_black_text_on_strongly_colored_paper_stays_black():
+    pixels = np.full((400, 400, 3), (250, 215, 40), np.uint8)
+    pixels[LETTERS] = 30
+    cleaned, _ = page.clean_page(whiten, pixels)
+    assert cleaned[LETTERS].max() < 60
+    assert (cleaned[~LETTERS] == 255).all()
+    pixels[LETTERS] = RED
+    red, green, blue = np.median(page.clean_page(whiten, pixels)[0][LETTERS], axis=0)
+    assert red > 150
+    assert max(green, blue) < 90
+
+
 def test_red_ink_over_marker_stays_red():
     cleaned, _ = page.clean_page(blacken_color, marked((245, 244, 240), MARKERS[0], RED))
     red, green, blue = np.median(cleaned[LETTERS], axis=0)
@@ -205,6 +217,22 @@ def test_a_box_broader_than_the_square_that_paper_is_sought_in_stays(color, has_
     cleaned, _ = page.clean_page(erase, pixels)
     assert np.abs(cleaned[box].astype(int) - pixels[box]).max() <= 6
     assert (cleaned[:280] == 255).all()
+
+
+@pytest.mark.parametrize("bottom", [960, 1300])  # of the second page, the negative is cleaned
+def test_dense_light_text_on_a_ground_as_wide_as_the_page_stays(bottom):
+    image = Image.new("L", (1240, 1754), 240)
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((0, 180, 1240, bottom), 25)
+    for top in range(40, 1700, 38):
+        inside = 180 < top < bottom - 30
+        if inside or top < 150 or top > bottom:
+            light = 255 if inside else 20
+            draw.text((120, top), "the parish office " * 5, light, font("DejaVuSerif", 22))
+    pixels = np.asarray(image)[..., np.newaxis]
+    cleaned, _ = page.clean_page(whiten, pixels)
+    change = np.abs(cleaned.astype(int) - pixels)
+    assert change[(pixels < 30) | (pixels > 240)].max() < 20
 
 
 def test_paper_in_a_deep_shadow_is_paper():
@@ -331,6 +359,19 @@ def test_solid_black_that_the_network_hollowed_comes_back():
     assert cleaned[100:200, 100:200].max() < 0.2
     assert (cleaned[235:255, 100:200] == 1).all()
     assert (cleaned[270:274, 120:200] == 1).all()
+
+
+def test_on_strong_grain_only_broad_solid_black_comes_back():
+    dirty = np.full((300, 300, 1), 0.9, "float32")
+    dirty[20:120, 20:120] = 0.1
+    dirty[200:220, 20:280] = 0.1  # narrower than two broad strokes
+    dirty += np.random.default_rng(0).uniform(-0.07, 0.07, dirty.shape).astype("float32")
+    cleaned = np.ones_like(dirty)
+    cleaned[20:30, 20:120] = 0
+    cleaned[200:220, 20:40] = 0
+    ink.correct(*ink.divide_by_paper(dirty), cleaned)
+    assert cleaned[25:115, 25:115].max() < 0.3
+    assert (cleaned[200:220, 60:280] == 1).all()
 
 
 @pytest.mark.parametrize(("light", "is_mended"), [(0.6, True), (0.35, False)])

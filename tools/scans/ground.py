@@ -260,15 +260,21 @@ def find_color_areas(pixels, paper, besides=None):
     return areas
 
 
-def without_color_areas(pixels, areas, paper):
-    """Return rows of a page, uint8, as they are without areas of color: paper and ink.
+def divide(pixels, ground, absorbed):
+    """Return pixels divided by their ground, in [0, 1].
 
-    A channel that an area absorbs says little about the ink over it: there it becomes as dark,
-    beside the paper, as the darkest of the others.
+    A channel that the ground absorbs says little about the ink on it: it becomes as dark as the
+    darkest of the others. `absorbed` is where, bool (height, width, channels).
     """
-    ground = np.maximum(paper * areas / np.float32(255), 1)
-    divided = np.minimum(pixels / ground, 1)
-    absorbed = areas < 0.6 * lightest(areas)
-    replacement = np.where(absorbed, darkest(np.where(absorbed, 1, divided)), divided) * paper
+    divided = np.minimum(pixels / np.maximum(ground, 1), 1)
+    if absorbed.any():
+        divided = np.where(absorbed, darkest(np.where(absorbed, 1, divided)), divided)
+    return divided
+
+
+def without_color_areas(pixels, areas, paper):
+    """Return rows of a page, uint8, as they are without areas of color: paper and ink."""
+    ground = paper * areas / np.float32(255)
+    replacement = divide(pixels, ground, absorbed=areas < 0.6 * lightest(areas)) * paper
     result = np.where(darkest(areas) == 255, pixels, replacement)
     return np.round(result).astype(np.uint8)

@@ -7,6 +7,7 @@ from tools import tiles
 from tools.scans.ground import (
     bands,
     darkest,
+    divide,
     estimate_paper,
     find_color_areas,
     find_dark_ground,
@@ -23,6 +24,7 @@ TILE, MARGIN = 1760, 224
 MULTIPLE = 32  # the U-Net takes sides that are multiples of it
 MAX_SMALL = 1_000_000  # pixels of a small page, whose letters are few pixels tall
 MAX_NEGATIVE = 0.45 * 255  # gray that half of a negative is darker than
+MIN_REFLECTED = 0.4  # of a channel of colored paper, as a share of the lightest
 
 
 def cleaner(network):
@@ -130,7 +132,7 @@ def _is_negative(pixels):
 
 def _chroma(pixels, paper):
     """Return (pixels divided by their paper, darkest channel, lightest less darkest channel)."""
-    divided = np.minimum(pixels / np.maximum(paper, 1), 1)
+    divided = divide(pixels, paper, absorbed=paper < MIN_REFLECTED * lightest(paper))
     dark = darkest(divided)
     return divided, dark, lightest(divided) - dark
 
