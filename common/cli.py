@@ -104,7 +104,8 @@ def parse(description, argv, *commands):
     settings = _parse(train, argv, description + hint)
     if settings.resume:
         folder = settings.resume
-        if len(argv) != (1 if argv[0].startswith("--resume=") else 2):  # more than --resume
+        resume_alone = len(argv) == (1 if "=" in argv[0] else 2)
+        if not resume_alone:
             raise UserError(f"--resume {folder} reuses the flags of that training; give no others")
         argv = _read_arguments(folder)
         settings = dataclasses.replace(_parse(train, argv, description), resume=folder)

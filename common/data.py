@@ -76,16 +76,16 @@ class Images:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Source:
+class _Dataset:
     name: str
     class_names: list
     cache_folder: str  # below Keras's cache
     hashes: dict  # {file to download: its hash, in pooch's notation}
     stand_in: str  # name of the synthetic dataset
-    make_images: Callable  # makes its images
+    make_images: Callable
 
 
-_MNIST = _Source(
+_MNIST = _Dataset(
     name="MNIST",
     class_names=list("0123456789"),
     cache_folder="",
@@ -94,7 +94,7 @@ _MNIST = _Source(
     make_images=digits,
 )
 _CLOTHES = "T-shirt,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot"
-_FASHION_MNIST = _Source(
+_FASHION_MNIST = _Dataset(
     name="Fashion-MNIST",
     class_names=_CLOTHES.split(","),
     cache_folder="fashion-mnist",
@@ -126,36 +126,36 @@ def load_fashion_mnist(settings):
     return _load(_FASHION_MNIST, settings)
 
 
-def _load(source, settings):
-    name = source.name
+def _load(dataset, settings):
+    name = dataset.name
     origin = "local"
     arrays = None
     if settings.data_dir:
-        arrays = _read_folder(source, settings.data_dir)
+        arrays = _read_folder(dataset, settings.data_dir)
         if arrays is None:
             return load_pictures(settings)
     elif not settings.synthetic:
         try:
-            folder, origin = _cache_or_download(source)
-            arrays = _read_folder(source, folder)
+            folder, origin = _cache_or_download(dataset)
+            arrays = _read_folder(dataset, folder)
         except DownloadError as error:
-            warn_synthetic(name, error, source.stand_in)
+            warn_synthetic(name, error, dataset.stand_in)
         except UserError as error:
             raise UserError(f"{error}; delete it, and it will be downloaded again") from None
     if arrays is None:
-        name = source.stand_in
+        name = dataset.stand_in
         origin = "synthetic"
         arrays = []
         for part, count in (("train", 10_000), ("test", 2_000)):
             count = min(settings.limit or count, count)
-            arrays += source.make_images(count, seed=seed_for(settings.seed, name, part))
+            arrays += dataset.make_images(count, seed=seed_for(settings.seed, name, part))
     x, y, x_test, y_test = (array[: settings.limit] for array in arrays)
     x, x_test = (pixels[..., np.newaxis].astype("float32") / 255 for pixels in (x, x_test))
     split = len(x) - min(math.ceil(len(x) / 10), 5_000)
     return Images(
         name=name,
         source=origin,
-        class_names=source.class_names,
+        class_names=dataset.class_names,
         x_train=x[:split],
         y_train=y[:split],
         x_val=x[split:],
@@ -177,33 +177,29 @@ def warn_synthetic(name, error, stand_in):
 # ---------------------------------------------------------------- dataset files
 
 
-def _read_folder(source, folder):
+def _read_folder(dataset, folder):
     """Return [x_train, y_train, x_test, y_test] as uint8, or None if the folder holds pictures."""
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; it should hold {source.name}")
+        raise UserError(f"{folder}: no such folder; it should hold {dataset.name}")
     npz = folder / "mnist.npz"
-    if source is _MNIST and os.path.lexists(npz):
+    if dataset is _MNIST and os.path.lexists(npz):
         arrays, origin = _read_npz(npz), npz
     else:
-        # torchvision's layout, or a folder with the dataset's name.
-        places = [folder / source.name.replace("-", "") / "raw", folder / source.name.lower()]
-        for place in (*places, folder):
-            paths = [_find_idx(place, name) for name in _IDX_FILES]
-            if any(paths):
-                break
+        origin, paths = _find_idx_files(dataset, folder)
+        if any(paths):
+            if not all(paths):
+                missing = origin / _IDX_FILES[paths.index(None)]
+                raise UserError(f"{missing}-ubyte[.gz]: missing, while other files are there")
+            arrays = [_read_idx(path) for path in paths]
+        elif os.path.lexists(npz):
+            raise UserError(
+                f"{npz}: MNIST, not {dataset.name}; denoise_mnist.py takes it, and so does "
+                "vae_fashion.py --dataset mnist"
+            )
+        elif any(_classes_in(folder).values()):
+            return None
         else:
-            if os.path.lexists(npz):
-                raise UserError(
-                    f"{npz}: MNIST, not {source.name}; denoise_mnist.py takes it, and so does "
-                    "vae_fashion.py --dataset mnist"
-                )
-            if any(_classes_in(folder).values()):
-                return None
-            raise UserError(f"{folder}: holds neither {source.name} nor pictures")
-        if not all(paths):
-            missing = _IDX_FILES[paths.index(None)]
-            raise UserError(f"{place / missing}-ubyte[.gz]: missing, while other files are there")
-        arrays, origin = [_read_idx(path) for path in paths], place
+            raise UserError(f"{folder}: holds neither {dataset.name} nor pictures")
     x, y, x_test, y_test = arrays
     for pixels, labels in ((x, y), (x_test, y_test)):
         valid = labels.ndim == 1 and labels.dtype.kind in "iu" and len(labels) >= 10
@@ -214,6 +210,17 @@ def _read_folder(source, folder):
 
 
 _IDX_FILES = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+
+
+def _find_idx_files(dataset, folder):
+    """Return (folder, paths) of the IDX files; a path is None if that file is missing."""
+    # torchvision's layout, or a folder with the dataset's name.
+    places = [folder / dataset.name.replace("-", "") / "raw", folder / dataset.name.lower(), folder]
+    for place in places:
+        paths = [_find_idx(place, name) for name in _IDX_FILES]
+        if any(paths):
+            break
+    return place, paths
 
 
 def _find_idx(folder, name):
@@ -258,10 +265,10 @@ def keras_cache():
     return Path(os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras"), "datasets")
 
 
-def _cache_or_download(source):
+def _cache_or_download(dataset):
     """Return the cache folder with all files of a dataset, and "cache" or "download"."""
-    folder = keras_cache() / source.cache_folder
-    origins = [download(URL + name, folder / name, known) for name, known in source.hashes.items()]
+    folder = keras_cache() / dataset.cache_folder
+    origins = [download(URL + name, folder / name, known) for name, known in dataset.hashes.items()]
     return folder, "download" if "download" in origins else "cache"
 
 

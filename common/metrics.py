@@ -26,7 +26,8 @@ def psnr(clean, images):
 def ssim(clean, images):
     """Return the structural similarity (1 is identical), averaged over the images.
 
-    Windows of 7x7 pixels; Wang et al. 2004, https://doi.org/10.1109/TIP.2003.819861
+    Over windows of 7x7 pixels, scikit-image's default, not the Gaussian ones of 11x11 pixels in
+    Wang et al. 2004, https://doi.org/10.1109/TIP.2003.819861
     """
     pairs = zip(clean[..., 0], images[..., 0], strict=True)
     return float(np.mean([structural_similarity(a, b, data_range=1.0) for a, b in pairs]))

@@ -69,8 +69,8 @@ def load_noisy_office(settings):
 
     All pages of a family share text and dirt. UCI marks families TR, VA and TE; in Kaggle's files
     the family is the file number modulo 3. The test pages are a family of their own, and UCI's VA
-    is for validation. Kaggle lacks clean pages for the third family, so _hold_out splits pages
-    instead.
+    is for validation. Kaggle lacks clean pages for the third family, so rows of the training pages
+    are held out instead.
 
     `settings` has data_dir, synthetic, limit and seed, as `cli.Train`. --data-dir may hold Kaggle's
     folders (train, train_cleaned), UCI's (SimulatedNoisyOffice), or the user's own pages in dirty/
@@ -126,9 +126,9 @@ def pad_and_stack(pages):
     return dirty, np.stack([pad(page.clean) for page in pages])
 
 
-# Kaggle's pages of family TR all begin with the same text, in three sizes: files 1 to 72 small, 73
-# to 144 large, 145 to 216 normal. All have the same dirt, pixel by pixel.
-_TRAINING_ROWS = [225, 336, 336]  # rows to train on, for each size
+# Kaggle's training pages repeat one text in three sizes (files 1 to 72 small, 73 to 144 large, 145
+# to 216 normal), with the same dirt, pixel by pixel.
+_TRAINING_ROWS = [225, 336, 336]  # first rows, for training, of each size
 _HELD_OUT_ROWS = slice(364, None)  # of normal pages: text that no training rows reach
 _WIDE_FACES = range(193, 217)  # typewriter faces, whose pages end earlier in the text
 
