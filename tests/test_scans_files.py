@@ -229,6 +229,11 @@ def test_what_a_format_cannot_tell_about_an_image_is_reported(suffix, note):
     assert note in clean("a.jpg", f"b.{suffix}")["notes"]
 
 
+def test_the_comment_of_a_gif_is_lost():
+    scan().save("a.gif", comment=b"by hand")
+    assert clean("a.gif", "b.png")["notes"] == ["metadata is lost (comment)"]
+
+
 def test_damaged_or_too_long_metadata_is_left_out():
     scan().save("a.jpg", **described("jpg"))
     damaged = Path("a.jpg").read_bytes().replace(b"2019:12:31 23:59:59", b"\xff" * 19)

@@ -26,7 +26,7 @@ def read(image):
     """Return what a Pillow image says about itself, for an upright copy: without an orientation.
 
     {"tags": {tag: value}, "EXIF": {tag of a part: {tag: value}}, "XMP": bytes, "comment": bytes of
-    a JPEG, "PNG text": {keyword: text}, "IPTC": values}; what is missing or damaged is absent.
+    a JPEG or GIF, "PNG text": {keyword: text}, "IPTC": values}; what is missing or damaged is absent.
     """
     image.load()  # in PNG files it may follow the pixels
     tags = {}
@@ -52,7 +52,7 @@ def read(image):
         "tags": tags,
         "EXIF": parts,
         "XMP": re.sub(orientation, b"", image.info.get("xmp", b"")),
-        "comment": image.info.get("comment") if image.format == "JPEG" else None,
+        "comment": image.info.get("comment") if image.format in ("JPEG", "GIF") else None,
         "PNG text": {key: text for key, text in texts.items() if not key.startswith(skipped)},
         "IPTC": iptc,
     }
