@@ -26,7 +26,8 @@ def read(image):
     """Return what a Pillow image says about itself, for an upright copy: without an orientation.
 
     {"tags": {tag: value}, "EXIF": {tag of a part: {tag: value}}, "XMP": bytes, "comment": bytes of
-    a JPEG or GIF, "PNG text": {keyword: text}, "IPTC": values}; what is missing or damaged is absent.
+    a JPEG or GIF, "PNG text": {keyword: text}, "IPTC": values}. What is missing or damaged is
+    absent.
     """
     image.load()  # in PNG files it may follow the pixels
     tags = {}
