@@ -12,7 +12,6 @@ from common import images
 
 MAX_STROKE_SHARE = 1 / 160  # of a page's longer side: broader color is no stroke, but an area
 MIN_STROKE = 11  # pixels; the same on a small page
-MIN_PAPER_SHARE = 0.35  # of the square whose median is the paper
 MIN_BOX_SHARE = 0.2  # of an area without paper that is no shadow; dense text hides its edges
 # A ground can carry light text if its darkest channel, as a share of the paper's, and its gray are
 # below these.
@@ -66,7 +65,7 @@ def ramp(values, low, high):
     return np.clip((values - low) / (high - low), 0, 1)
 
 
-def estimate_paper(pixels, side=200, window=41):
+def estimate_paper(pixels, side=200, window=41, min_share=0.35):
     """Return (function that gives the paper's color in some rows, grain of the paper).
 
     The color is the median over a square, float32 of shape (rows, width, channels), or of every
@@ -76,7 +75,8 @@ def estimate_paper(pixels, side=200, window=41):
     standard deviation, as a share of the paper's color.
 
     `pixels` are uint8, shape (height, width, channels). Every n-th is used, so that at most about
-    twice `side` are along a side; `window` is the side of the square, in used pixels.
+    twice `side` are along a side; `window` is the side of the square, in used pixels, of which at
+    least `min_share` must be paper; less may be light text on a dark ground.
     """
     height, width, channels = pixels.shape
     step = max(1, max(height, width) // side)
@@ -93,8 +93,7 @@ def estimate_paper(pixels, side=200, window=41):
         )
 
     paper = median(is_paper.astype(np.uint8))
-    # Without paper around it; less may be light text on a dark ground.
-    alone = ndimage.uniform_filter(is_paper.astype("float32"), window) < MIN_PAPER_SHARE
+    alone = ndimage.uniform_filter(is_paper.astype("float32"), window) < min_share
     if alone.all():
         paper = median()
     elif alone.any():

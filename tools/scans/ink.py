@@ -39,7 +39,7 @@ def divide_by_paper(page):
     divided = np.empty(page.shape, np.uint8)
     for rows in bands(len(page)):
         divided[rows] = np.round(page[rows] * 255)
-    paper, grain = estimate_paper(divided, side=800, window=21)
+    paper, grain = estimate_paper(divided, side=800, window=21, min_share=0.1)
     wide_paper, _ = estimate_paper(divided)
     for rows in bands(len(page)):
         light, wide = paper(rows), wide_paper(rows)
