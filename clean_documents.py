@@ -15,8 +15,8 @@
       Conv2DTranspose 1 4x4    (192, 192, 1)
     clean page = page / background + network output, clipped to [0, 1]
 
-Skip connections are added. This is `--architecture unet`, 817,873 parameters; the article's
-`autoencoder` has 38,145.
+At the arrows, skip connections are added. This is `--architecture unet`, 817,873 parameters; the
+article's `autoencoder` has 38,145.
 
 Examples:
   python clean_documents.py --input samples/scan.jpg samples/letter.pdf

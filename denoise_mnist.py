@@ -130,8 +130,9 @@ def train(settings, digits, noisy_val, folder):
         # over about 1,000, too many for such a short run.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
     # For a clean pixel x and an output y the loss is -x * log(y) - (1 - x) * log(1 - y), which is
-    # lowest at y = x, also for gray pixels. Its gradient at the sigmoid's input is y - x. The
-    # squared error's has an extra factor y * (1 - y): near 0 or 1, even a wrong y hardly changes.
+    # lowest at y = x, also for gray pixels. Its gradient at the sigmoid's input is y - x. That of
+    # the squared error has an extra factor y * (1 - y), so near 0 or 1 even a wrong y hardly
+    # changes.
     model.compile(optimizer, loss="binary_crossentropy")
     model.summary()
     # An endless tf.data.Dataset that calls make_batch(indices, seed) for each step, with shuffled
@@ -153,7 +154,7 @@ def train(settings, digits, noisy_val, folder):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Apply(cli.Apply):
-    invert: bool = True
+    no_invert: bool = False
     """keep dark-on-light pictures as they are, instead of inverting them as the model needs"""
     tile: bool = False
     """denoise a picture of many digits at its own size; digits should be about 20 pixels tall"""
@@ -170,12 +171,12 @@ def denoise_files(settings):
     if settings.tile:
         network = build_denoiser(None, None)  # convolutions have the same weights at any size
         network.set_weights(model.get_weights())
-        return tiles.denoise_files(network, outputs, multiple=4, invert=settings.invert)
+        return tiles.denoise_files(network, outputs, multiple=4, invert=not settings.no_invert)
     sheet_paths = [target.with_name(f"{path.stem}_sheet.png") for path, target in outputs]
     files.ensure_not_taken(sheet_paths[0].parent, [path.name for path in sheet_paths])
     for (path, target), sheet_path in zip(outputs, sheet_paths, strict=True):
         picture = images.read_visible(path)
-        model_input, inverted = small_images.prepare(picture, dataset_name, settings.invert)
+        model_input, inverted = small_images.prepare(picture, dataset_name, not settings.no_invert)
         denoised = model.predict(model_input[np.newaxis], verbose=0)[0]
         images.write_image(target, 1 - denoised if inverted else denoised)
         small_images.write_sheet(sheet_path, picture, model_input, {"denoised": denoised})

@@ -342,7 +342,7 @@ def train(experiment, settings, digits):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Apply(cli.Apply):
-    invert: bool = True
+    no_invert: bool = False
     """keep dark-on-light pictures as they are, instead of inverting them as the model needs"""
 
 

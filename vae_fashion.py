@@ -22,8 +22,7 @@ Examples:
 
 The convolutional network and its recipe `published`, apart from the loss (see `reconstruction`),
 are those of a blog article on generating clothes, the dense ones those of Keras's old example on
-MNIST. VAE: Kingma and Welling 2013,
-https://arxiv.org/abs/1312.6114
+MNIST. VAE: Kingma and Welling 2013, https://arxiv.org/abs/1312.6114
 """
 
 import dataclasses
@@ -321,7 +320,7 @@ class Apply(cli.Apply):
     differ are chosen"""
     seed: int | None = None
     """seed of the variations; by default a new one each time"""
-    invert: bool = True
+    no_invert: bool = False
     """keep dark-on-light pictures as they are, instead of inverting them as the model needs"""
 
     def __post_init__(self):

@@ -5,14 +5,15 @@
     encoded (height, width, 16)                Conv2DTranspose 16 8x8, stride 8
       decoder: both concatenated, Conv 16 3x3 relu, Conv 1 3x3 tanh, times --strength
     marked image = image + decoder output
-      GaussianNoise                          in training only; a second output has a blur, too
+      GaussianNoise                          in training only
       extractor: Conv 24 5x5, Conv 24 3x3, Conv 64 8x8 stride 8, Conv 64 1x1, Conv 1 1x1 sigmoid
-    recovered watermark                    the probability of a 1 in each cell
+    recovered watermark                    the probability of a 1 in each cell, also after a blur
 
-As in watermark_ae.py, the decoder embeds and the extractor reads. tools/messages turns a text into
-the bits: in an error-correcting code, permuted by a key, in a tile that repeats over the photo. A
-quarter of the cells are pilots, known bits that locate the cells after cropping, scaling and
-rotation. Smooth areas are changed less, and each message is read back before the photo is written.
+As in watermark_ae.py, the decoder embeds and the extractor reads. tools/messages encodes a text
+with an error-correcting code, permutes its bits by a key, and puts them into a tile that repeats
+over the photo. A quarter of the cells are pilots, known bits that locate the cells after cropping,
+scaling and rotation. Smooth areas are changed less, and each message is read back before the photo
+is written.
 
 Examples:
   python watermark_photo.py --input samples/photo.jpg --message "© 2026 me" --key secret

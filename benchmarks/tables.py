@@ -231,7 +231,7 @@ def summary_row(script, ours, trainings):
         [trainings[key] for key in sorted(trainings) if key.startswith(f"{script}/{recipe}/")]
         for recipe in (PUBLISHED, ours)
     )
-    first = runs[0]
+    first = trainings[f"{script}/{ours}/0"]
     pairs = []
     if script in COMPARED and published:  # of the same seed, or where there is one seed, with that
         pairs = [(published[min(seed, len(published) - 1)], run) for seed, run in enumerate(runs)]

@@ -104,8 +104,7 @@ def parse(description, argv, *commands):
     settings = _parse(train, argv, description + hint)
     if settings.resume:
         folder = settings.resume
-        resume_alone = len(argv) == (1 if "=" in argv[0] else 2)
-        if not resume_alone:
+        if len(argv) != (2 if argv[0] == "--resume" else 1):  # more than --resume or --resume=…
             raise UserError(f"--resume {folder} reuses the flags of that training; give no others")
         argv = _read_arguments(folder)
         settings = dataclasses.replace(_parse(train, argv, description), resume=folder)

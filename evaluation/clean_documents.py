@@ -68,8 +68,8 @@ def evaluate(restore, pages):
         pages: list of `Page`.
 
     Returns:
-        {metric: value}: `rmse`, pooled over all pixels; `psnr` in dB, averaged over the pages; and
-        `rmse_<kind>` for each kind of dirt.
+        {metric: value}: `rmse`, pooled over all pixels; `psnr`, the mean of the pages'
+        `metrics.psnr`; and `rmse_<kind>` for each kind of dirt.
     """
     errors, psnrs = {}, []
     for page in pages:

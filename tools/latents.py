@@ -87,7 +87,7 @@ def encode(model, dataset_name, settings):
     rng, codes = np.random.default_rng(seed), []
     for path, target in outputs:
         picture = images.read_visible(path)
-        prepared, _ = small_images.prepare(picture, dataset_name, settings.invert)
+        prepared, _ = small_images.prepare(picture, dataset_name, not settings.no_invert)
         z_mean, z_log_var, _ = (np.asarray(part)[0] for part in model.encoder(prepared[np.newaxis]))
         codes.append(z_mean)
         [result] = decode(model.decoder, z_mean[np.newaxis])
@@ -147,7 +147,7 @@ def encode_with_each(halves, dataset_name, settings):
     codes = {name: [] for name in halves}
     for (path, _), sheet in zip(outputs, sheets, strict=True):
         picture = images.read_visible(path)
-        prepared, _ = small_images.prepare(picture, dataset_name, settings.invert)
+        prepared, _ = small_images.prepare(picture, dataset_name, not settings.no_invert)
         results = {}
         for name, (encoder, decoder) in halves.items():
             code = np.asarray(encoder(prepared[np.newaxis]))

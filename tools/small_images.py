@@ -137,7 +137,7 @@ def _crop(image):
         return image, black, black, np.zeros(smooth.shape, bool)
     blobs, count = ndimage.label(smooth > (black + white) / 2)
     areas = ndimage.sum_labels(np.ones_like(smooth), blobs, np.arange(1, count + 1))
-    min_area = min(0.03 * areas.sum(), areas.max())  # of many equal ones, none is a speck
+    min_area = min(0.03 * areas.sum(), areas.max() / 2)  # of many similar ones, none is a speck
     salient = np.isin(blobs, 1 + np.flatnonzero(areas >= min_area))
     [box] = ndimage.find_objects(salient.astype(np.uint8))
     return image[box], black, white, salient[box]

@@ -24,7 +24,7 @@ from common.cli import UserError
 from tools.scans.document import clean_file
 from tools.scans.page import cleaner
 
-WORKER_BYTES = 2 * 10**9  # of memory, with large pages
+WORKER_BYTES = 25 * 10**8  # of memory, with large pages
 _lock = threading.Lock()  # PDFium is not thread-safe
 
 

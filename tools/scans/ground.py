@@ -12,7 +12,7 @@ from common import images
 
 MAX_STROKE_SHARE = 1 / 160  # of a page's longer side: broader color is no stroke, but an area
 MIN_STROKE = 11  # pixels; the same on a small page
-MIN_BOX_SHARE = 0.2  # of an area without paper that is no shadow; dense text hides its edges
+MAX_BOX_SHARE = 0.2  # of a shadow that is in dark boxes; low, because dense text hides their edges
 # A ground can carry light text if its darkest channel, as a share of the paper's, and its gray are
 # below these.
 DARK, MAX_LIGHTNESS = 0.5, 0.6
@@ -97,9 +97,10 @@ def estimate_paper(pixels, side=200, window=41, min_share=0.35):
     if alone.all():
         paper = median()
     elif alone.any():
+        boxes = _in_boxes(divided.min(-1))
         areas, count = ndimage.label(alone)
-        box_share = ndimage.mean(_in_boxes(divided.min(-1)), areas, np.arange(count + 1))
-        shaded = alone & same_color & (box_share < MIN_BOX_SHARE)[areas]
+        box_share = ndimage.mean(boxes, areas, np.arange(count + 1))
+        shaded = alone & same_color & ~boxes & (box_share < MAX_BOX_SHARE)[areas]
         rows, columns = ndimage.distance_transform_edt(
             alone, return_distances=False, return_indices=True
         )
@@ -263,11 +264,11 @@ def divide(pixels, ground, absorbed):
     """Return pixels divided by their ground, in [0, 1].
 
     A channel that the ground absorbs says little about the ink on it: it becomes as dark as the
-    darkest of the others. `absorbed` is where, bool (height, width, channels).
+    darkest of the others. `absorbed` is how much of each pixel's channels is, from 0 to 1.
     """
     divided = np.minimum(pixels / np.maximum(ground, 1), 1)
     if absorbed.any():
-        divided = np.where(absorbed, darkest(np.where(absorbed, 1, divided)), divided)
+        divided += absorbed * (darkest(np.where(absorbed > 0, 1, divided)) - divided)
     return divided
 
 

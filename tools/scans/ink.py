@@ -14,8 +14,8 @@ BLANK, BLANK_WINDOW = 1 - 1 / 24, 9  # least gray of paper without ink; pixels a
 BLANK_SHARE = 0.5, 0.8  # of 15x15 pixels, from which on the network's gray fades, and is gone
 UNSURE = 0.5, 0.6  # gray that the network makes of what it does not take for ink
 MAX_BLACK = 64  # of 255 on a page divided by its paper; on even paper, only rims of stains reach it
-MIN_BLACK = 5  # pixels: side of the smallest square of solid black
-MAX_GRAIN_OF_BLACK = 0.03  # of a page on which it is ink; with more, only what is much broader
+MIN_BLACK = 5  # pixels: narrower black is not solid
+MAX_GRAIN_OF_BLACK = 0.03  # with more, solid black must be broader than two strokes
 MIN_STRONG_DEPTH = 0.65  # of a page's strong ink; only beside such ink can other ink be faint
 MIN_FAINT_SHARE = 0.05  # of the ink: less may be dots and commas, which are faint for their size
 MAX_BLURRED = 0.9  # sharpness of what shows through, as a share of that of the strong ink
@@ -63,7 +63,7 @@ def correct(divided, grain, cleaned):
     keep_black(divided, grain, cleaned)
     if grain == 0:
         keep_clean_ink(divided, cleaned)
-    if not has_grays:  # no ink is faint
+    if not has_grays:  # no ink is faint; what follows would change nothing
         return
     # What shows through would be taken for missing parts of the ink that it touches.
     if not keep_faint_ink(divided, cleaned) and grain:
@@ -93,14 +93,14 @@ def keep_white(divided, grain, cleaned):
 def keep_black(divided, grain, cleaned):
     """Give solid black, such as the head of a note, back: the network may hollow it.
 
-    What is narrow stays as the network left it: the rim of a stain can be as dark. So can broad,
-    uneven ink and dirt on a page with strong grain.
+    What is narrow stays as the network left it: the rim of a stain can be as dark. On a page with
+    strong grain, uneven ink and dirt can be, so only what is broader than two strokes comes back.
     """
     side = MIN_BLACK if grain < MAX_GRAIN_OF_BLACK else 2 * max_stroke(divided.shape) + 1
     is_black = ndimage.uniform_filter(divided[..., 0], 3) < MAX_BLACK
     is_black = ndimage.maximum_filter(ndimage.minimum_filter(is_black, side), side)  # an opening
-    is_ink = is_black & (cleaned[..., 0] < 0.5)
-    black = ndimage.binary_propagation(is_ink, np.ones((3, 3)), mask=is_black)
+    areas, _ = ndimage.label(is_black, np.ones((3, 3)))
+    black = is_black & np.isin(areas, areas[cleaned[..., 0] < 0.5])
     cleaned[black] = np.minimum(cleaned[black], divided[black] / np.float32(255))
 
 

@@ -24,7 +24,8 @@ TILE, MARGIN = 1760, 224
 MULTIPLE = 32  # the U-Net takes sides that are multiples of it
 MAX_SMALL = 1_000_000  # pixels of a small page, whose letters are few pixels tall
 MAX_NEGATIVE = 0.45 * 255  # gray that half of a negative is darker than
-MIN_REFLECTED = 0.4  # of a channel of colored paper, as a share of the lightest
+# Of the lightest channel of colored paper: a channel that is darker says little about the ink.
+REFLECTED = 0.4, 0.6
 
 
 def cleaner(network):
@@ -132,7 +133,8 @@ def _is_negative(pixels):
 
 def _chroma(pixels, paper):
     """Return (pixels divided by their paper, darkest channel, lightest less darkest channel)."""
-    divided = divide(pixels, paper, absorbed=paper < MIN_REFLECTED * lightest(paper))
+    reflected = paper / np.maximum(lightest(paper), 1)
+    divided = divide(pixels, paper, absorbed=1 - ramp(reflected, *REFLECTED))
     dark = darkest(divided)
     return divided, dark, lightest(divided) - dark
 
