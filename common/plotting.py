@@ -109,6 +109,7 @@ def plot_history(folder, *, ylabel, caption):
         axis.set_ylim(late.min() - 0.05 * margin, late.max() + 0.15 * margin)
         caption = f"The first epochs may be above the frame. {caption}"
     axis.set(xlabel="epoch", ylabel=ylabel, title="Training")
+    axis.xaxis.get_major_locator().set_params(integer=True)
     axis.grid(alpha=0.3)
     axis.legend()
     save(
