@@ -24,7 +24,8 @@ TILE, MARGIN = 1760, 224
 MULTIPLE = 32  # the U-Net takes sides that are multiples of it
 MAX_SMALL = 1_000_000  # pixels of a small page, whose letters are few pixels tall
 MAX_NEGATIVE = 0.45 * 255  # gray that half of a negative is darker than
-# Of the lightest channel of colored paper: a channel that is darker says little about the ink.
+# Light in one channel of colored paper, as a share of its lightest: a channel with less says little
+# about the ink.
 REFLECTED = 0.4, 0.6
 
 
