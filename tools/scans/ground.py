@@ -260,14 +260,14 @@ def find_color_areas(pixels, paper, besides=None):
     return areas
 
 
-def divide(pixels, ground, absorbed):
+def divide(pixels, ground, absorbed=None):
     """Return pixels divided by their ground, in [0, 1].
 
     A channel that the ground absorbs says little about the ink on it: it becomes as dark as the
     darkest of the others. `absorbed` is how much of each pixel's channels is, from 0 to 1.
     """
     divided = np.minimum(pixels / np.maximum(ground, 1), 1)
-    if absorbed.any():
+    if absorbed is not None:
         divided += absorbed * (darkest(np.where(absorbed > 0, 1, divided)) - divided)
     return divided
 

@@ -99,9 +99,13 @@ def keep_black(divided, grain, cleaned):
     side = MIN_BLACK if grain < MAX_GRAIN_OF_BLACK else 2 * max_stroke(divided.shape) + 1
     is_black = ndimage.uniform_filter(divided[..., 0], 3) < MAX_BLACK
     is_black = ndimage.maximum_filter(ndimage.minimum_filter(is_black, side), side)  # an opening
-    areas, _ = ndimage.label(is_black, np.ones((3, 3)))
-    black = is_black & np.isin(areas, areas[cleaned[..., 0] < 0.5])
-    cleaned[black] = np.minimum(cleaned[black], divided[black] / np.float32(255))
+    areas, count = ndimage.label(is_black, np.ones((3, 3)))
+    has_ink = np.zeros(count + 1, bool)
+    has_ink[areas[is_black & (cleaned[..., 0] < 0.5)]] = True
+    for rows in bands(len(cleaned)):
+        page = divided[rows] / np.float32(255)
+        here = has_ink[areas[rows], np.newaxis]
+        cleaned[rows] = np.where(here, np.minimum(cleaned[rows], page), cleaned[rows])
 
 
 def keep_clean_ink(divided, cleaned):
@@ -126,7 +130,9 @@ def keep_clean_ink(divided, cleaned):
         is_sharp = _sharpness(page, lost, _depths(page, lost, count)) > MIN_SHARPNESS
         kept |= np.r_[False, is_narrow & is_sharp][lost]
     kept = ndimage.binary_dilation(kept, np.ones((3, 3))) & (kept | ~is_ink)
-    np.divide(divided, np.float32(255), out=cleaned, where=kept[..., np.newaxis])
+    for rows in bands(len(cleaned)):
+        page = divided[rows] / np.float32(255)
+        cleaned[rows] = np.where(kept[rows, :, np.newaxis], page, cleaned[rows])
 
 
 def mend_strokes(divided, grain, cleaned):

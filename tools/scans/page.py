@@ -134,8 +134,11 @@ def _is_negative(pixels):
 
 def _chroma(pixels, paper):
     """Return (pixels divided by their paper, darkest channel, lightest less darkest channel)."""
-    reflected = paper / np.maximum(lightest(paper), 1)
-    divided = divide(pixels, paper, absorbed=1 - ramp(reflected, *REFLECTED))
+    absorbed = None
+    sample = paper[::8, ::8]  # enough to see whether it is colored
+    if (sample < REFLECTED[1] * lightest(sample)).any():
+        absorbed = 1 - ramp(paper / np.maximum(lightest(paper), 1), *REFLECTED)
+    divided = divide(pixels, paper, absorbed)
     dark = darkest(divided)
     return divided, dark, lightest(divided) - dark
 
