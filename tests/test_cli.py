@@ -72,8 +72,15 @@ def test_resume_takes_the_flags_of_the_run_folder(tmp_path):
     settings = parse("--resume", str(tmp_path))
     assert (settings.epochs, settings.noise, settings.resume) == (3, 0.25, tmp_path)
     assert settings.arguments == ("--epochs", "3", "--noise", "0.25")
-    with pytest.raises(cli.UserError, match="reuses the flags of that training; give no others"):
-        parse("--resume", str(tmp_path), "--epochs", "5")
+    assert parse(f"--resume={tmp_path}") == settings
+    for flags in (
+        ["--resume", str(tmp_path), "--epochs", "5"],
+        [f"--resume={tmp_path}", "--epochs=5"],
+        ["--synthetic", f"--resume={tmp_path}"],
+    ):
+        message = "reuses the flags of that training; give no others"
+        with pytest.raises(cli.UserError, match=message):
+            parse(*flags)
 
 
 @pytest.mark.parametrize("content", ["no json", "3", '{"--epochs": 3}', "[" * 100_000])
