@@ -83,7 +83,7 @@ def estimate_paper(pixels, side=200, window=41, min_share=0.35):
     small = pixels[::step, ::step].copy()
     square = np.ones((window, window), bool)
     typical = np.median(small, axis=(0, 1))
-    divided = np.minimum(small / np.maximum(typical, 1), 1)
+    divided = divide(small, typical)
     same_color = np.ptp(divided, axis=-1) < 0.25
     is_paper = same_color & (divided.min(-1) > DARK)
 
@@ -206,7 +206,7 @@ def is_torn(pixels, cleaned):
     light = max(np.quantile(before, 0.9), 1)
     # A picture that covers most of the page was taken for paper.
     paper = np.where(_in_boxes(before / light), light, paper)
-    before = np.minimum(before / np.maximum(paper, 1), 1)
+    before = divide(before, paper)
     after = _reduced_gray(cleaned, step) / 255
     # Without what is as narrow as a stroke.
     before, after = (ndimage.grey_closing(page, (window, window)) for page in (before, after))

@@ -101,7 +101,7 @@ def clean_page(clean, pixels, color=True):
         if channels == 3:
             cleaned[rows] = _keep_strong_colors(cleaned[rows], pixels[rows], paper(rows))
         if dark is not None:
-            as_it_is = np.minimum(gray[rows] * 255 / np.maximum(to_gray(paper(rows)), 1), 1)
+            as_it_is = divide(gray[rows] * 255, to_gray(paper(rows)))
             cleaned[rows] = np.where(dark[rows], as_it_is, cleaned[rows])
     lost = lost_ink(divided, grain, cleaned)
     result = np.empty((height, width, 3 if color else 1), np.uint8)
@@ -112,7 +112,7 @@ def clean_page(clean, pixels, color=True):
         if areas is not None:
             light *= _strong_areas(areas[rows]) if color else to_gray(_strong_areas(areas[rows]))
         if color and dark is not None:
-            in_color = np.minimum(pixels[rows] / np.maximum(paper(rows), 1), 1)
+            in_color = divide(pixels[rows], paper(rows))
             light = np.where(dark[rows], in_color, light)
         if negative:
             light = 1 - light * (paper(rows) if color else to_gray(paper(rows))) / 255
