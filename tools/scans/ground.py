@@ -170,8 +170,9 @@ def find_dark_ground(pixels, paper, with_text=True):
         with np.errstate(invalid="ignore"):  # an area without light text, or without anything dark
             share = ndimage.mean(enclosed, areas, index)
             light_share = ndimage.mean(~dark, areas, index)
-            text = ndimage.mean(lightness, np.where(enclosed, areas, -1), index)
-            of_dark = np.where(dark, areas, -1)
+            # The rest gets a number that is not in index; a negative one would be slow.
+            text = ndimage.mean(lightness, np.where(enclosed, areas, count + 1), index)
+            of_dark = np.where(dark, areas, count + 1)
             contrast = text - ndimage.mean(lightness, of_dark, index)
             low = ndimage.mean(darkest(divided)[..., 0], of_dark, index) / 255
             high = ndimage.mean(lightest(divided)[..., 0], of_dark, index) / 255
