@@ -15,8 +15,8 @@
       Conv2DTranspose 1 4x4    (192, 192, 1)
     clean page = page / background + network output, clipped to [0, 1]
 
-At the arrows, skip connections are added. This is `--architecture unet`, 817,873 parameters; the
-article's `autoencoder` has 38,145.
+At the arrows, after a 1x1 convolution and upsampling, skip connections are added. This is
+`--architecture unet`, 817,873 parameters; the article's `autoencoder` has 38,145.
 
 Examples:
   python clean_documents.py --input samples/scan.jpg samples/letter.pdf
@@ -44,8 +44,8 @@ from synthetic import old_pages, pages
 from tools.scans import batch, document
 
 NAMES = {"unet": "clean_documents", "autoencoder": "clean_documents_autoencoder"}  # of the models
-# What --recipe sets, unless a flag does. Without steps_per_epoch, an epoch is one pass over the
-# training data.
+# What --recipe sets; a flag on the command line takes precedence. Without steps_per_epoch, an epoch
+# is one pass over the training data.
 RECIPES = {
     "unet": {  # `published`: the article's recipe on our network
         "fast": {"epochs": 15, "batch_size": 8, "learning_rate": 0.003, "steps_per_epoch": 200},
@@ -91,7 +91,7 @@ def build_unet(height=None, width=None, channels=1):
 
     # Ink on dark paper and a wide stain on white paper can have the same gray value; after division
     # by the background they differ. A morphological closing, a classical way to estimate the
-    # background, removes from it everything dark that is narrower than 52 pixels. It is computed at
+    # background, fills in everything dark that is narrower than 52 pixels. It is computed at
     # a quarter of the resolution, which is enough.
     background = layers.AveragePooling2D(4)(dirty)
     background = layers.MaxPooling2D(13, **pool_args)(background)  # maximum filter
@@ -127,7 +127,7 @@ def build_unet(height=None, width=None, channels=1):
     )
     clean = normalized + change(x)
     # Clipped in the forward pass only (a straight-through estimator). A plain clip has no gradient
-    # outside [0, 1], so a pixel there would never be corrected.
+    # outside [0, 1], so a pixel there would teach the network nothing.
     clean = clean + ops.stop_gradient(ops.clip(clean, 0, 1) - clean)
     return keras.Model(dirty, clean, name="clean_documents")
 
@@ -156,7 +156,7 @@ def main(argv=None):
     settings = cli.parse(__doc__, argv, Train, Apply)
     if isinstance(settings, Apply):
         return clean_files(settings)
-    if settings.model:  # evaluate this one; loaded first, so that a bad file is reported at once
+    if settings.model:  # evaluate this one; loaded before the data, so that a bad file fails at once
         model = training.load_model(settings.model, *NAMES.values())
         architecture = "unet" if model.name == NAMES["unet"] else "autoencoder"
         settings = dataclasses.replace(settings, architecture=architecture)
@@ -164,7 +164,7 @@ def main(argv=None):
         raise UserError(f"--recipe {settings.recipe} needs --architecture unet")
     # A flag that was not given takes the recipe's value.
     settings = cli.with_recipe(settings, RECIPES[settings.architecture][settings.recipe])
-    # NoisyOffice's pages come in three families; the pages of one share text and dirt. The article
+    # NoisyOffice's pages come in three families; all pages of a family have the same text and dirt. The article
     # splits by file, so it trains on the text and dirt of its test pages, and its test error comes
     # out too low. Here the test pages are a family of their own.
     office = noisy_office.load_noisy_office(settings)  # its splits are lists of `Page`
@@ -191,13 +191,13 @@ def train(settings, office, folder):
         optimizer = keras.optimizers.Adam(settings.learning_rate)
         patience = 5  # early stopping: after five epochs without a lower validation loss
     else:
-        # A batch of 8 patches costs about as much as one page, so the same time allows many more
-        # steps than batches of 16 pages.
+        # A batch of 8 patches costs about as much as one or two pages, so the same time allows many
+        # more steps than batches of 16 pages.
         make_batch = patch_maker(settings, office.train)
         # warms up to the learning rate, then decays to zero on a cosine
         schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * steps_per_epoch)
         # beta_2=0.95 averages squared gradients over about 20 steps. The default, 0.999, averages
-        # over about 1,000, too many for such a short run.
+        # over about 1,000.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
         patience = None
     model.compile(optimizer, loss="mse")
@@ -240,7 +240,7 @@ def patch_maker(settings, office_pages):
     if old_share:
         sheets = old_pages.Sheets(sheet_count, training.seed_for(settings.seed, "old pages"))
 
-    def make_batch(indices, seed):  # an index is used for a patch of NoisyOffice only
+    def make_batch(indices, seed):  # indices choose pages of NoisyOffice only
         rng = np.random.default_rng(seed)
         patches, weights = [], []
         for index in indices:
@@ -269,9 +269,10 @@ def patch_maker(settings, office_pages):
 def cut_patch(dirty, clean, side, rng, vary=False):
     """Return (dirty, clean), each float32 (side, side) in [0, 1], from a random place in a page.
 
-    Patches are flipped at random: mirrored print does no harm, because nothing shows through these
-    pages. With `vary`, scale, brightness and contrast vary, too. `dirty` and `clean` are the page,
-    uint8, shape (height, width, 1); `side` is in pixels.
+    Patches are flipped at random. Patches of old pages are never mirrored, because there mirrored
+    letters are a sign of print that shows through. With `vary`, scale, brightness and contrast
+    vary, too. `dirty` and `clean` are the page, uint8, shape (height, width, 1); `side` is in
+    pixels.
     """
     zoom = rng.uniform(0.7, 2.5) if vary and rng.random() < 0.3 else 1
     height, width = dirty.shape[:2]

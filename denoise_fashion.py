@@ -24,6 +24,7 @@ Examples:
   python denoise_fashion.py --architecture unet   the U-Net, which beats the median filter
   python denoise_fashion.py --recipe published    train as the source article did
   python denoise_fashion.py --noise 0.3 --architecture unet
+                                                  more noise, for which the U-Net is better
   python denoise_fashion.py --input samples/noisy.png
                                                   denoise your own picture, of any size
   python denoise_fashion.py --architecture unet --data-dir DIR --patches
@@ -47,8 +48,8 @@ from common.cli import UserError
 from tools import tiles
 
 NAMES = {"autoencoder": "denoise_fashion", "unet": "denoise_fashion_unet"}  # of the models
-# What --recipe sets, unless a flag does. Without steps_per_epoch, an epoch is one pass over the
-# training data.
+# What --recipe sets; a flag on the command line takes precedence. Without steps_per_epoch, an epoch
+# is one pass over the training data.
 RECIPES = {
     "autoencoder": {
         "fast": {"epochs": 10, "batch_size": 64, "learning_rate": 0.004, "steps_per_epoch": 150},
@@ -119,13 +120,13 @@ def build_unet(height=28, width=28, channels=1):
           MaxPool, Conv 32      (14, 14, 32) -----------------------------------.      |
           MaxPool, Conv 16      (7, 7, 16) ------------------------------.      |      |
           MaxPool, Conv 16      (4, 4, 16)                               |      |      |
-          UpSampling, Conv 32   (7, 7, 32)      concatenated with  <-----'      |      |
-          UpSampling, Conv 64   (14, 14, 64)    concatenated with  <------------'      |
-          UpSampling, Conv 16   (28, 28, 16)    concatenated with  <-------------------'
+          UpSampling, Concatenate, Conv 32   (7, 7, 32)    <-------------'      |      |
+          UpSampling, Concatenate, Conv 64   (14, 14, 64)  <--------------------'      |
+          UpSampling, Concatenate, Conv 16   (28, 28, 16)  <---------------------------'
           Conv 1                (28, 28, 1)
         clean image = noisy image + output, clipped to [0, 1]
 
-    The skip connections carry details past the latent, which would lose them.
+    The skip connections carry details around the latent, where they would be lost.
     """
     noisy = keras.Input((height, width, channels), name="noisy")
     skip_1 = layers.Conv2D(64, 3, activation="relu", padding="same")(noisy)
@@ -150,7 +151,7 @@ def build_unet(height=28, width=28, channels=1):
     residual = layers.Conv2D(channels, 3, padding="same", kernel_initializer="zeros", name="change")
     x = noisy + residual(x)
     # Clipped in the forward pass only (a straight-through estimator). A plain clip has no gradient
-    # outside [0, 1], so a pixel there would never be corrected.
+    # outside [0, 1], so a pixel there would teach the network nothing.
     x = x + ops.stop_gradient(ops.clip(x, 0, 1) - x)
     return keras.Model(noisy, x, name="denoise_fashion_unet")
 
@@ -168,7 +169,7 @@ def main(argv=None):
     settings = cli.parse(__doc__, argv, Train, cli.Apply)
     if isinstance(settings, cli.Apply):
         return denoise_files(settings)
-    if settings.model:  # evaluate this one; loaded first, so that a bad file is reported at once
+    if settings.model:  # evaluate this one; loaded before the data, so that a bad file fails at once
         model = training.load_model(settings.model, *NAMES.values())
         architecture = "unet" if model.name == NAMES["unet"] else "autoencoder"
         settings = dataclasses.replace(settings, architecture=architecture)
@@ -182,7 +183,7 @@ def main(argv=None):
         dataset = data.load_fashion_mnist(settings)  # float32 in [0, 1], shape (n, 28, 28, 1)
     # The folder of --output-dir or --resume, or a new one in runs/; report() adds its figures.
     folder = training.run_folder(settings, NAMES[settings.architecture])
-    # seed_for hashes its arguments. Without --seed among them, all runs share one validation set.
+    # seed_for hashes its arguments. Without --seed among them, all runs get the same validation noise.
     seed = training.seed_for("validation")
     noisy_val = noise.salt_and_pepper(dataset.x_val, settings.noise, seed)
     if not settings.model:
@@ -217,11 +218,11 @@ def train(settings, dataset, noisy_val, folder):
         else:
             # He et al. 2015, for layers with ReLU: https://arxiv.org/abs/1502.01852
             model = build_autoencoder(initializer="he_normal")
-            training.init_output_bias(model, clean)  # untrained, it outputs about the mean pixel
+            training.init_output_bias(model, clean)  # untrained, it outputs about the mean pixel value
         # warms up to the learning rate, then decays to zero on a cosine
         schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * steps_per_epoch)
         # beta_2=0.95 averages squared gradients over about 20 steps. The default, 0.999, averages
-        # over about 1,000, too many for such a short run.
+        # over about 1,000.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
         patience = None
     model.compile(optimizer, loss="mse")  # PSNR is 10 * log10(1 / MSE)
@@ -254,10 +255,10 @@ def denoise_files(settings):
     outputs = images.output_paths(settings.input, settings.output_dir, f"{model.name}_denoised")
 
     def with_test_time_augmentation(image):
-        # Averages the outputs for a picture and for the picture turned by 90°: 0.4 dB better on
-        # photos, because the errors differ.
-        turned = network(np.rot90(image, axes=(1, 2)))
-        return (network(image) + np.rot90(turned, -1, axes=(1, 2))) / 2
+        # Averages the outputs for the picture and for a copy rotated by 90°: 0.4 dB better on
+        # photos, because their errors partly cancel.
+        rotated = network(np.rot90(image, axes=(1, 2)))
+        return (network(image) + np.rot90(rotated, -1, axes=(1, 2))) / 2
 
     # The U-Net takes sides of 8k pixels, the autoencoder of 8k + 4.
     tiles.denoise_files(

@@ -37,8 +37,9 @@ from common import cli, data, files, images, noise, training
 from tools import small_images, tiles
 
 NAME = "denoise_mnist"
-# What --recipe sets, unless a flag does. The learning rate of `fast` is the peak of a schedule.
-# Without steps_per_epoch, an epoch is one pass over the training data.
+# What --recipe sets; a flag on the command line takes precedence. The learning rate of `fast` is
+# the peak of a schedule. Without steps_per_epoch, an epoch is one pass over the training data; with
+# it, the 12 epochs of `fast` are one pass over MNIST.
 RECIPES = {
     "fast": {"epochs": 12, "batch_size": 32, "learning_rate": 0.01, "steps_per_epoch": 140},
     "published": {"epochs": 100, "batch_size": 128, "learning_rate": 0.001},
@@ -46,7 +47,7 @@ RECIPES = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Train(cli.Train):  # adds to the flags in common/cli.py; a text below a field is its --help
+class Train(cli.Train):  # adds flags to those in common/cli.py; below each is its --help
     noise: float = 0.5
     """standard deviation of the noise, before the result is clipped to [0, 1]"""
 
@@ -91,12 +92,12 @@ def main(argv=None):
         return denoise_files(settings)
     # A flag that was not given takes the recipe's value.
     settings = cli.with_recipe(settings, RECIPES[settings.recipe])
-    if settings.model:  # evaluate this one; loaded first, so that a bad file is reported at once
+    if settings.model:  # evaluate this one; loaded before the data, so that a bad file fails at once
         model = training.load_model(settings.model, NAME)
     digits = data.load_mnist(settings)  # x_train, x_val, x_test: (n, 28, 28, 1) in [0, 1]
     # The folder of --output-dir or --resume, or a new one in runs/; report() adds its figures.
     folder = training.run_folder(settings, NAME)
-    # seed_for hashes its arguments. Without --seed among them, all runs share one validation set.
+    # seed_for hashes its arguments. Without --seed among them, all runs get the same validation noise.
     noisy_val = noise.gaussian(digits.x_val, settings.noise, training.seed_for("validation"))
     if not settings.model:
         model = train(settings, digits, noisy_val, folder)
@@ -123,11 +124,11 @@ def train(settings, digits, noisy_val, folder):
         def make_batch(indices, seed):
             return noise.gaussian(clean[indices], settings.noise, seed), clean[indices]
 
-        training.init_output_bias(model, clean)  # untrained, it outputs about the mean pixel
+        training.init_output_bias(model, clean)  # untrained, it outputs about the mean pixel value
         # warms up to the learning rate, then decays to zero on a cosine
         schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * steps_per_epoch)
         # beta_2=0.95 averages squared gradients over about 20 steps. The default, 0.999, averages
-        # over about 1,000, too many for such a short run.
+        # over about 1,000, too many for a run of 1,680 steps.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
     # For a clean pixel x and an output y the loss is -x * log(y) - (1 - x) * log(1 - y), which is
     # lowest at y = x, also for gray pixels. Its gradient at the sigmoid's input is y - x. That of
@@ -155,7 +156,7 @@ def train(settings, digits, noisy_val, folder):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Apply(cli.Apply):
     no_invert: bool = False
-    """keep dark-on-light pictures as they are, instead of inverting them as the model needs"""
+    """do not invert dark-on-light pictures (the model expects light on dark)"""
     tile: bool = False
     """denoise a picture of many digits at its own size; digits should be about 20 pixels tall"""
 
@@ -166,7 +167,7 @@ def denoise_files(settings):
     The sheet shows the picture, what the network was given, and what it made of it.
     """
     model = training.load_model(settings.model, NAME)
-    dataset_name = training.trained_on(settings.model, NAME)  # how to crop and center a picture
+    dataset_name = training.trained_on(settings.model, NAME)  # decides how pictures are cropped and centered
     outputs = images.output_paths(settings.input, settings.output_dir, f"{NAME}_denoised")
     if settings.tile:
         network = build_denoiser(None, None)  # convolutions have the same weights at any size

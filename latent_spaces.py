@@ -343,7 +343,7 @@ def train(experiment, settings, digits):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Apply(cli.Apply):
     no_invert: bool = False
-    """keep dark-on-light pictures as they are, instead of inverting them as the model needs"""
+    """do not invert dark-on-light pictures (the model expects light on dark)"""
 
 
 def apply(settings):

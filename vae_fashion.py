@@ -20,7 +20,7 @@ Examples:
   python vae_fashion.py --input samples/shoe.png --vary 8
                                             encode, reconstruct and vary a picture
 
-The convolutional network and its recipe `published`, apart from the loss (see `reconstruction`),
+The convolutional network and its recipe `published`, apart from the loss (see above `reconstruction`),
 are those of a blog article on generating clothes, the dense ones those of Keras's old example on
 MNIST. VAE: Kingma and Welling 2013, https://arxiv.org/abs/1312.6114
 """
@@ -38,8 +38,8 @@ from common import cli, data, training
 from tools import explorer, latents
 
 NAMES = {"conv": "vae_fashion", "dense": "vae_fashion_dense"}  # of the models
-# What --recipe sets, unless a flag does. Without steps_per_epoch, an epoch is one pass over the
-# training data.
+# What --recipe sets; a flag on the command line takes precedence. Without steps_per_epoch, an epoch
+# is one pass over the training data.
 RECIPES = {
     "conv": {
         "fast": {"epochs": 12, "batch_size": 16, "learning_rate": 0.005, "steps_per_epoch": 875},
@@ -236,7 +236,7 @@ def main(argv=None):
     settings = cli.parse(__doc__, argv, Train, Apply, Generate, Decode)
     if not isinstance(settings, Train):
         return apply(settings)
-    if settings.model:  # evaluate this one; loaded first, so that a bad file is reported at once
+    if settings.model:  # evaluate this one; loaded before the data, so that a bad file fails at once
         model = training.load_model(settings.model, *NAMES.values())
         settings = dataclasses.replace(
             settings,
@@ -278,13 +278,13 @@ def train(settings, dataset, folder):
     )
     if settings.recipe == "fast":
         init_first_layer(model.decoder, settings.seed)
-        # The untrained decoder outputs about the mean pixel.
+        # The untrained decoder outputs about the mean pixel value.
         training.init_output_bias(model.decoder, dataset.x_train)
         steps = settings.epochs * steps_per_epoch
         # warms up to the learning rate in 5% of the steps, then decays to zero on a cosine
         schedule = training.warmup_cosine(settings.learning_rate, steps, warmup=0.05)
         # beta_2=0.95 averages squared gradients over about 20 steps. The default, 0.999, averages
-        # over about 1,000, too many for such a short run.
+        # over about 1,000.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
     elif settings.architecture == "conv":  # as in the article
         optimizer = keras.optimizers.RMSprop(settings.learning_rate)
@@ -316,12 +316,12 @@ class Apply(cli.Apply):
     vary: int = 0
     """number of variations of each image"""
     spread: float | None = None
-    """scale of the variations in units of the encoder's σ; by default, variations that clearly
-    differ are chosen"""
+    """scale of the variations, in units of the encoder's σ; by default, one at which they clearly
+    differ"""
     seed: int | None = None
     """seed of the variations; by default a new one each time"""
     no_invert: bool = False
-    """keep dark-on-light pictures as they are, instead of inverting them as the model needs"""
+    """do not invert dark-on-light pictures (the model expects light on dark)"""
 
     def __post_init__(self):
         if not 0 <= self.vary <= 10_000:

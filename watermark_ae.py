@@ -42,8 +42,8 @@ from common import cli, data, images, metrics, training
 from common.cli import UserError
 
 NAMES = {"bits": "watermark_ae", "gray": "watermark_ae_gray"}  # of the models
-# What --recipe sets, unless a flag does. Without steps_per_epoch, an epoch is one pass over the
-# training data.
+# What --recipe sets; a flag on the command line takes precedence. Without steps_per_epoch, an epoch
+# is one pass over the training data.
 PUBLISHED = {
     "epochs": 5,
     "batch_size": 64,
@@ -125,7 +125,7 @@ def build_extractor(height=28, width=28, channels=1, slope=0.2, activation="sigm
     for filters, size in ((8, 5), (4, 3)):
         x = layers.Conv2D(filters, size, padding="same")(x)
         x = layers.LeakyReLU(slope)(x)
-    # A ReLU that starts at zero everywhere would never learn.
+    # With a bias of 0, a single ReLU may start at 0 everywhere, and then gets no gradient.
     bias = "ones" if activation == "relu" else "zeros"
     last = layers.Conv2D(1, 3, padding="same", activation=activation, bias_initializer=bias)
     return keras.Model(marked, last(x), name="extractor")
@@ -157,7 +157,7 @@ def build_watermark(
 
 def main(argv=None):
     settings = cli.parse(__doc__, argv, Train)
-    if settings.model:  # evaluate this one; loaded first, so that a bad file is reported at once
+    if settings.model:  # evaluate this one; loaded before the data, so that a bad file fails at once
         model = training.load_model(settings.model, *NAMES.values())
         watermark = "bits" if model.name == NAMES["bits"] else "gray"
         settings = dataclasses.replace(settings, watermark=watermark)
@@ -193,7 +193,7 @@ def train(settings, digits, folder):
     name = NAMES[settings.watermark]
     if settings.recipe == "published":
         # This recipe does not learn to embed: half of the bits are recovered, which is chance. The
-        # noise drowns any change small enough to hide. Without noise it learns to embed: see
+        # noise drowns any change small enough to hide. Without noise it learned in one of three runs: see
         # docs/results.md.
         model = build_watermark(noise=settings.noise, slope=0.0, name=name)  # slope 0 is ReLU
         optimizer = keras.optimizers.Adadelta(settings.learning_rate)
@@ -202,7 +202,7 @@ def train(settings, digits, folder):
         # warms up to the learning rate, then decays to zero on a cosine
         schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * steps_per_epoch)
         # beta_2=0.95 averages squared gradients over about 20 steps. The default, 0.999, averages
-        # over about 1,000, too many for such a short run.
+        # over about 1,000.
         optimizer = keras.optimizers.Adam(schedule, beta_2=0.95)
     # The two losses compete for the marked image: a higher image weight gives better images and
     # fewer correct bits.
@@ -250,7 +250,7 @@ def random_watermarks(kind, shape, seed):
     values = rng.uniform(0, 1, shape).astype("float32")
     sides = rng.choice([1, 2, 4, 7], len(values))
     for side in (2, 4, 7):
-        corner = np.arange(shape[1]) // side * side  # the first index of each pixel's square
+        corner = np.arange(shape[1]) // side * side  # for each pixel, the first index of its square
         values[sides == side] = values[sides == side][:, corner][:, :, corner]
     return values
 

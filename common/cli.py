@@ -31,7 +31,7 @@ class Train:
     batch_size: int | None = None
     """examples per step; None: the recipe's"""
     learning_rate: float | None = None
-    """peak learning rate; None: the recipe's"""
+    """learning rate, in `fast` the peak of its schedule; None: the recipe's"""
     steps_per_epoch: int | None = None
     """batches per epoch, at most 20 passes over the training data; None: the recipe's"""
     data_dir: Path | None = None
