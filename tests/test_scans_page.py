@@ -5,7 +5,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, whiten
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
@@ -39,10 +39,6 @@ def test_tiles_have_no_visible_seams(monkeypatch):
 
 
 # ---------------------------------------------------------------- stand-ins for the network
-
-
-def whiten(gray, by_paper):
-    return np.where(gray > 0.55, np.float32(1), gray)
 
 
 def erase(gray, by_paper):
