@@ -199,61 +199,41 @@ def test_broken_page_folders_are_named(tmp_path):
 # ---------------------------------------------------------------- download
 
 
-def zip_uci(folder, path, outer=None, extra=()):
-    """Zip pages in UCI's layout; `outer` is a zip to put that zip into. Return the content."""
-    with zipfile.ZipFile(path, "w") as archive:
-        for file in sorted(write_uci(folder).rglob("*.png")):
-            archive.write(file, file.relative_to(folder))
-        for name in extra:
-            archive.writestr(name, b"bad")
-    if outer:
-        with zipfile.ZipFile(outer, "w") as archive:
-            archive.write(path, "NoisyOffice.zip")
-    return (outer or path).read_bytes()
+def zipped(contents):
+    """Return a zip of {path: content} as bytes."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in contents.items():
+            archive.writestr(str(name), content)
+    return file.getvalue()
 
 
-def test_pages_are_downloaded_once_and_read_from_a_zip_in_a_zip(tmp_path, server, monkeypatch):
-    content = zip_uci(tmp_path / "uci", tmp_path / "inner.zip", tmp_path / "outer.zip")
-    server.files["noisyoffice.zip"] = content
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_an_archive_is_downloaded_once_and_never_unpacked_to_the_disk(
+    is_nested, tmp_path, server, monkeypatch
+):
+    folder = write_uci(tmp_path / "uci")
+    contents = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.png")}
+    escaping = ["../../SimulatedNoisyOffice/x/Fontxxx_Clean_TE.png", "../evil.png", "/tmp/evil.txt"]
+    archive = zipped(contents | dict.fromkeys(escaping, b"bad"))
+    server.files["noisyoffice.zip"] = zipped({"NoisyOffice.zip": archive}) if is_nested else archive
     monkeypatch.setattr(noisy_office, "UCI_URL", server.url + "files/noisyoffice.zip")
+    before = set(tmp_path.rglob("*"))
     office = load()
-    assert office.source == "download"
-    assert len(office.test) == 8
+    assert (len(office.train), len(office.test), office.source) == (8, 8, "download")
+    new = {path for path in tmp_path.rglob("*") if path.is_file()} - before
+    assert new == {tmp_path / "keras_home/datasets/noisyoffice.zip"}
     server.files.clear()
     assert load().source == "cache"
 
 
-def test_an_archive_is_never_unpacked_to_the_disk(tmp_path, server, monkeypatch):
-    escaping = ["../../SimulatedNoisyOffice/x/Fontxxx_Clean_TE.png", "../evil.png", "/tmp/evil.txt"]
-    content = zip_uci(tmp_path / "uci", tmp_path / "a.zip", extra=escaping)
-    server.files["noisyoffice.zip"] = content
-    monkeypatch.setattr(noisy_office, "UCI_URL", server.url + "files/noisyoffice.zip")
-    before = set(tmp_path.rglob("*"))
-    assert len(load().train) == 8
-    new = {path for path in tmp_path.rglob("*") if path.is_file()} - before
-    assert new == {tmp_path / "keras_home/datasets/noisyoffice.zip"}
-
-
-def nested_zip():
-    content = b"x"
-    for number in range(3):
-        file = io.BytesIO()
-        with zipfile.ZipFile(file, "w") as archive:
-            archive.writestr(f"{number}.zip", content)
-        content = file.getvalue()
-    return content
-
-
-def zip_bomb():
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("a/train/2.png", bytes(noisy_office.MAX_BYTES + 1))
-    return file.getvalue()
+NESTED = zipped({"a.zip": zipped({"b.zip": zipped({"c.zip": b"x"})})})
+BOMB = zipped({"a/train/2.png": bytes(noisy_office.MAX_BYTES + 1)})
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(nested_zip(), "a zip within zips"), (zip_bomb(), "too large"), (b"no zip", "damaged")],
+    [(NESTED, "a zip within zips"), (BOMB, "too large"), (b"no zip", "damaged")],
     ids=["nested", "bomb", "no zip"],
 )
 def test_a_bad_archive_is_named(tmp_path, content, message):
