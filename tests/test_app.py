@@ -1,6 +1,5 @@
 """The page of app.py, driven in a browser as a person would."""
 
-import contextlib
 import io
 import itertools
 import os
@@ -24,9 +23,12 @@ from evaluation.denoise_fashion import fit_outlier_median
 from synthetic import clothes, digits, pages
 from tools.scans.files import read_first_page
 
+pytest.importorskip("gradio", reason="no Gradio here: pip install -r requirements-app.txt")
+
 TABS = ["Clean a scan", "Remove noise", "Latent plane", "Hide a message", "Five autoencoders"]
 PROGRESS = re.compile(r"^\s*[1-9]\d?\.\d%")
 SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
+JFIF = b"\xff\xd8\xff\xe0\0\x10JFIF"  # the beginning of a JPEG
 WITHOUT_PACKAGE = """
 import runpy, sys
 sys.modules["{}"] = None
@@ -36,7 +38,6 @@ runpy.run_path("app.py", run_name="__main__")
 
 @pytest.mark.parametrize("package", ["gradio", "matplotlib"])
 def test_without_a_package_one_line_says_what_to_install(package):
-    pytest.importorskip("gradio", reason="no Gradio here: pip install -r requirements-app.txt")
     done = python("-c", WITHOUT_PACKAGE.format(package), cwd=ROOT)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
@@ -55,28 +56,20 @@ def start(folder, *arguments, stderr=subprocess.DEVNULL):
     )
 
 
-@contextlib.contextmanager
-def running(folder):
-    """Give the process and the address of app.py."""
-    pytest.importorskip("gradio", reason="no Gradio here: pip install -r requirements-app.txt")
+@pytest.fixture(scope="module")
+def app(browser, tmp_path_factory):
+    """The running app: its process, its address, its temporary folder."""
+    folder = tmp_path_factory.mktemp("temporary")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     process = start(folder, "--port", str(port))
     try:
         line = process.stdout.readline()
         assert line == f"Open http://127.0.0.1:{port}/ in a browser. Ctrl-C ends it.\n", line
-        yield process, f"http://127.0.0.1:{port}"
+        yield process, f"http://127.0.0.1:{port}", folder
     finally:
         process.kill()
         process.wait()
-
-
-@pytest.fixture(scope="module")
-def app(browser, tmp_path_factory):
-    """The running app: its process, its address, its temporary folder."""
-    folder = tmp_path_factory.mktemp("temporary")
-    with running(folder) as (process, url):
-        yield process, url, folder
 
 
 @pytest.fixture
@@ -118,14 +111,12 @@ def block_of(page, label):
     return block
 
 
-def picture_of(page, label):
-    source = block_of(page, label).locator("img").first.get_attribute("src")
-    return np.asarray(Image.open(io.BytesIO(page.request.get(source).body())).convert("L"))
-
-
-def enlarged(image):
-    """Return an image, shape (28, 28, 1), as the page shows it: 280x280 pixels."""
-    return np.round(np.kron(image[..., 0], np.ones((10, 10))) * 255)
+def pictures_of(page, label):
+    """Return the pictures of a block, gray levels of shape (height, width)."""
+    pictures = block_of(page, label).locator("img")
+    urls = pictures.evaluate_all("pictures => pictures.map(picture => picture.src)")
+    files = [io.BytesIO(page.request.get(url).body()) for url in urls]
+    return [np.asarray(Image.open(file).convert("L")) for file in files]
 
 
 def value_when(page, label, pattern):
@@ -164,13 +155,8 @@ def scan(path, copies=1):
 def test_a_page_of_a_pdf_is_cleaned_and_keeps_its_resolution(visit, tmp_path):
     [(dirty, clean, *_)] = pages.make_pages(1, seed=7, height=600, width=420, scale=1)
     first, second = (Image.fromarray(pixels[..., 0]) for pixels in (dirty, clean))
-    first.save(
-        tmp_path / "two pages.pdf",
-        save_all=True,
-        append_images=[second],
-        resolution=150,
-        quality=95,
-    )
+    options = {"save_all": True, "append_images": [second], "resolution": 150, "quality": 95}
+    first.save(tmp_path / "two pages.pdf", **options)
     page = visit("Clean a scan")
     upload(page, tmp_path / "two pages.pdf")
     assert "420x600 pixels, 150 dpi" in value_when(page, "The cleaned file", "dpi")
@@ -202,7 +188,7 @@ def test_noise_is_removed_from_the_middle_of_a_photo(visit, tmp_path):
         noisy = noise.salt_and_pepper(clean, amount, training.seed_for("app"))
         for name, result in {"noisy": noisy, "outlier median": outlier_median(noisy)}.items():
             label = f"{name}: {metrics.psnr(clean, result):.1f} dB"
-            shown = picture_of(page, re.escape(label))
+            shown = pictures_of(page, re.escape(label))[0]
             np.testing.assert_array_equal(shown, np.round(result[0, ..., 0] * 255))
     block_of(page, r"network: \d")
     assert value_when(page, "What is shown", ".") == "The middle 400x400 pixels"
@@ -233,7 +219,7 @@ def test_a_visitors_clothes_are_encoded_and_varied(visit):
     page = visit("Latent plane")
     click_sample(page, 0)
     assert re.match(r"z = \(-?\d\.\d\d, ", value_when(page, "The code of yours", r"z = \("))
-    sheet = picture_of(page, "Yours, and variations")
+    sheet = pictures_of(page, "Yours, and variations")[0]
     factor = sheet.shape[0] // (3 * 28)
     images, labels = clothes.clothes(60, seed=1)
     original = images[labels == 0][0]
@@ -280,9 +266,9 @@ def test_two_visitors_at_once_each_get_their_own_digit(visit, tmp_path):
     for number, page in enumerate(visitors):  # the second before the first has an answer
         upload(page, tmp_path / f"{number}.png")
     for page, image in zip(visitors, images, strict=True):
-        rebuilt = picture_of(page, r"linear, .* MSE")
+        rebuilt = pictures_of(page, r"linear, .* MSE")[0]
         factor = rebuilt.shape[0] // 28
-        np.testing.assert_array_equal(picture_of(page, "picture")[::factor, ::factor], image)
+        np.testing.assert_array_equal(pictures_of(page, "picture")[0][::factor, ::factor], image)
         error = metrics.mse(image / 255, rebuilt[::factor, ::factor] / 255)
         text = block_of(page, r"linear, .* MSE").inner_text()
         assert float(text.split("MSE")[1]) == pytest.approx(error, abs=2e-4)
@@ -295,14 +281,8 @@ def test_two_visitors_at_once_each_get_their_own_digit(visit, tmp_path):
         ("Clean a scan", "The cleaned file", "a.pdf", b"%PDF-1.7 nothing", "a.pdf: damaged, or"),
         ("Remove noise", "What is shown", "a.png", b"no picture", "a.png: not an image"),
         ("Latent plane", "The code of yours", "a.gif", b"GIF89a", "a.gif: "),
-        (
-            "Hide a message",
-            "The marked photo",
-            "a b.jpg",
-            b"\xff\xd8\xff\xe0\0\x10JFIF",
-            "a b.jpg: ",
-        ),
-        ("Five autoencoders", "Note", "a.jpg", b"\xff\xd8\xff\xe0\0\x10JFIF\0", "a.jpg: "),
+        ("Hide a message", "The marked photo", "a b.jpg", JFIF, "a b.jpg: "),
+        ("Five autoencoders", "Note", "a.jpg", JFIF + b"\0", "a.jpg: "),
     ],
 )
 def test_after_a_failure_nothing_is_left_of_the_file_before(
@@ -339,8 +319,7 @@ def test_work_on_a_removed_page_ends_and_never_shows_up(visit, tmp_path):
     value_when(page, "The cleaned file", "^$")
     upload(page, tmp_path / "small.png")
     assert value_when(page, "The cleaned file", "pixels").startswith("small.png: 420x600 pixels")
-    shown = picture_of(page, "Before and after")
-    assert shown.shape == (600, 420)
+    assert pictures_of(page, "Before and after")[0].shape == (600, 420)
 
 
 def test_work_can_be_stopped(visit, tmp_path):
@@ -364,19 +343,14 @@ def test_the_preview_of_a_black_and_white_page_is_its_file(visit, tmp_path):
     page.get_by_text("black and white").click()
     upload(page, tmp_path / "page.png")
     value_when(page, "The cleaned file", "pixels")
-    sources = (
-        block_of(page, "Before and after")
-        .locator("img")
-        .evaluate_all("pictures => pictures.map(picture => picture.src)")
-    )
-    shown = [np.asarray(Image.open(io.BytesIO(page.request.get(url).body()))) for url in sources]
+    shown = pictures_of(page, "Before and after")
     with page.expect_download() as download:
         page.get_by_role("button", name="Download").click()
     download.value.save_as(tmp_path / "cleaned.png")
     with Image.open(tmp_path / "cleaned.png") as image:
         assert image.mode == "1"
         cleaned = np.asarray(image.convert("L"))
-    assert any(np.array_equal(each.reshape(*each.shape[:2], -1)[..., 0], cleaned) for each in shown)
+    assert any(np.array_equal(each, cleaned) for each in shown)
 
 
 @pytest.mark.parametrize("size", SIZES)
