@@ -34,14 +34,14 @@ def content_of(page):
     return json.loads(text)
 
 
-def noise_page(latent_dim=2, names=("one", "two"), limit=40):
-    """Return the page of an untrained network, for images of noise."""
+def noise_page(latent_dim=2, names=("one", "two")):
+    """Return the page of an untrained network for images of noise, and their codes."""
     rng = np.random.default_rng(0)
-    x = rng.random((limit, 28, 28, 1), dtype="float32")
-    y = rng.integers(0, len(names), limit)
+    x = rng.random((40, 28, 28, 1), dtype="float32")
+    y = rng.integers(0, len(names), 40)
     dataset = data.Images("noise", "local", list(names), x, y, x, y, x, y)
     model = vae_fashion.build_vae("dense", latent_dim)
-    return explorer.fill(model.encoder, model.decoder, dataset), model
+    return explorer.fill(model.encoder, model.decoder, dataset), np.asarray(model.encoder(x)[0])
 
 
 def tile(content, name, index):
@@ -81,11 +81,8 @@ def test_codes_and_pictures_are_those_of_the_test_images(written):
 
 
 def test_of_many_dimensions_the_two_most_active_are_shown():
-    page, model = noise_page(5)
+    page, codes = noise_page(5)
     content = content_of(page)
-    rng = np.random.default_rng(0)
-    x = rng.random((40, 28, 28, 1), dtype="float32")
-    codes = np.asarray(model.encoder(x)[0])
     first, second = sorted(np.argsort(-codes.var(0))[:2])
     assert content["axes"] == [first + 1, second + 1]
     np.testing.assert_allclose(content["codes"], codes[:, [first, second]], atol=1e-3)

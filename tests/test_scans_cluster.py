@@ -186,8 +186,8 @@ def start(monkeypatch):
         process.communicate()
 
 
-def wait_for(path, process):
-    while not path.exists():
+def wait_for(path, process, ending=""):
+    while not (path.exists() and path.read_text().endswith(ending)):
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
 
@@ -233,9 +233,7 @@ def test_after_an_interruption_the_same_command_continues(expected, start, endin
 def test_a_scheduler_and_workers_of_other_processes(expected, start, tmp_path):
     ready = tmp_path / "scheduler.json"
     scheduler = start("-m", "dask", "scheduler", "--port", 0, "--scheduler-file", ready)
-    while not (ready.exists() and ready.read_text().endswith("}")):
-        assert scheduler.poll() is None, scheduler.communicate()
-        time.sleep(0.05)
+    wait_for(ready, scheduler, "}")
     address = json.loads(ready.read_text())["address"]
     start("-m", "dask", "worker", address, "--nthreads", 1, "--memory-limit", 0, "--no-nanny")
     with distributed.Client(address, set_as_default=False) as client:
