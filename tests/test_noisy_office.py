@@ -1,11 +1,12 @@
 """common/noisy_office.py: both layouts, the download, the user's own pages."""
 
 import io
+import itertools
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import contents
 from PIL import Image
 from scipy import ndimage
 from skimage.feature import match_template
@@ -32,19 +33,15 @@ def write_kaggle(folder, numbers):
 
 def write_uci(folder):
     """Write pages in UCI's layout: three families, two fonts, four kinds of dirt."""
-    for font in ("Fontfre", "FontLtm"):
-        for family in ("TR", "VA", "TE"):
-            names = [("clean_images_grayscale", f"{font}_Clean_{family}.png")]
-            names += [
-                ("simulated_noisy_images_grayscale", f"{font}_Noise{kind}_{family}.png")
-                for kind in "cfpw"
-            ]
-            for part, name in names:
-                path = folder / "SimulatedNoisyOffice" / part / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                seed = list(name.encode())
-                pixels = np.random.default_rng(seed).integers(0, 256, (64, 72), dtype=np.uint8)
-                Image.fromarray(pixels).save(path)
+    fonts, families = ("Fontfre", "FontLtm"), ("TR", "VA", "TE")
+    kinds = ("Clean", "Noisec", "Noisef", "Noisep", "Noisew")
+    for font, kind, family in itertools.product(fonts, kinds, families):
+        name = f"{font}_{kind}_{family}.png"
+        part = "clean_images" if kind == "Clean" else "simulated_noisy_images"
+        path = folder / "SimulatedNoisyOffice" / f"{part}_grayscale" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rng = np.random.default_rng(list(name.encode()))
+        Image.fromarray(rng.integers(0, 256, (64, 72), dtype=np.uint8)).save(path)
     return folder
 
 
@@ -199,11 +196,11 @@ def test_broken_page_folders_are_named(tmp_path):
 # ---------------------------------------------------------------- download
 
 
-def zipped(contents):
+def zipped(files):
     """Return a zip of {path: content} as bytes."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in contents.items():
+        for name, content in files.items():
             archive.writestr(str(name), content)
     return file.getvalue()
 
@@ -213,15 +210,15 @@ def test_an_archive_is_downloaded_once_and_never_unpacked_to_the_disk(
     is_nested, tmp_path, server, monkeypatch
 ):
     folder = write_uci(tmp_path / "uci")
-    contents = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.png")}
+    files = {path.relative_to(folder): content for path, content in contents(folder).items()}
     escaping = ["../../SimulatedNoisyOffice/x/Fontxxx_Clean_TE.png", "../evil.png", "/tmp/evil.txt"]
-    archive = zipped(contents | dict.fromkeys(escaping, b"bad"))
+    archive = zipped(files | dict.fromkeys(escaping, b"bad"))
     server.files["noisyoffice.zip"] = zipped({"NoisyOffice.zip": archive}) if is_nested else archive
     monkeypatch.setattr(noisy_office, "UCI_URL", server.url + "files/noisyoffice.zip")
-    before = set(tmp_path.rglob("*"))
+    before = contents(tmp_path)
     office = load()
     assert (len(office.train), len(office.test), office.source) == (8, 8, "download")
-    new = {path for path in tmp_path.rglob("*") if path.is_file()} - before
+    new = contents(tmp_path).keys() - before.keys()
     assert new == {tmp_path / "keras_home/datasets/noisyoffice.zip"}
     server.files.clear()
     assert load().source == "cache"
@@ -250,7 +247,7 @@ def test_without_a_download_pages_are_synthetic(server, monkeypatch, capsys):
     office = load(limit=10)
     assert (office.name, office.source) == ("synthetic pages", "synthetic")
     assert "*** NOT NoisyOffice" in capsys.readouterr().out
-    assert [path for path in Path("keras_home").rglob("*") if path.is_file()] == []
+    assert contents("keras_home") == {}
 
 
 def test_stacked_pages_show_every_pixel_of_every_page():

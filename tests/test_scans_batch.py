@@ -41,8 +41,7 @@ def write_scans(*names):
 
 
 def written(folder="out"):
-    paths = [path for path in Path(folder).rglob("*") if path.is_file()]
-    return sorted(str(path.relative_to(folder)) for path in paths)
+    return sorted(str(path.relative_to(folder)) for path in contents(folder))
 
 
 def read_record():
