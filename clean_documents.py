@@ -156,7 +156,7 @@ def main(argv=None):
     settings = cli.parse(__doc__, argv, Train, Apply)
     if isinstance(settings, Apply):
         return clean_files(settings)
-    if settings.model:  # evaluate this one; loaded before the data, so that a bad file fails at once
+    if settings.model:  # evaluate this one; loaded before the data, to fail early if it is damaged
         model = training.load_model(settings.model, *NAMES.values())
         architecture = "unet" if model.name == NAMES["unet"] else "autoencoder"
         settings = dataclasses.replace(settings, architecture=architecture)
@@ -164,9 +164,9 @@ def main(argv=None):
         raise UserError(f"--recipe {settings.recipe} needs --architecture unet")
     # A flag that was not given takes the recipe's value.
     settings = cli.with_recipe(settings, RECIPES[settings.architecture][settings.recipe])
-    # NoisyOffice's pages come in three families; all pages of a family have the same text and dirt. The article
-    # splits by file, so it trains on the text and dirt of its test pages, and its test error comes
-    # out too low. Here the test pages are a family of their own.
+    # NoisyOffice's pages come in three families; all pages of a family have the same text and the
+    # same dirt. The article splits by file, so it trains on the text and dirt of its test pages, and
+    # its test error comes out too low. Here the test pages are a family of their own.
     office = noisy_office.load_noisy_office(settings)  # its splits are lists of `Page`
     # The folder of --output-dir or --resume, or a new one in runs/; report() adds its figures.
     folder = training.run_folder(settings, NAMES[settings.architecture])

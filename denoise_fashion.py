@@ -169,7 +169,7 @@ def main(argv=None):
     settings = cli.parse(__doc__, argv, Train, cli.Apply)
     if isinstance(settings, cli.Apply):
         return denoise_files(settings)
-    if settings.model:  # evaluate this one; loaded before the data, so that a bad file fails at once
+    if settings.model:  # evaluate this one; loaded before the data, to fail early if it is damaged
         model = training.load_model(settings.model, *NAMES.values())
         architecture = "unet" if model.name == NAMES["unet"] else "autoencoder"
         settings = dataclasses.replace(settings, architecture=architecture)
@@ -183,7 +183,7 @@ def main(argv=None):
         dataset = data.load_fashion_mnist(settings)  # float32 in [0, 1], shape (n, 28, 28, 1)
     # The folder of --output-dir or --resume, or a new one in runs/; report() adds its figures.
     folder = training.run_folder(settings, NAMES[settings.architecture])
-    # seed_for hashes its arguments. Without --seed among them, all runs get the same validation noise.
+    # seed_for hashes its arguments: without --seed, all runs get the same validation noise.
     seed = training.seed_for("validation")
     noisy_val = noise.salt_and_pepper(dataset.x_val, settings.noise, seed)
     if not settings.model:
@@ -218,7 +218,8 @@ def train(settings, dataset, noisy_val, folder):
         else:
             # He et al. 2015, for layers with ReLU: https://arxiv.org/abs/1502.01852
             model = build_autoencoder(initializer="he_normal")
-            training.init_output_bias(model, clean)  # untrained, it outputs about the mean pixel value
+            # Untrained, it outputs about the mean pixel value.
+            training.init_output_bias(model, clean)
         # warms up to the learning rate, then decays to zero on a cosine
         schedule = training.warmup_cosine(settings.learning_rate, settings.epochs * steps_per_epoch)
         # beta_2=0.95 averages squared gradients over about 20 steps. The default, 0.999, averages

@@ -92,12 +92,12 @@ def main(argv=None):
         return denoise_files(settings)
     # A flag that was not given takes the recipe's value.
     settings = cli.with_recipe(settings, RECIPES[settings.recipe])
-    if settings.model:  # evaluate this one; loaded before the data, so that a bad file fails at once
+    if settings.model:  # evaluate this one; loaded before the data, to fail early if it is damaged
         model = training.load_model(settings.model, NAME)
     digits = data.load_mnist(settings)  # x_train, x_val, x_test: (n, 28, 28, 1) in [0, 1]
     # The folder of --output-dir or --resume, or a new one in runs/; report() adds its figures.
     folder = training.run_folder(settings, NAME)
-    # seed_for hashes its arguments. Without --seed among them, all runs get the same validation noise.
+    # seed_for hashes its arguments: without --seed, all runs get the same validation noise.
     noisy_val = noise.gaussian(digits.x_val, settings.noise, training.seed_for("validation"))
     if not settings.model:
         model = train(settings, digits, noisy_val, folder)
@@ -167,7 +167,8 @@ def denoise_files(settings):
     The sheet shows the picture, what the network was given, and what it made of it.
     """
     model = training.load_model(settings.model, NAME)
-    dataset_name = training.trained_on(settings.model, NAME)  # decides how pictures are cropped and centered
+    # decides how pictures are cropped and centered
+    dataset_name = training.trained_on(settings.model, NAME)
     outputs = images.output_paths(settings.input, settings.output_dir, f"{NAME}_denoised")
     if settings.tile:
         network = build_denoiser(None, None)  # convolutions have the same weights at any size

@@ -20,9 +20,9 @@ Examples:
   python vae_fashion.py --input samples/shoe.png --vary 8
                                             encode, reconstruct and vary a picture
 
-The convolutional network and its recipe `published`, apart from the loss (see above `reconstruction`),
-are those of a blog article on generating clothes, the dense ones those of Keras's old example on
-MNIST. VAE: Kingma and Welling 2013, https://arxiv.org/abs/1312.6114
+The convolutional network and its recipe `published`, apart from the loss (see the comment above
+`reconstruction`), are those of a blog article on generating clothes, the dense ones those of
+Keras's old example on MNIST. VAE: Kingma and Welling 2013, https://arxiv.org/abs/1312.6114
 """
 
 import dataclasses
@@ -236,7 +236,7 @@ def main(argv=None):
     settings = cli.parse(__doc__, argv, Train, Apply, Generate, Decode)
     if not isinstance(settings, Train):
         return apply(settings)
-    if settings.model:  # evaluate this one; loaded before the data, so that a bad file fails at once
+    if settings.model:  # evaluate this one; loaded before the data, to fail early if it is damaged
         model = training.load_model(settings.model, *NAMES.values())
         settings = dataclasses.replace(
             settings,

@@ -157,7 +157,7 @@ def build_watermark(
 
 def main(argv=None):
     settings = cli.parse(__doc__, argv, Train)
-    if settings.model:  # evaluate this one; loaded before the data, so that a bad file fails at once
+    if settings.model:  # evaluate this one; loaded before the data, to fail early if it is damaged
         model = training.load_model(settings.model, *NAMES.values())
         watermark = "bits" if model.name == NAMES["bits"] else "gray"
         settings = dataclasses.replace(settings, watermark=watermark)
@@ -193,8 +193,8 @@ def train(settings, digits, folder):
     name = NAMES[settings.watermark]
     if settings.recipe == "published":
         # This recipe does not learn to embed: half of the bits are recovered, which is chance. The
-        # noise drowns any change small enough to hide. Without noise it learned in one of three runs: see
-        # docs/results.md.
+        # noise drowns any change small enough to hide. Without noise it learned in one of three
+        # runs: see docs/results.md.
         model = build_watermark(noise=settings.noise, slope=0.0, name=name)  # slope 0 is ReLU
         optimizer = keras.optimizers.Adadelta(settings.learning_rate)
     else:

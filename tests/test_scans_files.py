@@ -352,6 +352,27 @@ def test_pdf_pages_keep_size_rotation_crop_resolution_and_every_pixel(rotation):
         assert new.pixels.min() < 255
 
 
+@pytest.mark.parametrize(
+    ("width", "height", "page_size"),
+    [
+        (1240, 1754, (595.276, 841.89)),  # A4 at 150 dpi, not to the pixel
+        (1240, 1754, (595, 842)),
+        (1748, 2480, (420, 595)),  # A5 at 300 dpi
+    ],
+)
+def test_pixels_of_a_pdf_are_read_unchanged(width, height, page_size):
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width), np.uint8))
+
+    def cover(sheet):
+        image = pypdfium2.PdfImage.new(sheet.pdf)
+        image.set_bitmap(pypdfium2.PdfBitmap.from_pil(picture))
+        image.set_matrix(pypdfium2.PdfMatrix().scale(*page_size))
+        sheet.insert_obj(image)
+
+    write_pdf("a.pdf", (page_size, cover))
+    np.testing.assert_array_equal(next(files.read_pages("a.pdf")).pixels[..., 0], picture)
+
+
 @pytest.mark.parametrize("group", [False, True])
 def test_an_invisible_text_layer_stays_in_a_pdf_and_is_lost_elsewhere(group):
     write_pdf("a.pdf", picture_page(scan(), (100, 100), write("what was read", group)))

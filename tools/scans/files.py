@@ -30,6 +30,7 @@ TIFF_COMPRESSIONS = ("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "zstd"
 QUALITIES = (95, 90, 85, 75)  # of JPEG and WebP; below, letters are smeared
 DEFAULT_DPI = 300  # if a file does not tell
 MIN_LETTER = 12  # pixels from line to line that text needs to be legible
+HAIR = 1e-5  # of an image's side, by which it is drawn smaller
 MIN_IMAGE = 64  # pixels; a smaller image is a fill
 INVISIBLE = raw.FPDF_TEXTRENDERMODE_INVISIBLE
 
@@ -164,6 +165,10 @@ def _render(sheet, path):
     bitmap.fill_rect((255, 255, 255, 255), 0, 0, width, height)
     if rotation:
         sheet.set_rotation(0)
+    for item in sheet.get_objects(filter=[raw.FPDF_PAGEOBJ_IMAGE]):
+        # PDFium stretches an image by a pixel if its edge is beyond one by a rounding error.
+        smaller = pypdfium2.PdfMatrix().scale(1 - HAIR, 1 - HAIR).translate(HAIR / 2, HAIR / 2)
+        item.set_matrix(smaller.multiply(item.get_matrix()))
     # PdfPage.render() takes only one resolution for both directions.
     raw.FPDF_RenderPageBitmap(bitmap, sheet, 0, 0, width, height, 0, 0)
     if rotation:
