@@ -165,8 +165,8 @@ def main(argv=None):
     # A flag that was not given takes the recipe's value.
     settings = cli.with_recipe(settings, RECIPES[settings.architecture][settings.recipe])
     # NoisyOffice's pages come in three families; all pages of a family have the same text and the
-    # same dirt. The article splits by file, so it trains on the text and dirt of its test pages, and
-    # its test error comes out too low. Here the test pages are a family of their own.
+    # same dirt. The article splits by file, so it trains on the text and dirt of its test pages,
+    # and its test error comes out too low. Here the test pages are a family of their own.
     office = noisy_office.load_noisy_office(settings)  # its splits are lists of `Page`
     # The folder of --output-dir or --resume, or a new one in runs/; report() adds its figures.
     folder = training.run_folder(settings, NAMES[settings.architecture])
