@@ -137,6 +137,15 @@ def test_colored_ink_keeps_its_color_and_paper_turns_white():
     np.testing.assert_array_equal(cleaned[40, 25:200], 255)
 
 
+@pytest.mark.parametrize("color", [(95, 150, 105), (95, 105, 150), (120, 95, 150)])
+def test_weakly_colored_ink_stays_but_brown_stains_do_not(color):
+    def cleaned(ink):
+        return page.clean_page(erase, text_on((250, 250, 250), ink))[0]
+
+    assert cleaned(color)[LETTERS].min(axis=-1).max() < 180
+    assert cleaned((150, 115, 95)).min() == 255
+
+
 MARKERS = [(255, 240, 70), (255, 130, 190), (120, 235, 120), (190, 255, 60), (110, 190, 255)]
 
 
@@ -193,6 +202,32 @@ def test_light_text_on_a_dark_band_stays_but_a_blot_does_not(color):
     assert gray[on_band & ~LETTERS].max() < 127 < gray[on_band & LETTERS].min()
     pixels[70:100, 10:390] = 20
     assert (page.clean_page(erase, pixels)[0][70:100] == 255).all()
+
+
+def with_grain(pixels):
+    noise = np.random.default_rng(0).normal(1, 0.03, (*pixels.shape[:2], 1))
+    return np.clip(np.round(pixels * noise), 0, 255).astype(np.uint8)
+
+
+def test_light_text_on_a_medium_ground_with_grain_stays():
+    pixels = on_bands((90, 180, 90))
+    pixels[70:100, 60:390] = 90, 180, 90  # little text is left
+    pixels = with_grain(pixels)
+    cleaned, _ = page.clean_page(erase, pixels)
+    assert np.abs(cleaned[72:98, 12:388].astype(int) - pixels[72:98, 12:388]).max() < 30
+
+
+def test_the_network_sees_paper_with_grain_in_place_of_a_dark_ground():
+    seen = []
+
+    def clean(gray, by_paper):
+        seen.append(gray.copy())
+        return gray
+
+    page.clean_page(clean, with_grain(on_bands((20, 20, 20))))
+    band = seen[0][72:98, 12:388]
+    assert band.mean() == pytest.approx(250 / 255, abs=0.02)
+    assert 0.01 < band.std() < 0.04
 
 
 @pytest.mark.parametrize(

@@ -166,14 +166,17 @@ def find_dark_ground(pixels, paper, with_text=True):
         areas, count = ndimage.label(ground)
         index = np.arange(count + 1)
         # Dark ground encloses its light text; the light between thick black letters is paper.
-        enclosed = ndimage.binary_fill_holes(dark) & ~dark
         with np.errstate(invalid="ignore"):  # an area without light text, or without anything dark
-            share = ndimage.mean(enclosed, areas, index)
-            light_share = ndimage.mean(~dark, areas, index)
             # The rest gets a number that is not in index; a negative one would be slow.
-            text = ndimage.mean(lightness, np.where(enclosed, areas, count + 1), index)
             of_dark = np.where(dark, areas, count + 1)
-            contrast = text - ndimage.mean(lightness, of_dark, index)
+            dark_lightness = ndimage.mean(lightness, of_dark, index)
+            # What is hardly lighter than the dark is its grain.
+            is_text = ~dark & (lightness - dark_lightness[areas] > MIN_TEXT_CONTRAST / 2)
+            enclosed = ndimage.binary_fill_holes(dark) & is_text
+            share = ndimage.mean(enclosed, areas, index)
+            light_share = ndimage.mean(is_text, areas, index)
+            text = ndimage.mean(lightness, np.where(enclosed, areas, count + 1), index)
+            contrast = text - dark_lightness
             low = ndimage.mean(darkest(divided)[..., 0], of_dark, index) / 255
             high = ndimage.mean(lightest(divided)[..., 0], of_dark, index) / 255
         carries_text = (share > MIN_LIGHT_SHARE) & (share < MAX_LIGHT_SHARE)

@@ -82,19 +82,22 @@ def clean_page(clean, pixels, color=True):
         pixels = 255 - pixels
     height, width, channels = pixels.shape
     color = color and channels == 3
-    paper, _ = estimate_paper(pixels)
+    paper, grain = estimate_paper(pixels)
     dark = find_dark_ground(pixels, paper, with_text=not negative)
     areas = find_color_areas(pixels, paper, dark) if channels == 3 else None
     gray = np.empty((height, width, 1), "float32")
     page = gray if dark is None else np.empty_like(gray)
     if areas is not None:
         pixels = pixels.copy()
+    rng = np.random.default_rng(0)
     for rows in bands(height):
         if areas is not None:
             pixels[rows] = without_color_areas(pixels[rows], areas[rows], paper(rows))
         gray[rows] = _darken_colors(pixels[rows], paper(rows))
-        if dark is not None:  # the network sees paper in its place
-            page[rows] = np.where(dark[rows], to_gray(paper(rows)) / 255, gray[rows])
+        if dark is not None:  # the network sees paper in its place, with the grain of the page's
+            light = to_gray(paper(rows)) / 255
+            light = np.minimum(light * rng.normal(1, grain, light.shape), 1)
+            page[rows] = np.where(dark[rows], light, gray[rows])
     divided, grain = divide_by_paper(page)
     cleaned = clean(page, (divided, grain))
     for rows in bands(height):
@@ -146,7 +149,18 @@ def _chroma(pixels, paper):
 def _strong_areas(areas):
     """Return how light areas of color are in [0, 1], and 1 where they may be a stain."""
     areas = areas / np.float32(255)
-    return 1 - ramp(lightest(areas) - darkest(areas), 0.3, 0.45) * (1 - areas)
+    return 1 - _no_stain(areas) * (1 - areas)
+
+
+def _no_stain(divided):
+    """Return how surely colors are not those of a stain, in [0, 1], shape (height, width, 1).
+
+    Stains are brown: weak in color, with red as the lightest channel.
+    """
+    light = lightest(divided)
+    chroma = light - darkest(divided)
+    not_brown = ramp(light - divided[..., :1], 0.03, 0.08)
+    return np.maximum(ramp(chroma, 0.3, 0.45), not_brown * ramp(chroma, 0.15, 0.25))
 
 
 def _darken_colors(pixels, paper):
@@ -161,8 +175,8 @@ def _darken_colors(pixels, paper):
 
 def _keep_strong_colors(cleaned, pixels, paper):
     """Return cleaned rows in gray, with the ink whose color is too strong for a stain."""
-    _, dark, chroma = _chroma(pixels, paper)
-    return cleaned + ramp(chroma, 0.3, 0.45) * (np.minimum(cleaned, dark) - cleaned)
+    divided, dark, _ = _chroma(pixels, paper)
+    return cleaned + _no_stain(divided) * (np.minimum(cleaned, dark) - cleaned)
 
 
 def _tint(pixels, paper):
