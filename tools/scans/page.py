@@ -82,23 +82,23 @@ def clean_page(clean, pixels, color=True):
         pixels = 255 - pixels
     height, width, channels = pixels.shape
     color = color and channels == 3
-    paper, grain = estimate_paper(pixels)
+    paper, _ = estimate_paper(pixels)
     dark = find_dark_ground(pixels, paper, with_text=not negative)
     areas = find_color_areas(pixels, paper, dark) if channels == 3 else None
     gray = np.empty((height, width, 1), "float32")
     page = gray if dark is None else np.empty_like(gray)
     if areas is not None:
         pixels = pixels.copy()
-    rng = np.random.default_rng(0)
     for rows in bands(height):
         if areas is not None:
             pixels[rows] = without_color_areas(pixels[rows], areas[rows], paper(rows))
         gray[rows] = _darken_colors(pixels[rows], paper(rows))
-        if dark is not None:  # the network sees paper in its place, with the grain of the page's
-            light = to_gray(paper(rows)) / 255
-            light = np.minimum(light * rng.normal(1, grain, light.shape), 1)
-            page[rows] = np.where(dark[rows], light, gray[rows])
+        if dark is not None:  # the network sees paper in its place
+            page[rows] = np.where(dark[rows], to_gray(paper(rows)) / 255, gray[rows])
     divided, grain = divide_by_paper(page)
+    if dark is not None:  # beside flat paper the network would see ink in paper with grain
+        light = page[dark]
+        page[dark] = np.minimum(light * np.random.default_rng(0).normal(1, grain, len(light)), 1)
     cleaned = clean(page, (divided, grain))
     for rows in bands(height):
         if channels == 3:
