@@ -1,4 +1,3 @@
-import csv
 import json
 
 import keras
@@ -6,7 +5,7 @@ import numpy as np
 import pytest
 from conftest import python
 
-from common import cli, training
+from common import cli, data, training
 from common.cli import UserError
 from common.training import seed_for
 
@@ -56,9 +55,7 @@ def test_an_epoch_is_a_pass_or_as_many_steps_as_given():
 
 def test_a_batch_depends_on_seed_and_step_alone():
     one, two, other = batches(3, seed=3), batches(3, seed=3), batches(3, seed=4)
-    for (indices, seeds), (same_indices, same_seeds) in zip(one, two, strict=True):
-        np.testing.assert_array_equal(indices, same_indices)
-        np.testing.assert_array_equal(seeds, same_seeds)
+    np.testing.assert_equal(one, two)
     assert len({seeds[0] for _, seeds in one}) == 3
     assert any((one[i][0] != other[i][0]).any() for i in range(3))
 
@@ -111,9 +108,7 @@ def test_fit_sees_each_batch_once_also_after_resuming(tmp_path):
 def test_the_learning_rate_warms_up_and_falls_along_a_cosine():
     schedule = training.warmup_cosine(0.5, 1_000, warmup=0.2)
     rates = [float(schedule(step)) for step in (0, 100, 200, 600, 999, 1_000)]
-    assert rates[0] == pytest.approx(0.01)
-    assert rates[1] == pytest.approx((0.01 + 0.5) / 2)
-    assert rates[2] == pytest.approx(0.5)
+    assert rates[:3] == pytest.approx([0.01, (0.01 + 0.5) / 2, 0.5])
     assert rates[3] == pytest.approx(0.25, abs=1e-3)
     assert rates[4] == pytest.approx(0, abs=1e-4)
     assert rates[5] == 0
@@ -140,14 +135,9 @@ def small_model(name="toy"):
     return model
 
 
-def history_row(folder, epoch, val_loss=0.5):
-    path = folder / "history.csv"
-    new = not path.exists() or not path.read_text()
-    with path.open("a", newline="") as file:
-        writer = csv.writer(file)
-        if new:
-            writer.writerow(["epoch", "loss", "seconds", "val_loss"])
-        writer.writerow([epoch, 1.0, 2.0, val_loss])
+def write_history(folder, *rows):
+    """Write a history.csv of these rows."""
+    (folder / "history.csv").write_text("\n".join(["epoch,loss,seconds,val_loss", *rows]))
 
 
 def test_a_run_folder_keeps_the_command_line(tmp_path):
@@ -163,7 +153,7 @@ def test_after_an_interruption_before_the_first_epoch_the_same_command_works(tmp
     training.run_folder(settings(output_dir=out), "toy")
     (out / "history.csv").write_text("")
     assert training.run_folder(settings(output_dir=out), "toy") == out
-    history_row(out, 0)
+    write_history(out, "0,1,2,0.5")
     with pytest.raises(UserError, match="out is not empty"):
         training.run_folder(settings(output_dir=out), "toy")
 
@@ -184,8 +174,7 @@ def test_a_damaged_history_is_named(tmp_path, content):
 
 
 def test_an_epoch_that_was_repeated_counts_once(tmp_path):
-    for epoch, val_loss in ((0, 0.5), (1, 0.4), (1, 0.3)):
-        history_row(tmp_path, epoch, val_loss)
+    write_history(tmp_path, "0,1,2,0.5", "1,1,2,0.4", "1,1,2,0.3")
     assert [row["val_loss"] for row in training.read_history(tmp_path)] == [0.5, 0.3]
     assert training.read_history(tmp_path / "none") == []
 
@@ -282,24 +271,16 @@ def test_the_dataset_of_a_model_is_in_the_json_file_beside_it(tmp_path):
 # ---------------------------------------------------------------- report
 
 
-class Dataset:
-    def summary(self):
-        return {"name": "toy data", "source": "synthetic", "train": 8, "val": 1, "test": 2}
-
-    def __str__(self):
-        return "toy data (synthetic)"
-
-
 def test_the_report_has_metrics_and_an_aligned_table(tmp_path, capsys):
-    history_row(tmp_path, 0)
+    write_history(tmp_path, "0,1,2,0.5")
+    dataset = data.Images("toy data", "synthetic", [], *np.zeros((6, 2)))
     results = {
         "noisy": {"psnr": 9.5},
         "network": {"psnr": 20.0, "mse": float("inf")},
         "other network": {"psnr": 19.0},
     }
-    training.report(
-        tmp_path, settings(), small_model(), Dataset(), results, "network", ["other network"]
-    )
+    networks = ["other network"]
+    training.report(tmp_path, settings(), small_model(), dataset, results, "network", networks)
     content = json.loads((tmp_path / "metrics.json").read_text())
     assert content["test"] == {"psnr": 20.0, "mse": None}
     assert content["baselines"] == {"noisy": {"psnr": 9.5}}
@@ -307,7 +288,7 @@ def test_the_report_has_metrics_and_an_aligned_table(tmp_path, capsys):
     assert (content["parameters"], content["epochs"]) == (2, 1)
     assert content["seconds_training"] == 2.0
     lines = capsys.readouterr().out.splitlines()
-    table = lines[lines.index("toy data (synthetic)") + 1 :][:4]
+    table = lines[lines.index(str(dataset)) + 1 :][:4]
     assert len({len(line) for line in table}) == 1
     assert table[1].split() == ["noisy", "9.5000", "-"]
     assert lines[-1] == f"Trained in 2 s. Results are in {tmp_path}/"
