@@ -1,3 +1,4 @@
+import io
 import os
 import struct
 import zlib
@@ -5,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, PngImagePlugin
 
 from common import images
 from common.cli import UserError
@@ -21,12 +22,12 @@ def test_formats_and_depths_agree(tmp_path):
     gray = np.arange(0, 240, dtype=np.uint8).reshape(12, 20)
     expected = gray[..., None].astype("float32") / 255
     Image.fromarray(gray).save(tmp_path / "gray.png")
-    Image.fromarray(np.stack([gray] * 3, -1)).save(tmp_path / "color.png")
+    Image.fromarray(gray).convert("RGB").save(tmp_path / "color.png")
     Image.fromarray(gray.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    Image.fromarray(gray.astype(np.int32)).save(tmp_path / "int32.tif")
     Image.fromarray(gray).convert("P").save(tmp_path / "palette.png")
     Image.fromarray(expected[..., 0]).save(tmp_path / "float.tif")
-    opaque = np.dstack([gray] * 3 + [np.full_like(gray, 255)])
-    Image.fromarray(opaque).save(tmp_path / "opaque.png")
+    Image.fromarray(gray).convert("RGBA").save(tmp_path / "opaque.png")
     for path in tmp_path.iterdir():
         image = images.read_gray(path)
         assert image.dtype == np.float32
@@ -96,20 +97,14 @@ def test_tiffs_of_several_pages_and_pyramids(tmp_path):
     assert images.read_gray(tmp_path / "pyramid.tif").shape == (30, 40, 1)
 
 
-def test_an_int32_tiff_with_8_bit_values_is_not_black(tmp_path):
-    gray = np.arange(0, 240, dtype=np.int32).reshape(12, 20)
-    Image.fromarray(gray).save(tmp_path / "a.tif")
-    np.testing.assert_allclose(images.read_gray(tmp_path / "a.tif")[..., 0], gray / 255, atol=1e-6)
-
-
 def png(width, height, packed):
     """Return the content of a gray PNG file with these packed pixels."""
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    content = b"\x89PNG\r\n\x1a\n"
-    for chunk in (b"IHDR" + header, b"IDAT" + packed, b"IEND"):
-        size, check = len(chunk) - 4, zlib.crc32(chunk)
-        content += struct.pack(">I", size) + chunk + struct.pack(">I", check)
-    return content
+    file = io.BytesIO()
+    file.write(b"\x89PNG\r\n\x1a\n")
+    PngImagePlugin.putchunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    PngImagePlugin.putchunk(file, b"IDAT", packed)
+    PngImagePlugin.putchunk(file, b"IEND")
+    return file.getvalue()
 
 
 def truncated(path):
@@ -122,10 +117,6 @@ def not_finite(path):
     Image.fromarray(np.full((5, 5), np.nan, "float32")).save(path, format="TIFF")
 
 
-def claims_more_than_it_has(path):
-    path.write_bytes(png(2**31 - 1, 2**31 - 1, b""))
-
-
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -134,7 +125,7 @@ def claims_more_than_it_has(path):
         (lambda path: os.mkfifo(path), "not a file"),
         (truncated, "cannot be read as an image"),
         (not_finite, "values that are not finite"),
-        (claims_more_than_it_has, "more than 100 megapixels"),
+        (lambda path: path.write_bytes(png(2**31 - 1, 2**31 - 1, b"")), "more than 100 megapixels"),
     ],
 )
 def test_bad_files_are_named(tmp_path, make, words, recwarn):
