@@ -22,13 +22,11 @@ FEW = {
     for name, experiment in latent_spaces.EXPERIMENTS.items()
     if name.split("_")[-1] not in ("4", "8", "16", "64", "128")
 }
-BUILDERS = {
-    "linear": lambda: latent_spaces.build_linear(3),
-    "plain": lambda: latent_spaces.build_plain(3),
-    "sparse": lambda: latent_spaces.build_sparse(40, 5),
-    "contractive": lambda: latent_spaces.build_contractive(6),
-    "variational": lambda: latent_spaces.build_variational(3),
-}
+each_kind = pytest.mark.parametrize("kind", latent_spaces.SAVED)
+
+
+def build(kind, **sizes):
+    return getattr(latent_spaces, f"build_{kind}")(**sizes)
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +46,9 @@ def noise_images(count=20):
 # ---------------------------------------------------------------- the networks
 
 
-@pytest.mark.parametrize("kind", BUILDERS)
+@each_kind
 def test_a_model_is_its_encoder_and_decoder_also_when_loaded(kind, tmp_path):
-    model, x = BUILDERS[kind](), noise_images()
+    model, x = build(kind), noise_images()
     expected = np.asarray(model(x))
     training.save_model(model, tmp_path / "model.keras")
     loaded = training.load_model(tmp_path / "model.keras", f"latent_spaces_{kind}")
@@ -59,10 +57,9 @@ def test_a_model_is_its_encoder_and_decoder_also_when_loaded(kind, tmp_path):
     assert loaded.count_params() == model.count_params()
 
 
-@pytest.mark.parametrize("kind", latent_spaces.SAVED)
+@each_kind
 def test_other_sizes_and_channels(kind):
-    build = getattr(latent_spaces, f"build_{kind}")
-    model = build(height=8, width=12, channels=3)
+    model = build(kind, height=8, width=12, channels=3)
     assert model.output_shape == model.input_shape == (None, 8, 12, 3)
 
 
