@@ -96,9 +96,12 @@ def clean_page(clean, pixels, color=True):
         if dark is not None:  # the network sees paper in its place
             page[rows] = np.where(dark[rows], to_gray(paper(rows)) / 255, gray[rows])
     divided, grain = divide_by_paper(page)
-    if dark is not None:  # beside flat paper the network would see ink in paper with grain
-        light = page[dark]
-        page[dark] = np.minimum(light * np.random.default_rng(0).normal(1, grain, len(light)), 1)
+    if dark is not None and grain:  # beside flat paper the network would see ink in paper with grain
+        darker = divided[~dark & (divided < 255)]
+        # The standard deviation beside the dark ground; `grain` counts the flat paper, too.
+        deviation = 1.4826 * np.median(255 - darker) / 255 if darker.size else grain
+        noise = np.random.default_rng(0).normal(1, deviation, dark.sum())
+        page[dark] = np.minimum(page[dark] * noise, 1)
     cleaned = clean(page, (divided, grain))
     for rows in bands(height):
         if channels == 3:
