@@ -96,7 +96,7 @@ def clean_page(clean, pixels, color=True):
         if dark is not None:  # the network sees paper in its place
             page[rows] = np.where(dark[rows], to_gray(paper(rows)) / 255, gray[rows])
     divided, grain = divide_by_paper(page)
-    if dark is not None and grain:  # beside flat paper the network would see ink in paper with grain
+    if dark is not None and grain:  # beside flat paper, the network would take grain for ink
         darker = divided[~dark & (divided < 255)]
         # The standard deviation beside the dark ground; `grain` counts the flat paper, too.
         deviation = 1.4826 * np.median(255 - darker) / 255 if darker.size else grain
