@@ -68,9 +68,9 @@ def clean_page(clean, pixels, color=True):
 
     The network sees colored ink as dark as it is in its darkest channel: in gray, a red stamp is
     only half as dark. The ink that the network keeps then gets its color back. Where a color is
-    none that stains have, the ink stays whatever the network does. Areas of color, such
-    as marker, are removed before and restored afterwards. Light text on a dark ground stays as it
-    is; of a page that is dark as a whole, the negative is cleaned.
+    none that stains have, the ink stays whatever the network does. Areas of color, such as marker,
+    are removed before and restored afterwards. Light text on a dark ground stays as it is; of a
+    page that is dark as a whole, the negative is cleaned.
 
     Args:
         clean: function that `cleaner` returns.
