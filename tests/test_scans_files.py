@@ -386,6 +386,20 @@ def test_an_invisible_text_layer_stays_in_a_pdf_and_is_lost_elsewhere(group):
     assert pixels_of("b.tif")[1] == pytest.approx((100, 100))
 
 
+def test_a_page_of_text_that_cleaning_leaves_as_it_is_stays_text():
+    scanned = picture_page(scan(300, 200), (100, 100))
+    write_pdf("a.pdf", ((200, 100), write("a letter", color=BLACK)), scanned)
+    assert clean("a.pdf", "b.pdf")["notes"] == []
+    text, picture = pypdfium2.PdfDocument("b.pdf")
+    [line] = text.get_objects()
+    assert line.type == raw.FPDF_PAGEOBJ_TEXT
+    assert raw.FPDFTextObj_GetTextRenderMode(line) == raw.FPDF_TEXTRENDERMODE_FILL
+    assert next(iter(picture.get_objects())).type == raw.FPDF_PAGEOBJ_FORM
+    assert [page.pixels.max() for page in files.read_pages("b.pdf")] == [255, 255]
+    clean("a.pdf", "c.tif")
+    assert [page.pixels.max() for page in files.read_pages("c.tif")] == [255, 255]
+
+
 def test_annotations_and_signatures_that_are_lost_are_reported():
     annotate = raw.FPDFPage_CreateAnnot
     write_pdf("a.pdf", ((50, 50), lambda sheet: annotate(sheet, raw.FPDF_ANNOT_HIGHLIGHT)))

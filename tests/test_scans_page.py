@@ -322,6 +322,65 @@ def test_a_clean_page_stays_as_it_is_and_dirt_on_it_is_removed(channels):
     assert lost < 0.01
 
 
+def drawn_page(paper=255, ink=20):
+    """Return text over gray stripes with antialiased edges: uint8 (400, 400, 3)."""
+    image = Image.new("RGB", (400, 400), (paper,) * 3)
+    pen = ImageDraw.Draw(image)
+    for top in range(20, 380, 40):
+        pen.rectangle((20, top, 380, top + 19), fill=(abs(paper - 30),) * 3)
+        pen.text((24, top), "total 1,024 of 2,048", (ink,) * 3, font("DejaVuSans", 16))
+    return np.asarray(image)
+
+
+@pytest.mark.parametrize(("paper", "ink"), [(255, 20), (20, 250)])
+def test_a_page_from_a_computer_stays_as_it_is(paper, ink):
+    pixels = drawn_page(paper, ink)
+    cleaned, lost = page.clean_page(erase, pixels)
+    np.testing.assert_array_equal(cleaned, pixels[..., :1])
+    assert lost == 0
+    pixels = pixels.copy()
+    pixels[100:110] = 0, 90, 200
+    np.testing.assert_array_equal(page.clean_page(erase, pixels)[0], pixels)
+    assert page.clean_page(erase, pixels, color=False)[0].shape == (400, 400, 1)
+
+
+def brown_stain(pixels):
+    pixels[300:340, 100:300] = 205, 180, 150
+
+
+def shadow(pixels):
+    pixels[:, 300:] -= np.linspace(0, 90, 100).astype(np.uint8)[:, np.newaxis]
+
+
+def grain(pixels):
+    pixels -= np.random.default_rng(0).integers(0, 6, pixels.shape, np.uint8)
+
+
+def gray_paper(pixels):
+    np.minimum(pixels, 230, out=pixels)
+
+
+def one_bit(pixels):
+    pixels[:] = np.where(pixels < 128, 0, 255)
+
+
+@pytest.mark.parametrize("make_scan", [brown_stain, shadow, grain, gray_paper, one_bit])
+def test_a_scan_is_cleaned(make_scan):
+    pixels = drawn_page().copy()
+    pixels[pixels < 20] = 20  # room for the grain
+    make_scan(pixels)
+    cleaned, _ = page.clean_page(erase, pixels)
+    assert (cleaned == 255).all()
+
+
+def test_dense_hatching_on_a_page_without_grain_stays():
+    pixels = np.full((400, 400, 1), 255, np.uint8)
+    rows, columns = np.mgrid[:300, :300]
+    pixels[50:350, 50:350][(rows + columns) % 3 == 0] = 0
+    cleaned, _ = page.clean_page(corrected(erase), pixels)
+    np.testing.assert_array_equal(cleaned, pixels)
+
+
 def test_grain_turns_white_but_not_beside_ink():
     dirty = two_inks(0.1, 0.1, 0)[:100]
     dirty += np.random.default_rng(0).normal(0, 0.01, dirty.shape).astype("float32")

@@ -62,8 +62,7 @@ def clean_file(clean, source, path, options):
             result["pages"] += 1
             cleaned, page_notes = _clean(clean, page, options, kind)
             notes.extend(f"page {result['pages']}: {note}" for note in page_notes)
-            unchanged = unchanged and not page.sheet and cleaned.bilevel == page.bilevel
-            unchanged = unchanged and bool((cleaned.pixels == page.pixels).all())
+            unchanged = unchanged and cleaned.unchanged and not page.sheet
             yield cleaned
 
     input_bytes = source.stat().st_size
@@ -104,9 +103,11 @@ def _clean(clean, page, options, kind):
     """Return a `Page` cleaned, for a file of this kind, and a list of notes about it."""
     bilevel = options.bilevel or (page.bilevel and kind not in NO_BILEVEL)
     pixels, lost = clean_page(clean, page.pixels, color=not (options.gray or bilevel))
-    notes = [page.lowered] if page.lowered else []
+    cleaned = dataclasses.replace(page, pixels=pixels, bilevel=bilevel)
+    cleaned.unchanged = bilevel == page.bilevel and bool((pixels == page.pixels).all())
+    notes = [page.lowered] if page.lowered and not (kind == "pdf" and cleaned.stays) else []
     if lost >= MIN_REPORTED_LOSS:
         notes.append(f"in places {lost:.0%} of what looks like ink was removed; compare")
     if is_torn(page.pixels, pixels):
         notes.append("a picture is partly removed; compare")
-    return dataclasses.replace(page, pixels=pixels, bilevel=bilevel), notes
+    return cleaned, notes

@@ -44,8 +44,14 @@ class Page:
     bilevel: bool = False  # whether it is black and white only, in 1 bit
     compression: str | None = None  # Pillow's name of a TIFF's
     sheet: pypdfium2.PdfPage | None = None  # the page of a PDF that it was rendered from
+    unchanged: bool = False  # whether cleaning left it as it was
     lowered: str = ""  # says what has a lower resolution than in the file
     metadata: dict = dataclasses.field(default_factory=dict)  # what `metadata.read` returns
+
+    @property
+    def stays(self):
+        """Whether it stays in its PDF as it is. A scan in 1 bit becomes one image."""
+        return self.sheet is not None and self.unchanged and not self.bilevel
 
     def image(self):
         """Return it as a Pillow image of mode 1, L or RGB."""
@@ -333,7 +339,7 @@ def _save(page, file, kind, quality=90):
 
 
 def _write_pdf(pages, path):
-    """Write pages as a PDF; a page of a PDF goes back into it, where only its picture changes."""
+    """Write pages as a PDF; a page of a PDF goes back into it, as a picture if it changed."""
     pdf = None
     lost = []
     for number, page in enumerate(pages, start=1):
@@ -341,6 +347,9 @@ def _write_pdf(pages, path):
         height, width = page.pixels.shape[:2]
         if pdf is None:
             pdf = page.sheet.pdf if page.sheet else pypdfium2.PdfDocument.new()
+        if page.stays:
+            page.sheet.close()
+            continue
         if page.sheet is None:
             sheet = pdf.new_page(width / dpi[0] * 72, height / dpi[1] * 72)
         else:

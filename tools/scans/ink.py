@@ -19,7 +19,7 @@ MAX_GRAIN_OF_BLACK = 0.03  # with more, solid black must be broader than two str
 MIN_STRONG_DEPTH = 0.65  # of a page's strong ink; only beside such ink can other ink be faint
 MIN_FAINT_SHARE = 0.05  # of the ink: less may be dots and commas, which are faint for their size
 MAX_BLURRED = 0.9  # sharpness of what shows through, as a share of that of the strong ink
-MIN_SHARPNESS = 0.7  # of print on a page without grain, as `_sharpness` measures it
+MIN_SHARPNESS = 1.0  # of print on a page without grain, as `_sharpness` measures it
 MAX_FAINT_DEPTH = 0.5  # of the ink on a page whose broken strokes are mended
 MIN_KEPT_SHARE = 0.25  # of a broken stroke that is mended
 MAX_REACH = 3  # pixels from kept ink: nearer, a stroke is as broad as the network made it
@@ -187,7 +187,7 @@ def keep_faint_ink(divided, cleaned):
     is_faint = _is_faint(depths, areas)
     if not is_faint.any():
         return False
-    sharpness = _sharpness(page, strokes, depths)
+    sharpness = _sharpness(ndimage.gaussian_filter(page, 0.7), strokes, depths)
     weak, strong = (np.average(sharpness[x], weights=areas[x]) for x in (is_faint, ~is_faint))
     if weak > MAX_BLURRED * strong:
         return False
@@ -216,8 +216,7 @@ def _depths(page, strokes, count):
 
 def _sharpness(page, strokes, depths):
     """Return how much the rim of each stroke changes within 3x3 pixels, as a share of its depth."""
-    smooth = ndimage.gaussian_filter(page, 0.7)
-    change = ndimage.maximum_filter(smooth, 3) - ndimage.minimum_filter(smooth, 3)
+    change = ndimage.maximum_filter(page, 3) - ndimage.minimum_filter(page, 3)
     is_rim = (strokes > 0) & ~ndimage.binary_erosion(strokes > 0)
     change = ndimage.mean(change[is_rim], strokes[is_rim], np.arange(1, len(depths) + 1))
     return change / np.maximum(depths, 1 / 255)

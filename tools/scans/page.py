@@ -2,6 +2,7 @@
 
 import numpy as np
 import tensorflow as tf
+from scipy import ndimage
 
 from tools import tiles
 from tools.scans.ground import (
@@ -23,6 +24,9 @@ from tools.scans.ink import correct, divide_by_paper, lost_ink
 TILE, MARGIN = 1760, 224
 MULTIPLE = 32  # the U-Net takes sides that are multiples of it
 MAX_SMALL = 1_000_000  # pixels of a small page, whose letters are few pixels tall
+# Of a page from a computer: pixels that are like their neighbor, as a share; colors besides those
+# of antialiased edges; pixels that no edge is as wide as.
+MIN_FLAT_SHARE, FEW_COLORS, MAX_EDGE = 0.8, 8, 5
 MAX_NEGATIVE = 0.45 * 255  # gray that half of a negative is darker than
 # Light in one channel of colored paper, as a share of its lightest: a channel with less says little
 # about the ink.
@@ -70,13 +74,16 @@ def clean_page(clean, pixels, color=True):
     only half as dark. The ink that the network keeps then gets its color back. Where a color is
     none that stains have, the ink stays whatever the network does. Areas of color, such as marker,
     are removed before and restored afterwards. Light text on a dark ground stays as it is; of a
-    page that is dark as a whole, the negative is cleaned.
+    page that is dark as a whole, the negative is cleaned. A page from a computer is returned as it
+    is.
 
     Args:
         clean: function that `cleaner` returns.
         pixels: uint8, shape (height, width, 1 or 3); cleaned ones have 1 channel if all is gray.
         color: whether colored ink stays colored.
     """
+    if (color or pixels.shape[2] == 1) and _is_born_digital(pixels):
+        return _without_equal_channels(pixels), 0.0
     negative = _is_negative(pixels)
     if negative:
         pixels = 255 - pixels
@@ -123,9 +130,47 @@ def clean_page(clean, pixels, color=True):
         if negative:
             light = 1 - light * (paper(rows) if color else to_gray(paper(rows))) / 255
         result[rows] = np.round(light * 255)
-    if all((result[rows] == result[rows, :, :1]).all() for rows in bands(height)):
-        result = result[..., :1]
-    return result, lost
+    return _without_equal_channels(result), lost
+
+
+def _without_equal_channels(pixels):
+    """Return a page with one channel if all of it is gray."""
+    is_gray = all((pixels[rows] == pixels[rows, :, :1]).all() for rows in bands(len(pixels)))
+    return pixels[..., :1] if is_gray else pixels
+
+
+def _is_born_digital(pixels):
+    """Return whether a page was never on paper, so that it has no dirt.
+
+    It is white or dark and, apart from edges, has a few exact colors, none of which is the brown of
+    a stain. On a scan, grain gives nearly every pixel a color of its own. A page without other
+    colors at edges may be a scan in 1 bit.
+    """
+    step = max(1, max(pixels.shape) // 200)
+    sample = _packed(pixels[::step])
+    if (sample[:, 1:] == sample[:, :-1]).mean() < MIN_FLAT_SHARE:
+        return False
+    colors, counts = np.unique(sample[:, ::step], return_counts=True)
+    few = colors[np.argsort(-counts)[:FEW_COLORS]]
+    red, green, blue = few >> 16, few >> 8 & 255, few & 255
+    is_brown = (red > 100) & (red >= green) & (green >= blue)
+    is_brown &= (red - blue > 12) & (red - blue < 115)
+    if is_brown.any() or MAX_NEGATIVE < green[0] < 250:
+        return False
+    has_edges = False
+    for rows in bands(len(pixels)):
+        is_other = ~np.isin(_packed(pixels[rows]), few)
+        has_edges |= bool(is_other.any())
+        broad = ndimage.binary_erosion(is_other, np.ones((MAX_EDGE, MAX_EDGE)))
+        if broad.sum() > 1e-5 * broad.size:
+            return False
+    return has_edges
+
+
+def _packed(pixels):
+    """Return each pixel's color as one number, 0xRRGGBB."""
+    weights = [0x10101] if pixels.shape[2] == 1 else [0x10000, 0x100, 1]
+    return pixels @ np.array(weights, np.int32)
 
 
 def _is_negative(pixels):
