@@ -384,7 +384,7 @@ def test_dense_hatching_on_a_page_without_grain_stays():
 def test_grain_turns_white_but_not_beside_ink():
     dirty = two_inks(0.1, 0.1, 0)[:100]
     dirty += np.random.default_rng(0).normal(0, 0.01, dirty.shape).astype("float32")
-    faint = slice(48, 52), slice(248, 252)
+    faint = slice(48, 52), slice(240, 260)
     dirty[faint] -= 0.06
     divided, grain = ink.divide_by_paper(dirty)
     cleaned = np.where(dirty < 0.5, 0, 245 / 255).astype("float32")
@@ -392,7 +392,8 @@ def test_grain_turns_white_but_not_beside_ink():
     cleaned[40:60, 300:320] = 0.6  # where there is nothing on the page
     ink.keep_white(divided, grain, cleaned)
     assert (cleaned[:19] > 254 / 255).mean() > 0.99
-    np.testing.assert_allclose(cleaned[[19, 26, 47, 52], 250], 245 / 255)
+    np.testing.assert_allclose(cleaned[[19, 26], 250], 245 / 255)
+    assert cleaned[[47, 52], 250].max() < 0.99  # beside faint ink it fades a little
     assert (cleaned[faint] == np.float32(0.8)).all()
     assert (cleaned[40:60, 300:320] > 254 / 255).mean() > 0.99
 

@@ -10,9 +10,9 @@ from tools.scans.ground import bands, enlarge, estimate_paper, max_stroke, ramp
 
 MIN_PAPER = 0.6  # of the paper around it: what is darker is no paper, but broad ink
 NEARLY_WHITE = 0.9, 0.96  # the network makes old paper 0.96; below 0.9 it saw something
-BLANK, BLANK_WINDOW = 1 - 1 / 24, 9  # least gray of paper without ink; pixels around it
-BLANK_SHARE = 0.5, 0.8  # of 15x15 pixels, from which on the network's gray fades, and is gone
-UNSURE = 0.5, 0.6  # gray that the network makes of what it does not take for ink
+BLANK, BLANK_WINDOW = 1 - 1 / 24, 5  # least gray of paper without ink; pixels around it
+BLANK_SHARE = 0.3, 0.6  # of 11x11 pixels, from which on the network's gray fades, and is gone
+UNSURE = 0.25, 0.35  # gray that the network makes of what may be no ink, and of what is none
 MAX_BLACK = 64  # of 255 on a page divided by its paper; on even paper, only rims of stains reach it
 MIN_BLACK = 5  # pixels: narrower black is not solid
 MAX_GRAIN_OF_BLACK = 0.03  # with more, solid black must be broader than two strokes
@@ -79,7 +79,7 @@ def keep_white(divided, grain, cleaned):
     darkest = ndimage.minimum_filter(cleaned[..., 0], 3)[..., np.newaxis]
     mean = ndimage.uniform_filter(divided[..., 0], 3)[::2, ::2]
     is_blank = ndimage.minimum_filter(mean, BLANK_WINDOW // 2 + 1) > 255 * min(BLANK, 1 - 2 * grain)
-    blank = ndimage.uniform_filter(is_blank.astype("float32"), 7)  # smooth, or squares would show
+    blank = ndimage.uniform_filter(is_blank.astype("float32"), 5)  # smooth, or squares would show
     for rows in bands(len(cleaned)):
         page = divided[rows] / np.float32(255)
         share = ramp(enlarge(blank, 2, cleaned.shape, rows), *BLANK_SHARE)
