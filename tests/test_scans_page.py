@@ -394,7 +394,8 @@ def test_grain_turns_white_but_not_beside_ink():
     assert (cleaned[:19] > 254 / 255).mean() > 0.99
     np.testing.assert_allclose(cleaned[[19, 26], 250], 245 / 255)
     assert cleaned[[47, 52], 250].max() < 0.99  # beside faint ink it fades a little
-    assert (cleaned[faint] == np.float32(0.8)).all()
+    assert (cleaned[faint][:, 4:-4] == np.float32(0.8)).all()
+    assert cleaned[faint].max() < 0.87  # darker than on the page
     assert (cleaned[40:60, 300:320] > 254 / 255).mean() > 0.99
 
 
