@@ -399,6 +399,19 @@ def test_grain_turns_white_but_not_beside_ink():
     assert (cleaned[40:60, 300:320] > 254 / 255).mean() > 0.99
 
 
+@pytest.mark.parametrize(("ink_depth", "is_blank"), [(0.8, True), (0.1, False)])
+def test_what_is_much_fainter_than_the_ink_is_blank(ink_depth, is_blank):
+    dirty = np.where(LETTERS, 1 - ink_depth, 1)[..., np.newaxis].astype("float32")
+    dirty[370:380, 50:300] = 0.97
+    dirty += np.random.default_rng(0).normal(0, 0.005, dirty.shape).astype("float32")
+    divided, grain = ink.divide_by_paper(np.clip(dirty * 0.9, 0, 1))
+    cleaned = np.where(LETTERS, 0, 1)[..., np.newaxis].astype("float32")
+    cleaned[370:380, 50:300] = 0.4  # where the network is not sure
+    ink.keep_white(divided, grain, cleaned)
+    assert (cleaned[372:378, 60:290].mean() > 0.95) == is_blank
+    assert cleaned[LETTERS].max() == 0
+
+
 def test_gray_of_the_network_fades_towards_blank_paper_without_an_edge():
     page_of_grain = np.full((200, 200, 1), 0.9, "float32")
     page_of_grain += np.random.default_rng(0).normal(0, 0.02, (200, 200, 1)).astype("float32")

@@ -10,7 +10,9 @@ from tools.scans.ground import bands, enlarge, estimate_paper, max_stroke, ramp
 
 MIN_PAPER = 0.6  # of the paper around it: what is darker is no paper, but broad ink
 NEARLY_WHITE = 0.9, 0.96  # the network makes old paper 0.96; below 0.9 it saw something
-BLANK, BLANK_WINDOW = 1 - 1 / 24, 5  # least gray of paper without ink; pixels around it
+# Paper without ink is darker than paper by less than a part of the ink's depth, and than this; in
+# a window of so many pixels.
+BLANK_PART, MAX_BLANK_DEPTH, BLANK_WINDOW = 1 / 12, 1 / 24, 5
 BLANK_SHARE = 0.3, 0.6  # of 11x11 pixels, from which on the network's gray fades, and is gone
 UNSURE = 0.25, 0.35  # gray that the network makes of what may be no ink, and of what is none
 MAX_BLACK = 64  # of 255 on a page divided by its paper; on even paper, only rims of stains reach it
@@ -78,7 +80,10 @@ def keep_white(divided, grain, cleaned):
     """
     darkest = ndimage.minimum_filter(cleaned[..., 0], 3)[..., np.newaxis]
     mean = ndimage.uniform_filter(divided[..., 0], 3)[::2, ::2]
-    is_blank = ndimage.minimum_filter(mean, BLANK_WINDOW // 2 + 1) > 255 * min(BLANK, 1 - 2 * grain)
+    is_ink = cleaned[::4, ::4] < 0.5
+    depth = 1 - np.median(divided[::4, ::4][is_ink]) / 255 if is_ink.any() else 1
+    max_depth = min(MAX_BLANK_DEPTH, BLANK_PART * depth)
+    is_blank = ndimage.minimum_filter(mean, BLANK_WINDOW // 2 + 1) > 255 * (1 - max_depth)
     blank = ndimage.uniform_filter(is_blank.astype("float32"), 5)  # smooth, or squares would show
     for rows in bands(len(cleaned)):
         page = divided[rows] / np.float32(255)
