@@ -232,39 +232,48 @@ def cross_entropy(image, output):
     return ops.sum(ops.binary_crossentropy(image, output), axis=(1, 2, 3))
 
 
-# Within each loop, the networks differ in one number. The variational ones use the cross-entropy,
-# because the KL divergence is in nats, too.
-EXPERIMENTS = {}
-for size in SIZES:
-    EXPERIMENTS[f"linear_{size}"] = Experiment(
+# The networks of a group differ in one number. The variational ones use the cross-entropy, because
+# the KL divergence is in nats, too.
+EXPERIMENTS = {
+    f"linear_{size}": Experiment(
         partial(build_linear, size), squared_error, peak_learning_rate=0.005, steps_per_epoch=500
     )
-for size in SIZES:
-    EXPERIMENTS[f"plain_{size}"] = Experiment(
+    for size in SIZES
+}
+EXPERIMENTS |= {
+    f"plain_{size}": Experiment(
         partial(build_plain, size), squared_error, peak_learning_rate=0.005, steps_per_epoch=200
     )
+    for size in SIZES
+}
 # "copying" and "uncontracted" are controls: all units active, no penalty.
-for name, active in {"sparse": 51, "copying": 1024}.items():
-    EXPERIMENTS[name] = Experiment(
-        partial(build_sparse, 1024, active),
+EXPERIMENTS |= {
+    name: Experiment(
+        partial(build_sparse, active=active),
         squared_error,
         peak_learning_rate=0.004,
         steps_per_epoch=100,
     )
-for name, contraction in {"contractive": 0.05, "uncontracted": 0.0}.items():
-    EXPERIMENTS[name] = Experiment(
-        partial(build_contractive, 128, contraction),
+    for name, active in {"sparse": 51, "copying": 1024}.items()
+}
+EXPERIMENTS |= {
+    name: Experiment(
+        partial(build_contractive, contraction=contraction),
         squared_error,
         peak_learning_rate=0.01,
         steps_per_epoch=300,
     )
-for size in (2, 32):
-    EXPERIMENTS[f"variational_{size}"] = Experiment(
+    for name, contraction in {"contractive": 0.05, "uncontracted": 0.0}.items()
+}
+EXPERIMENTS |= {
+    f"variational_{size}": Experiment(
         partial(build_variational, size),
         cross_entropy,
         peak_learning_rate=0.005,
         steps_per_epoch=200,
     )
+    for size in (2, 32)
+}
 # {kind: its experiment}: these models are saved, and --input applies them.
 SAVED = {
     "linear": "linear_32",
