@@ -456,6 +456,12 @@ def test_strips_of_a_one_bit_scan_keep_its_resolution_and_depth(strips):
     assert clean("a.pdf", "b.pdf")["notes"] == []
 
 
+def test_of_two_halves_of_a_page_the_finer_one_counts():
+    page = page_of(place(scan(200, 300), 0, 48, 72, 48), place(scan(100, 150), 0, 0, 72, 48))
+    assert page.dpi == pytest.approx((300, 300), rel=0.01)
+    assert not page.lowered
+
+
 @pytest.mark.parametrize(("gray", "bilevel"), [(255, True), (200, False)])
 def test_a_rectangle_behind_a_one_bit_image(gray, bilevel):
     page = page_of(fill(gray), place(bits(), 0, 16, 72, 80))

@@ -257,7 +257,7 @@ def _find_resolution(placed, font_sizes, page_area):
     for image in sorted(placed, key=lambda image: math.prod(image.dpi), reverse=True):
         covering.append(image)
         covered += image.area
-        if covered > 0.5 * page_area:
+        if covered > 0.499 * page_area:  # half, but for rounding
             break
     else:
         return (DEFAULT_DPI, DEFAULT_DPI), False
