@@ -8,6 +8,8 @@ import numpy as np
 import pypdfium2
 import pytest
 from conftest import whiten
+from matplotlib import rc_context
+from matplotlib.figure import Figure
 from PIL import Image, PngImagePlugin
 from pypdfium2 import raw
 
@@ -398,6 +400,17 @@ def test_a_page_of_text_that_cleaning_leaves_as_it_is_stays_text():
     assert [page.pixels.max() for page in files.read_pages("b.pdf")] == [255, 255]
     clean("a.pdf", "c.tif")
     assert [page.pixels.max() for page in files.read_pages("c.tif")] == [255, 255]
+
+
+@pytest.mark.parametrize(("font_type", "is_lost"), [(3, True), (42, False)])
+def test_text_that_does_not_survive_is_reported(font_type, is_lost):
+    figure = Figure(figsize=(4, 3))
+    figure.text(0.1, 0.5, "drawn by matplotlib", color="red")
+    with rc_context({"pdf.fonttype": font_type}):
+        figure.savefig("a.pdf")
+    notes = clean("a.pdf", "b.pdf", gray=True)["notes"]
+    assert ("page 1: some of the text layer is lost" in notes) == is_lost
+    assert (text_of("b.pdf") == "") == is_lost
 
 
 def test_annotations_and_signatures_that_are_lost_are_reported():

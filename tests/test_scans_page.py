@@ -360,11 +360,17 @@ def gray_paper(pixels):
     np.minimum(pixels, 230, out=pixels)
 
 
+def few_levels(pixels):
+    pixels[300:340, 100:300] = 200
+    pixels //= 17
+    pixels *= 17
+
+
 def one_bit(pixels):
     pixels[:] = np.where(pixels < 128, 0, 255)
 
 
-@pytest.mark.parametrize("make_scan", [brown_stain, shadow, grain, gray_paper, one_bit])
+@pytest.mark.parametrize("make_scan", [brown_stain, shadow, grain, gray_paper, few_levels, one_bit])
 def test_a_scan_is_cleaned(make_scan):
     pixels = drawn_page().copy()
     pixels[pixels < 20] = 20  # room for the grain

@@ -341,6 +341,7 @@ def _save(page, file, kind, quality=90):
 def _write_pdf(pages, path):
     """Write pages as a PDF; a page of a PDF goes back into it, as a picture if it changed."""
     pdf = None
+    texts = {}  # of the sheets that become pictures
     lost = []
     for number, page in enumerate(pages, start=1):
         dpi = page.dpi or (DEFAULT_DPI, DEFAULT_DPI)
@@ -354,8 +355,8 @@ def _write_pdf(pages, path):
             sheet = pdf.new_page(width / dpi[0] * 72, height / dpi[1] * 72)
         else:
             sheet = page.sheet
-            if not _hide_text(sheet):
-                lost.append(f"page {number}: some of the text layer is lost")
+            texts[number] = _text_of(sheet)
+            _hide_text(sheet)
         lost += [f"page {number}: {text}" for text in _lost(page, "pdf")]
         left, bottom, right, top = sheet.get_bbox()
         turned = dataclasses.replace(page, pixels=np.rot90(page.pixels, sheet.get_rotation() // 90))
@@ -371,6 +372,10 @@ def _write_pdf(pages, path):
     if raw.FPDF_GetSignatureCount(pdf) > 0:
         lost.append("its signature is no longer valid")
     pdf.save(path, flags=raw.FPDF_NO_INCREMENTAL)
+    with pypdfium2.PdfDocument(path) as written:  # PDFium drops the text of Type 3 fonts
+        for number, text in texts.items():
+            if _text_of(written[number - 1]) != text:
+                lost.append(f"page {number}: some of the text layer is lost")
     return lost
 
 
@@ -396,15 +401,13 @@ def _hide_text(sheet):
     """Remove everything but text from a PDF's page, and make the text invisible.
 
     Recognized text is often in a group (form XObject) of its own, which stays if nothing in it is
-    visible. Return whether all text is still there.
+    visible.
     """
-    before = _text_of(sheet)
     for item in list(sheet.get_objects(max_depth=1)):
         if item.type == raw.FPDF_PAGEOBJ_TEXT:
             raw.FPDFTextObj_SetTextRenderMode(item, INVISIBLE)
         elif not (item.type == raw.FPDF_PAGEOBJ_FORM and _is_invisible(sheet, item)):
             sheet.remove_obj(item)
-    return _text_of(sheet) == before
 
 
 def _is_invisible(sheet, group):
@@ -417,4 +420,5 @@ def _is_invisible(sheet, group):
 
 
 def _text_of(sheet):
-    return sheet.get_textpage().get_text_bounded()
+    """Return the words on a PDF's page."""
+    return sheet.get_textpage().get_text_bounded().split()

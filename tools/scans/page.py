@@ -25,8 +25,8 @@ TILE, MARGIN = 1760, 224
 MULTIPLE = 32  # the U-Net takes sides that are multiples of it
 MAX_SMALL = 1_000_000  # pixels of a small page, whose letters are few pixels tall
 # Of a page from a computer: pixels that are like their neighbor, as a share; colors besides those
-# of antialiased edges; pixels that no edge is as wide as.
-MIN_FLAT_SHARE, FEW_COLORS, MAX_EDGE = 0.8, 8, 5
+# of antialiased edges; colors in all, at least; pixels that no edge is as wide as.
+MIN_FLAT_SHARE, FEW_COLORS, MIN_COLORS, MAX_EDGE = 0.8, 8, 40, 5
 MAX_NEGATIVE = 0.45 * 255  # gray that half of a negative is darker than
 # Light in one channel of colored paper, as a share of its lightest: a channel with less says little
 # about the ink.
@@ -142,29 +142,29 @@ def _without_equal_channels(pixels):
 def _is_born_digital(pixels):
     """Return whether a page was never on paper, so that it has no dirt.
 
-    It is white or dark and, apart from edges, has a few exact colors, none of which is the brown of
-    a stain. On a scan, grain gives nearly every pixel a color of its own. A page without other
-    colors at edges may be a scan in 1 bit.
+    It is dark, or white without the brown of a stain, and apart from antialiased edges it has a few
+    exact colors. On a scan, grain gives nearly every pixel a color of its own. A page of few colors
+    in all may be a scan in 1 to 5 bits.
     """
     step = max(1, max(pixels.shape) // 200)
     sample = _packed(pixels[::step])
     if (sample[:, 1:] == sample[:, :-1]).mean() < MIN_FLAT_SHARE:
         return False
-    colors, counts = np.unique(sample[:, ::step], return_counts=True)
+    colors, counts = np.unique(sample, return_counts=True)
     few = colors[np.argsort(-counts)[:FEW_COLORS]]
     red, green, blue = few >> 16, few >> 8 & 255, few & 255
     is_brown = (red > 100) & (red >= green) & (green >= blue)
     is_brown &= (red - blue > 12) & (red - blue < 115)
-    if is_brown.any() or MAX_NEGATIVE < green[0] < 250:
+    if len(colors) < MIN_COLORS or MAX_NEGATIVE < green[0] < 250:
         return False
-    has_edges = False
+    if green[0] >= 250 and is_brown.any():
+        return False
     for rows in bands(len(pixels)):
         is_other = ~np.isin(_packed(pixels[rows]), few)
-        has_edges |= bool(is_other.any())
         broad = ndimage.binary_erosion(is_other, np.ones((MAX_EDGE, MAX_EDGE)))
         if broad.sum() > 1e-5 * broad.size:
             return False
-    return has_edges
+    return True
 
 
 def _packed(pixels):
