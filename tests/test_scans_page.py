@@ -360,6 +360,10 @@ def gray_paper(pixels):
     np.minimum(pixels, 230, out=pixels)
 
 
+def yellow_paper(pixels):
+    np.minimum(pixels, (255, 255, 120), out=pixels)
+
+
 def few_levels(pixels):
     pixels[300:340, 100:300] = 200
     pixels //= 17
@@ -370,7 +374,9 @@ def one_bit(pixels):
     pixels[:] = np.where(pixels < 128, 0, 255)
 
 
-@pytest.mark.parametrize("make_scan", [brown_stain, shadow, grain, gray_paper, few_levels, one_bit])
+@pytest.mark.parametrize(
+    "make_scan", [brown_stain, shadow, grain, gray_paper, yellow_paper, few_levels, one_bit]
+)
 def test_a_scan_is_cleaned(make_scan):
     pixels = drawn_page().copy()
     pixels[pixels < 20] = 20  # room for the grain

@@ -155,9 +155,9 @@ def _is_born_digital(pixels):
     red, green, blue = few >> 16, few >> 8 & 255, few & 255
     is_brown = (red > 100) & (red >= green) & (green >= blue)
     is_brown &= (red - blue > 12) & (red - blue < 115)
-    if len(colors) < MIN_COLORS or MAX_NEGATIVE < green[0] < 250:
-        return False
-    if green[0] >= 250 and is_brown.any():
+    is_white = min(red[0], green[0], blue[0]) >= 250
+    is_dark = green[0] <= MAX_NEGATIVE
+    if len(colors) < MIN_COLORS or not (is_white or is_dark) or (is_white and is_brown.any()):
         return False
     for rows in bands(len(pixels)):
         is_other = ~np.isin(_packed(pixels[rows]), few)
