@@ -361,7 +361,7 @@ def gray_paper(pixels):
 
 
 def yellow_paper(pixels):
-    np.minimum(pixels, (255, 255, 120), out=pixels)
+    pixels[..., 2] = np.minimum(pixels[..., 2], 120)
 
 
 def few_levels(pixels):
