@@ -360,8 +360,8 @@ def gray_paper(pixels):
     np.minimum(pixels, 230, out=pixels)
 
 
-def yellow_paper(pixels):
-    pixels[..., 2] = np.minimum(pixels[..., 2], 120)
+def blue_paper(pixels):
+    pixels[..., 0] = np.minimum(pixels[..., 0], 215)
 
 
 def few_levels(pixels):
@@ -375,7 +375,7 @@ def one_bit(pixels):
 
 
 @pytest.mark.parametrize(
-    "make_scan", [brown_stain, shadow, grain, gray_paper, yellow_paper, few_levels, one_bit]
+    "make_scan", [brown_stain, shadow, grain, gray_paper, blue_paper, few_levels, one_bit]
 )
 def test_a_scan_is_cleaned(make_scan):
     pixels = drawn_page().copy()
