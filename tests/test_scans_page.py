@@ -307,6 +307,7 @@ def test_a_clean_page_stays_as_it_is_and_dirt_on_it_is_removed(channels):
         black = np.zeros_like(pixels)
         cleaned_black, _ = page.clean_page(corrected(darken_paper), black)
         assert not is_torn(black, cleaned_black)
+        page.clean_page(corrected(darken_paper), pixels[:, :1])
     np.testing.assert_array_equal(cleaned, np.full((400, 400, 1), 255))
     pixels[LETTERS] = 0
     gray = pixels[..., :1]

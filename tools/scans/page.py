@@ -148,7 +148,7 @@ def _is_born_digital(pixels):
     """
     step = max(1, max(pixels.shape) // 200)
     sample = _packed(pixels[::step])
-    if (sample[:, 1:] == sample[:, :-1]).mean() < MIN_FLAT_SHARE:
+    if (sample[:, 1:] == sample[:, :-1]).sum() < MIN_FLAT_SHARE * sample.size:
         return False
     colors, counts = np.unique(sample, return_counts=True)
     few = colors[np.argsort(-counts)[:FEW_COLORS]]
