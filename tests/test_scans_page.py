@@ -342,7 +342,9 @@ def test_a_page_from_a_computer_stays_as_it_is(paper, ink):
     pixels = pixels.copy()
     pixels[100:110] = 0, 90, 200
     np.testing.assert_array_equal(page.clean_page(erase, pixels)[0], pixels)
-    assert page.clean_page(erase, pixels, color=False)[0].shape == (400, 400, 1)
+    for channels in (1, 3):  # turned gray or to 1 bit, faint ink must first be darkened
+        cleaned, _ = page.clean_page(erase, drawn_page()[..., :channels], color=False)
+        assert (cleaned == 255).all()
 
 
 def brown_stain(pixels):
@@ -384,6 +386,14 @@ def test_a_scan_is_cleaned(make_scan):
     make_scan(pixels)
     cleaned, _ = page.clean_page(erase, pixels)
     assert (cleaned == 255).all()
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 5])
+def test_sharp_rules_on_a_page_without_grain_stay(width):
+    pixels = np.full((2400, 400, 1), 255, np.uint8)
+    pixels[100 : 100 + width, 50:350] = 120
+    cleaned, _ = page.clean_page(corrected(erase), pixels)
+    np.testing.assert_array_equal(cleaned, pixels)
 
 
 def test_dense_hatching_on_a_page_without_grain_stays():

@@ -74,15 +74,15 @@ def clean_page(clean, pixels, color=True):
     only half as dark. The ink that the network keeps then gets its color back. Where a color is
     none that stains have, the ink stays whatever the network does. Areas of color, such as marker,
     are removed before and restored afterwards. Light text on a dark ground stays as it is; of a
-    page that is dark as a whole, the negative is cleaned. A page from a computer is returned as it
-    is.
+    page that is dark as a whole, the negative is cleaned. With `color`, a page from a computer is
+    returned as it is.
 
     Args:
         clean: function that `cleaner` returns.
         pixels: uint8, shape (height, width, 1 or 3); cleaned ones have 1 channel if all is gray.
         color: whether colored ink stays colored.
     """
-    if (color or pixels.shape[2] == 1) and _is_born_digital(pixels):
+    if color and _is_born_digital(pixels):
         return _without_equal_channels(pixels), 0.0
     negative = _is_negative(pixels)
     if negative:
