@@ -400,6 +400,9 @@ def test_a_page_of_text_that_cleaning_leaves_as_it_is_stays_text():
     assert [page.pixels.max() for page in files.read_pages("b.pdf")] == [255, 255]
     clean("a.pdf", "c.tif")
     assert [page.pixels.max() for page in files.read_pages("c.tif")] == [255, 255]
+    before, *others = (pixels_of(name)[0] for name in ("a.pdf", "b.pdf", "c.tif"))
+    for after in others:
+        np.testing.assert_array_equal(after, before)
 
 
 @pytest.mark.parametrize(("font_type", "is_lost"), [(3, True), (42, False)])

@@ -103,11 +103,11 @@ def _clean(clean, page, options, kind):
     """Return a `Page` cleaned, for a file of this kind, and a list of notes about it."""
     bilevel = options.bilevel or (page.bilevel and kind not in NO_BILEVEL)
     pixels, lost = clean_page(clean, page.pixels, color=not (options.gray or bilevel))
-    cleaned = dataclasses.replace(page, pixels=pixels, bilevel=bilevel)
-    cleaned.unchanged = bilevel == page.bilevel and bool((pixels == page.pixels).all())
+    unchanged = bilevel == page.bilevel and bool((pixels == page.pixels).all())
+    cleaned = dataclasses.replace(page, pixels=pixels, bilevel=bilevel, unchanged=unchanged)
     notes = [page.lowered] if page.lowered and not (kind == "pdf" and cleaned.stays) else []
     if lost >= MIN_REPORTED_LOSS:
         notes.append(f"in places {lost:.0%} of what looks like ink was removed; compare")
-    if is_torn(page.pixels, pixels):
+    if not unchanged and is_torn(page.pixels, pixels):
         notes.append("a picture is partly removed; compare")
     return cleaned, notes

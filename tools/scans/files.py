@@ -50,7 +50,7 @@ class Page:
 
     @property
     def stays(self):
-        """Whether it stays in its PDF as it is. A scan in 1 bit becomes one image."""
+        """Whether it stays in its PDF as it is. A scan in 1 bit is written anew, as one image."""
         return self.sheet is not None and self.unchanged and not self.bilevel
 
     def image(self):
@@ -344,13 +344,13 @@ def _write_pdf(pages, path):
     texts = {}  # of the sheets that become pictures
     lost = []
     for number, page in enumerate(pages, start=1):
-        dpi = page.dpi or (DEFAULT_DPI, DEFAULT_DPI)
-        height, width = page.pixels.shape[:2]
         if pdf is None:
             pdf = page.sheet.pdf if page.sheet else pypdfium2.PdfDocument.new()
         if page.stays:
             page.sheet.close()
             continue
+        dpi = page.dpi or (DEFAULT_DPI, DEFAULT_DPI)
+        height, width = page.pixels.shape[:2]
         if page.sheet is None:
             sheet = pdf.new_page(width / dpi[0] * 72, height / dpi[1] * 72)
         else:
@@ -372,7 +372,8 @@ def _write_pdf(pages, path):
     if raw.FPDF_GetSignatureCount(pdf) > 0:
         lost.append("its signature is no longer valid")
     pdf.save(path, flags=raw.FPDF_NO_INCREMENTAL)
-    with pypdfium2.PdfDocument(path) as written:  # PDFium drops the text of Type 3 fonts
+    # Only the written file shows it: when PDFium saves, it drops the text of Type 3 fonts.
+    with pypdfium2.PdfDocument(path) as written:
         for number, text in texts.items():
             if _text_of(written[number - 1]) != text:
                 lost.append(f"page {number}: some of the text layer is lost")

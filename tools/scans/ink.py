@@ -10,11 +10,11 @@ from tools.scans.ground import bands, enlarge, estimate_paper, max_stroke, ramp
 
 MIN_PAPER = 0.6  # of the paper around it: what is darker is no paper, but broad ink
 NEARLY_WHITE = 0.9, 0.96  # the network makes old paper 0.96; below 0.9 it saw something
-# Paper without ink is darker than paper by less than a part of the ink's depth, and than this; in
-# a window of so many pixels.
+# Paper is blank where all of a window is darker than white by less than this part of the ink's
+# depth, and by less than MAX_BLANK_DEPTH. BLANK_WINDOW is in pixels.
 BLANK_PART, MAX_BLANK_DEPTH, BLANK_WINDOW = 1 / 12, 1 / 24, 5
 BLANK_SHARE = 0.3, 0.6  # of 11x11 pixels, from which on the network's gray fades, and is gone
-UNSURE = 0.25, 0.35  # gray that the network makes of what may be no ink, and of what is none
+UNSURE = 0.25, 0.35  # gray of the network, from which on it may be no ink, and is none
 MAX_BLACK = 64  # of 255 on a page divided by its paper; on even paper, only rims of stains reach it
 MIN_BLACK = 5  # pixels: narrower black is not solid
 MAX_GRAIN_OF_BLACK = 0.03  # with more, solid black must be broader than two strokes
@@ -76,7 +76,8 @@ def keep_white(divided, grain, cleaned):
     """Turn white what differs from white paper by its grain only.
 
     On a page with grain that is only what the network, too, leaves nearly white, with the pixels
-    around it; or what has no ink around it, where the network may see gray that is not there.
+    around it, or what is on blank paper, where the network may see gray that is not there. Paper is
+    blank if it is much less dark than the ink of the page.
     """
     darkest = ndimage.minimum_filter(cleaned[..., 0], 3)[..., np.newaxis]
     mean = ndimage.uniform_filter(divided[..., 0], 3)[::2, ::2]
@@ -192,7 +193,8 @@ def keep_faint_ink(divided, cleaned):
     is_faint = _is_faint(depths, areas)
     if not is_faint.any():
         return False
-    sharpness = _sharpness(ndimage.gaussian_filter(page, 0.7), strokes, depths)
+    smooth = ndimage.gaussian_filter(page, 0.7)  # or grain would count as sharpness
+    sharpness = _sharpness(smooth, strokes, depths)
     weak, strong = (np.average(sharpness[x], weights=areas[x]) for x in (is_faint, ~is_faint))
     if weak > MAX_BLURRED * strong:
         return False

@@ -24,9 +24,10 @@ from tools.scans.ink import correct, divide_by_paper, lost_ink
 TILE, MARGIN = 1760, 224
 MULTIPLE = 32  # the U-Net takes sides that are multiples of it
 MAX_SMALL = 1_000_000  # pixels of a small page, whose letters are few pixels tall
-# Of a page from a computer: pixels that are like their neighbor, as a share; colors besides those
-# of antialiased edges; colors in all, at least; pixels that no edge is as wide as.
-MIN_FLAT_SHARE, FEW_COLORS, MIN_COLORS, MAX_EDGE = 0.8, 8, 40, 5
+# Of a page from a computer: share of the pixels that are like their left neighbor; number of flat
+# colors; number of all colors; side in pixels of a square that is broader than an antialiased edge.
+MIN_FLAT_SHARE, FLAT_COLORS, MIN_COLORS, BROAD = 0.8, 8, 40, 5
+MAX_BROAD_SHARE = 1e-5  # of the pixels: those in broad areas that have no flat color
 MAX_NEGATIVE = 0.45 * 255  # gray that half of a negative is darker than
 # Light in one channel of colored paper, as a share of its lightest: a channel with less says little
 # about the ink.
@@ -142,17 +143,17 @@ def _without_equal_channels(pixels):
 def _is_born_digital(pixels):
     """Return whether a page was never on paper, so that it has no dirt.
 
-    It is dark, or white without the brown of a stain, and apart from antialiased edges it has a few
-    exact colors. On a scan, grain gives nearly every pixel a color of its own. A page of few colors
-    in all may be a scan in 1 to 5 bits.
+    It is dark, or white without the brown of a stain, and a few exact colors cover all but its
+    antialiased edges. On a scan, grain gives nearly every pixel a color of its own. A page of few
+    colors in all may be a scan in 1 to 5 bits.
     """
     step = max(1, max(pixels.shape) // 200)
     sample = _packed(pixels[::step])
     if (sample[:, 1:] == sample[:, :-1]).sum() < MIN_FLAT_SHARE * sample.size:
         return False
     colors, counts = np.unique(sample, return_counts=True)
-    few = colors[np.argsort(-counts)[:FEW_COLORS]]
-    red, green, blue = few >> 16, few >> 8 & 255, few & 255
+    flat = colors[np.argsort(-counts)[:FLAT_COLORS]]
+    red, green, blue = flat >> 16, flat >> 8 & 255, flat & 255
     is_brown = (red > 100) & (red >= green) & (green >= blue)
     is_brown &= (red - blue > 12) & (red - blue < 115)
     is_white = min(red[0], green[0], blue[0]) >= 250
@@ -160,9 +161,9 @@ def _is_born_digital(pixels):
     if len(colors) < MIN_COLORS or not (is_white or is_dark) or (is_white and is_brown.any()):
         return False
     for rows in bands(len(pixels)):
-        is_other = ~np.isin(_packed(pixels[rows]), few)
-        broad = ndimage.binary_erosion(is_other, np.ones((MAX_EDGE, MAX_EDGE)))
-        if broad.sum() > 1e-5 * broad.size:
+        is_other = ~np.isin(_packed(pixels[rows]), flat)
+        broad = ndimage.binary_erosion(is_other, np.ones((BROAD, BROAD)))
+        if broad.sum() > MAX_BROAD_SHARE * broad.size:
             return False
     return True
 
